@@ -1,0 +1,49 @@
+"""What every entry checks of its fields and of its input."""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
+    """Refuse sizes below 1, an impossible event shape, and one submodule in two fields.
+
+    Raises:
+      ValueError: with the module's and the field's name.
+    """
+    name = type(module).__name__
+    for field in sizes:
+        value = getattr(module, field)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"expected {name}.{field} to be an integer >= 1, got {value!r}")
+    shape = getattr(module, "shape", None)
+    if shape is not None and any(size < 1 for size in shape):
+        raise ValueError(f"expected {name}.shape of sizes >= 1, got {shape}")
+    seen: dict[int, str] = {}
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name, None)
+        if field.name == "parent" or not isinstance(value, nn.Module):
+            continue
+        if id(value) in seen:
+            raise ValueError(
+                f"expected a submodule of its own in {name}.{field.name}, got the object of {name}.{seen[id(value)]}, "
+                "which would tie their parameters; build one for each field"
+            )
+        seen[id(value)] = field.name
+
+
+def flat(x: jax.Array, shape: tuple[int, ...] | None) -> jax.Array:
+    """x `[B, *shape]` as floats `[B, D]`.
+
+    Raises:
+      ValueError: no shape is set, or x has another one.
+    """
+    if shape is None:
+        raise ValueError("expected the entry's `shape` (of one x) to be set, got None; pass shape=... to the module")
+    if x.shape[1:] != tuple(shape):
+        raise ValueError(f"expected x of shape [B, {', '.join(map(str, shape))}], got {list(x.shape)}")
+    x = x.reshape(x.shape[0], math.prod(shape))
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)

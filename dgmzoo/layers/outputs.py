@@ -1,0 +1,96 @@
+"""Output layers: from the last features of a decoder to a proper distribution of x."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from dgmzoo.model import Draw
+from dgmzoo.reparam import families
+from dgmzoo.reparam.numpyro_rules import numpyro_rules
+
+
+class Output(nn.Module):
+    """`p(x | features)`, one independent distribution per element of x.
+
+    Subclasses name the family. An entry that computes raw numbers itself (masked networks) uses `size` and
+    `distribution`; others call the layer, which adds the dense head.
+    """
+
+    @property
+    def size(self) -> int:
+        """Raw numbers per element of x."""
+        return families.raw_size(self.family)
+
+    def distribution(self, raw: jax.Array) -> dist.Distribution:
+        """Raw numbers `[..., *shape, size]` to a distribution with batch shape `[..., *shape]`."""
+        return families.from_raw(self.family, raw)
+
+    @nn.compact
+    def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> dist.Distribution:
+        """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
+        raw = nn.Dense(math.prod(shape) * self.size, kernel_init=nn.initializers.glorot_uniform())(features)
+        return self.distribution(raw.reshape(*features.shape[:-1], *shape, self.size))
+
+
+class Bernoulli(Output):
+    """Binary x in {0, 1}."""
+
+    family = dist.BernoulliLogits
+
+
+class Normal(Output):
+    """Real x, with a location and a scale per element."""
+
+    family = dist.Normal
+
+
+class Categorical(Output):
+    """Integer x in {0, ..., num_classes - 1}."""
+
+    num_classes: int = 256
+    """Number of values an element of x takes."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_classes < 2:
+            raise ValueError(f"expected num_classes >= 2, got {self.num_classes}")
+
+    @property
+    def size(self) -> int:
+        return self.num_classes
+
+    def distribution(self, raw: jax.Array) -> dist.Distribution:
+        return dist.CategoricalLogits(raw.astype(jnp.promote_types(raw.dtype, jnp.float32)))
+
+
+def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """`log p(x)` in nats, `[K, B]`, of x `[B, *shape]` under element-wise p `[K, B, *shape]`.
+
+    Elements whose `mask [B, *shape]` is False are not observed and do not count.
+    """
+    if x.shape != p.batch_shape[1:]:
+        raise ValueError(f"expected x of shape {p.batch_shape[1:]}, got {x.shape}")
+    with numpyro_rules():
+        terms = p.log_prob(x[None])  # [K, B, *shape]
+    if mask is not None:
+        terms = jnp.where(mask[None], terms, jnp.zeros((), terms.dtype))
+    return terms.reshape(*terms.shape[:2], -1).sum(-1)
+
+
+def described(p: dist.Distribution) -> dict[str, jax.Array]:
+    """The parameters and mean of p, for `Evidence.output`; a categorical's "mean" is its most probable value."""
+    if isinstance(p, dist.CategoricalLogits):
+        return {"logits": p.logits, "mean": jnp.argmax(p.logits, -1)}
+    return families.parameters(p)
+
+
+def drawn(p: dist.Distribution, key: jax.Array) -> Draw:
+    """One draw from p with batch shape `[1, num, *shape]`, and its means."""
+    with numpyro_rules():
+        x = p.sample(key)[0]
+    if isinstance(p, dist.BernoulliLogits):
+        x = x.astype(p.logits.dtype)  # binary x travels as floats, as in the data
+    return Draw(x=x, mean=described(p)["mean"][0])

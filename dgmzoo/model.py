@@ -1,0 +1,156 @@
+"""The contract: what every zoo entry answers, and how a Flax module becomes a set of pure functions.
+
+Shapes: `K` samples per example, `B` examples, `U` independent units of a variational layer. Everything is in nats.
+"""
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Batch = Mapping[str, Array]  # "x" [B, ...]; where the data have them "label" [B], "mask" [B, ...] (True = observed)
+Variables = Mapping[str, Any]  # "params" and the mutable collections of an entry
+
+_STREAMS = ("sample", "weights", "dropout")
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["step", "given"], meta_fields=["num_samples", "train"]
+)
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """How an entry is asked for evidence.
+
+    Attributes:
+      num_samples: `K`, samples of the latents per example.
+      train: whether state may change and training-only noise (dropout, relaxations) is on.
+      step: the training step, for what is annealed.
+      given: layer name -> sample `[K, B, ...]` to score instead of drawing one.
+    """
+
+    num_samples: int = 1
+    train: bool = False
+    step: Array | int = 0
+    given: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if isinstance(self.num_samples, int) and self.num_samples < 1:
+            raise ValueError(f"expected num_samples >= 1, got {self.num_samples}")
+
+
+class Latent(NamedTuple):
+    """A variational layer's answer, in nats."""
+
+    value: Array  # [K, B, ...]  what the next layer sees
+    sample: Array  # [K, B, ...]  the random variable itself; goes back through `Query.given`
+    log_p: Array  # [K, B]  log p(sample | above)
+    log_q: Array  # [K, B]  log q(sample | x, ...)
+    kl: Array  # [K or 1, B, U]  per independent unit; closed form where there is one, else the sample's
+    q: dict[str, Array]  # [K or 1, B, ...]  parameters of q, and its "mean"
+
+
+class Evidence(NamedTuple):
+    """What a model says of a batch, in nats."""
+
+    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x)
+    latents: dict[str, Latent] = {}
+    weight_kl: Array | float = 0.0  # []  KL of variational weights, once for the whole data set
+    aux: dict[str, Array] = {}  # name -> [B]  further loss terms of the entry
+    output: dict[str, Array] = {}  # parameters of p(x | z), and its "mean", [K, B, ...]
+
+    @property
+    def log_joint(self) -> Array:
+        """`log p(x, z)`, `[K, B]`."""
+        return sum((latent.log_p for latent in self.latents.values()), self.log_likelihood)
+
+    @property
+    def log_q(self) -> Array:
+        """`log q(z | x)`, `[K, B]`; zero for a density model."""
+        return sum((latent.log_q for latent in self.latents.values()), jnp.zeros_like(self.log_likelihood))
+
+    @property
+    def log_weight(self) -> Array:
+        """`log p(x, z) - log q(z | x)`, `[K, B]`: its mean over K is the ELBO, its log-mean-exp the IWAE bound."""
+        return self.log_joint - self.log_q
+
+
+class Draw(NamedTuple):
+    """Draws from a model."""
+
+    x: Array  # [num, ...]  exact samples of p(x)
+    mean: Array  # [num, ...]  mean of each element given all that was drawn before it (what papers picture)
+
+
+class Model(NamedTuple):
+    """A zoo entry as pure functions of its variables. None where the entry has no such thing.
+
+    Attributes:
+      init: `(key, batch) -> variables`.
+      evidence: `(variables, batch, key, query=Query()) -> (Evidence, updates)`; updates holds the mutable
+        collections as they stand after a training query, and is empty otherwise.
+      generate: `(variables, key, num, context=None) -> Draw`.
+      prepare: `(variables, key) -> variables`, once before evaluation (a Boltzmann prior's log Z).
+      bound: what the mean of `log_weight` is: "exact" | "elbo" | None (no bound on log p(x)).
+    """
+
+    init: Callable[..., Variables]
+    evidence: Callable[..., tuple[Evidence, Variables]]
+    generate: Callable[..., Draw] | None
+    prepare: Callable[..., Variables] | None
+    bound: str | None
+
+
+def streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
+    """One key per random stream. Linen draws the same numbers from the same key under two stream names."""
+    return {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in _STREAMS}
+
+
+def functional(module: nn.Module) -> Model:
+    """The pure functions of a Linen module that has `evidence(batch, query)`.
+
+    The module may also have `generate(num, context)`, `prepare()` and a class attribute `bound` ("elbo" by default).
+    """
+    if not hasattr(module, "evidence"):
+        raise ValueError(f"expected a module with evidence(batch, query), got {type(module).__name__}")
+
+    def init(key: chex.PRNGKey, batch: Batch) -> Variables:
+        rngs = {"params": key, **streams(key)}
+        variables = module.init(rngs, batch, Query(train=True), method="evidence")
+        return {name: value for name, value in variables.items() if name != "intermediates"}
+
+    def evidence(variables, batch, key, query=Query()):  # noqa: B008 (frozen)
+        mutable = [name for name in variables if name != "params"] if query.train else False
+        answer = module.apply(variables, batch, query, rngs=streams(key), mutable=mutable, method="evidence")
+        found, updates = answer if query.train else (answer, {})
+        if unknown := set(query.given) - set(found.latents):
+            raise ValueError(f"expected given samples for {sorted(found.latents)}, got {sorted(unknown)}")
+        return found, updates
+
+    def generate(variables, key, num, context=None):
+        return module.apply(variables, num, context, rngs=streams(key), method="generate")
+
+    def prepare(variables, key):
+        mutable = [name for name in variables if name != "params"]
+        _, updates = module.apply(variables, rngs=streams(key), mutable=mutable, method="prepare")
+        return {**variables, **updates}
+
+    return Model(
+        init=init,
+        evidence=evidence,
+        generate=generate if hasattr(module, "generate") else None,
+        prepare=prepare if hasattr(module, "prepare") else None,
+        bound=getattr(module, "bound", "elbo"),
+    )
+
+
+def num_parameters(variables: Variables) -> int:
+    """How many numbers are learned."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))

@@ -1,0 +1,203 @@
+"""Objectives: what is minimised, given a model's evidence. Nats per example; one reduction, here.
+
+An objective is called as `objective(model, variables, batch, key, step, num_data) -> (loss, (metrics, updates))`.
+Where it needs parameters or state of its own, `init` adds them to the variables and `optimizers` trains them.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.model import Array, Batch, Evidence, Model, Query, Variables
+from dgmzoo.reparam.estimators.score_function import normalized_signal, score_surrogate
+from dgmzoo.reparam.reduce import batch_mean
+
+Result = tuple[Array, tuple[dict[str, Array], Variables]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """What all objectives share.
+
+    Attributes:
+      estimate: how gradients reach the posterior: "closed" | "sampled" | "importance" | "score".
+    """
+
+    num_samples: int = 1
+    """Samples of the latents per example (K)."""
+
+    estimate: ClassVar[str] = "closed"
+
+    def __post_init__(self):
+        if isinstance(self.num_samples, bool) or self.num_samples < 1:
+            raise ValueError(f"expected objective.num_samples >= 1, got {self.num_samples}")
+
+    def check(self, module: nn.Module) -> None:
+        """Refuse a module with a layer whose gradient would be wrong under this objective.
+
+        Raises:
+          ValueError: with the reason.
+        """
+        for field, layer in variational_layers(module):
+            if reason := layer.refusal(self.estimate):
+                raise ValueError(
+                    f"expected an objective with exact gradients for {field}, got {type(self).__name__}: {reason}"
+                )
+
+    def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
+        """Parameters and state of the objective's own, as collections to be merged into the model's."""
+        return {}
+
+    def optimizers(self) -> Mapping[str, optax.GradientTransformation]:
+        """Optimizers for top-level names of "params" that are not the model's."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class ELBO(Objective):
+    """The evidence lower bound, with closed-form KL where the layers have one; for a density model its likelihood.
+
+    `loss = -log p(x | z) + beta KL(q || p)`. Kingma & Welling 2014, equation 3; beta: Higgins et al. 2017, equation 4;
+    warm-up: Sonderby et al. 2016, section 2.3; free bits: Kingma et al. 2016 (arXiv 1606.04934), appendix C.8.
+    """
+
+    beta: float = 1.0
+    """Weight of the KL."""
+    warmup_steps: int = 0
+    """Steps over which that weight rises from 0."""
+    free_bits: float = 0.0
+    """Nats per unit, averaged over the batch, below which KL is not penalised."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if min(self.beta, self.warmup_steps, self.free_bits) < 0:
+            raise ValueError(f"expected beta, warmup_steps and free_bits >= 0, got {self}")
+
+    def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
+        query = Query(self.num_samples, train=True, step=step)
+        evidence, updates = model.evidence(variables, batch, key, query)
+        beta = self.beta * jnp.minimum(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else self.beta
+        penalty = 0.0
+        for latent in evidence.latents.values():
+            units = batch_mean(latent.kl, (0, 1)) if self.free_bits else latent.kl.mean((0, 1))  # [U]
+            penalty += jnp.maximum(units, self.free_bits).sum() if self.free_bits else units.sum()
+        loss = -evidence.log_likelihood.mean() + beta * (penalty + evidence.weight_kl / num_data)
+        return _finish(loss, evidence, num_data, updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class IWAE(Objective):
+    """The importance-weighted bound: `log 1/K sum_k p(x, z_k) / q(z_k | x)`.
+
+    Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), equation 8.
+    """
+
+    num_samples: int = 5
+    """Samples of the latents per example (K)."""
+
+    estimate: ClassVar[str] = "importance"
+
+    def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
+        query = Query(self.num_samples, train=True, step=step)
+        evidence, updates = model.evidence(variables, batch, key, query)
+        loss = -log_mean_exp(evidence.log_weight).mean() + evidence.weight_kl / num_data
+        return _finish(loss, evidence, num_data, updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class NVIL(Objective):
+    """The ELBO of a model with discrete latents, by the score function with baselines.
+
+    The learning signal `log p(x, z) - log q(z | x)` is centred by a network of x and a running mean, and divided by its
+    running standard deviation. Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
+    """
+
+    baseline_hidden: tuple[int, ...] = (100,)
+    """Widths of the baseline network of x."""
+    baseline_learning_rate: float = 1e-3
+    """Of the baseline's own Adam."""
+    decay: float = 0.8
+    """Of the running moments of the signal."""
+
+    estimate: ClassVar[str] = "score"
+
+    def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
+        zero = jnp.zeros((), jnp.float32)
+        return {
+            "params": {"baseline": self._baseline.init(key, batch["x"])["params"]},
+            "signal": {"mean": zero, "variance": zero},
+        }
+
+    def optimizers(self) -> Mapping[str, optax.GradientTransformation]:
+        return {"baseline": optax.adam(self.baseline_learning_rate)}
+
+    @property
+    def _baseline(self) -> nn.Module:
+        return _Baseline(self.baseline_hidden)
+
+    def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
+        query = Query(self.num_samples, train=True, step=step)
+        evidence, updates = model.evidence(variables, batch, key, query)
+        predicted = self._baseline.apply({"params": variables["params"]["baseline"]}, batch["x"])  # [B]
+        reward = jax.lax.stop_gradient(evidence.log_weight)  # [K, B]
+        moments = variables["signal"]
+        signal, mean, variance = normalized_signal(
+            reward - jax.lax.stop_gradient(predicted)[None], moments["mean"], moments["variance"], self.decay
+        )
+        error = jnp.square(reward - mean - predicted[None])
+        # The score of log_q has mean zero, so the generative gradient is that of log_joint alone.
+        surrogate = (
+            evidence.log_joint
+            - jax.lax.stop_gradient(evidence.log_q)
+            + score_surrogate(evidence.log_q, signal)
+            - (error - jax.lax.stop_gradient(error))
+        )
+        loss = -surrogate.mean() + evidence.weight_kl / num_data
+        updates = {**updates, "signal": {"mean": mean, "variance": variance}}
+        return _finish(loss, evidence, num_data, updates)
+
+
+class _Baseline(nn.Module):
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        h = MLP(self.hidden)(x.reshape(x.shape[0], -1))
+        return nn.Dense(1)(h)[:, 0]
+
+
+NAMES: dict[str, type[Objective]] = {"elbo": ELBO, "iwae": IWAE, "nvil": NVIL}
+
+
+def log_mean_exp(value: Array) -> Array:
+    """`log 1/K sum_k exp(value_k)` over the first axis."""
+    return jax.nn.logsumexp(value, 0) - math.log(value.shape[0])
+
+
+def variational_layers(module: nn.Module, path: str = "model") -> list[tuple[str, VariationalLayer]]:
+    """The variational layers among a module's fields, at any depth, with their paths."""
+    if isinstance(module, VariationalLayer):
+        return [(path, module)]
+    found = []
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name, None)
+        if field.name != "parent" and isinstance(value, nn.Module):
+            found += variational_layers(value, f"{path}.{field.name}")
+    return found
+
+
+def _finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) -> Result:
+    for term in evidence.aux.values():
+        loss = loss + term.mean()
+    kl = {name: latent.kl.sum(-1).mean() for name, latent in evidence.latents.items()}
+    elbo = evidence.log_likelihood.mean() - sum(kl.values()) - evidence.weight_kl / num_data
+    return loss, ({"loss": loss, "elbo": elbo, **{f"kl/{name}": value for name, value in kl.items()}}, updates)

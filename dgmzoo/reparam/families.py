@@ -1,0 +1,86 @@
+"""From raw network outputs to distributions: any NumPyro family whose parameters are constrained one by one."""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+from numpyro.distributions import Distribution, biject_to, constraints
+
+from dgmzoo.reparam.numpyro_rules import numpyro_rules
+
+_SOFTPLUS_ONE = math.log(math.expm1(1.0))  # softplus of this is 1, so that raw zeros are a standard scale
+_MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
+
+
+def raw_size(family: type[Distribution]) -> int:
+    """How many raw numbers one unit of the family takes.
+
+    Raises:
+      ValueError: a parameter is itself a vector or matrix and the family does not say how long (`raw_sizes`).
+    """
+    return sum(_sizes(family).values())
+
+
+def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
+    """The distribution with parameters from `raw [..., U, P]`: batch shape `[..., U]`, event shape `()`.
+
+    Raw zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2.
+    """
+    sizes = _sizes(family)
+    if raw.shape[-1] != sum(sizes.values()):
+        raise ValueError(f"expected {sum(sizes.values())} raw numbers a unit, got shape {raw.shape}")
+    raw = raw.astype(jnp.promote_types(raw.dtype, jnp.float32))  # densities are not for bfloat16
+    parameters, start = {}, 0
+    for name, size in sizes.items():
+        constraint = family.arg_constraints[name]
+        piece = raw[..., start] if constraint.event_dim == 0 else raw[..., start : start + size]
+        parameters[name] = constrain(constraint, piece)
+        start += size
+    with numpyro_rules():
+        return family(**parameters)
+
+
+def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
+    """The family's standard member, exactly: real parameters 0, positive ones 1, probabilities 1/2."""
+    parameters = {}
+    for name, size in _sizes(family).items():
+        constraint = family.arg_constraints[name]
+        shape = batch_shape if constraint.event_dim == 0 else (*batch_shape, size)
+        zero = jnp.zeros(shape, dtype)
+        parameters[name] = jnp.ones(shape, dtype) if _positive(constraint) else constrain(constraint, zero)
+    with numpyro_rules():
+        return family(**parameters)
+
+
+def constrain(constraint: constraints.Constraint, raw: chex.Array) -> chex.Array:
+    """`biject_to`, but positive parameters through a softplus that is 1 at 0 (an exponential overflows early)."""
+    if _positive(constraint):
+        return jnp.maximum(jax.nn.softplus(raw + _SOFTPLUS_ONE), _MIN_SCALE)
+    with numpyro_rules():
+        return biject_to(constraint)(raw)
+
+
+def parameters(distribution: Distribution) -> dict[str, chex.Array]:
+    """The distribution's parameters and its mean, by name."""
+    found = {name: getattr(distribution, name) for name in distribution.arg_constraints}
+    with numpyro_rules():
+        return {**found, "mean": distribution.mean}
+
+
+def _positive(constraint: constraints.Constraint) -> bool:
+    base = getattr(constraint, "base_constraint", constraint)
+    return base in (constraints.positive, constraints.softplus_positive)
+
+
+def _sizes(family: type[Distribution]) -> dict[str, int]:
+    named = getattr(family, "raw_sizes", {})
+    sizes = {}
+    for name, constraint in family.arg_constraints.items():
+        if getattr(constraint, "event_dim", None) != 0 and name not in named:
+            raise ValueError(
+                f"expected a family with one number per parameter and unit, got {family.__name__}, whose {name!r} is "
+                "not; give the class a `raw_sizes` mapping or use another family"
+            )
+        sizes[name] = named.get(name, 1)
+    return sizes

@@ -1,0 +1,71 @@
+"""The sigmoid belief network with a learned inference network: a VAE whose latents are bits.
+
+Mnih & Gregor 2014, "Neural variational inference and learning in belief networks" (arXiv 1402.0030):
+
+    z_L ~ Bernoulli(prior),   z_l ~ Bernoulli(network(z_{l+1})),   x ~ p(x | network(z_1)),
+    q(z | x) = q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1}).
+
+The defaults are the "linear" one-layer model of 200 units that the papers on discrete gradients share (Yin & Zhou 2019,
+arXiv 1807.11143, table 2); their "nonlinear" one has `hidden=(200, 200)`, their two-layer one `latent_dims=(200, 200)`.
+Bits enter networks as -1 and 1.
+"""
+
+import flax.linen as nn
+import numpyro.distributions as dist
+
+from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.model import Batch, Draw, Evidence, Query
+
+
+class SigmoidBeliefNetwork(nn.Module):
+    """Layers of Bernoulli latents."""
+
+    latent_dims: tuple[int, ...] = (200,)
+    """Number of bits in each layer, from the data upwards."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the deterministic tanh layers between two layers of bits; empty for linear maps."""
+    latent: VariationalLayer = VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)
+    """Posterior and prior of the bits; the prior of the top layer is learned."""
+    output: Output = Bernoulli()
+    """p(x | features)."""
+    shape: tuple[int, ...] | None = None
+    """Shape of one x; taken from the data where None."""
+
+    bound = "elbo"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_entry(self)
+        if not self.latent_dims or any(size < 1 for size in self.latent_dims):
+            raise ValueError(f"expected latent_dims of at least one size >= 1, got {self.latent_dims}")
+
+    def setup(self):
+        top = len(self.latent_dims) - 1
+        self.layers = [
+            self.latent.clone(units=size, learned_prior=level == top) for level, size in enumerate(self.latent_dims)
+        ]
+        self.encoders = [MLP(self.hidden) for _ in self.latent_dims]
+        self.decoders = [MLP(self.hidden) for _ in self.latent_dims]
+
+    def evidence(self, batch: Batch, query: Query) -> Evidence:
+        x = batch["x"]  # [B, *shape]
+        inferred, below = [], flat(x, self.shape)
+        for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
+            inferred.append(layer.infer(encoder(2 * below - 1), query, f"z{level + 1}"))
+            below = inferred[-1].sample  # [K, B, U]
+        latents, above = {}, None
+        for level in reversed(range(len(self.layers))):
+            latent = self.layers[level].score(inferred[level], above)
+            latents[f"z{level + 1}"] = latent
+            above = self.decoders[level](2 * latent.value - 1)
+        p = self.output(above, self.shape)  # [K, B, *shape]
+        return Evidence(log_likelihood(p, x, batch.get("mask")), latents, output=described(p))
+
+    def generate(self, num: int, context=None) -> Draw:
+        above = None
+        for layer, decoder in zip(reversed(self.layers), reversed(self.decoders), strict=True):
+            above = decoder(2 * layer.draw(num, above) - 1)
+        return drawn(self.output(above, self.shape), self.make_rng("sample"))

@@ -1,0 +1,53 @@
+"""The variational autoencoder.
+
+Kingma & Welling 2014, "Auto-encoding variational Bayes" (arXiv 1312.6114); the defaults are the one-layer network of
+Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), section 5:
+
+    z ~ p(z),   x ~ p(x | decoder(z)),   q(z | x) = q(z; encoder(x)).
+
+Deviations: the posterior's scale is a softplus of its head instead of an exponential, and heads start small.
+"""
+
+import flax.linen as nn
+
+from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.model import Batch, Draw, Evidence, Query
+
+
+class VAE(nn.Module):
+    """One layer of latents between two networks."""
+
+    latent_dim: int = 50
+    """Number of latent units."""
+    latent: VariationalLayer = VariationalLayer()
+    """Posterior and prior of the latents."""
+    encoder: nn.Module = MLP((200, 200))
+    """From x, flattened, to features."""
+    decoder: nn.Module = MLP((200, 200))
+    """From z to features."""
+    output: Output = Bernoulli()
+    """p(x | features)."""
+    shape: tuple[int, ...] | None = None
+    """Shape of one x; taken from the data where None."""
+
+    bound = "elbo"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_entry(self, sizes=("latent_dim",))
+
+    def setup(self):
+        self.z = self.latent.clone(units=self.latent_dim)
+
+    def evidence(self, batch: Batch, query: Query) -> Evidence:
+        x = batch["x"]  # [B, *shape]
+        z = self.z(self.encoder(flat(x, self.shape)), query, "z")
+        p = self.output(self.decoder(z.value), self.shape)  # [K, B, *shape]
+        return Evidence(log_likelihood(p, x, batch.get("mask")), {"z": z}, output=described(p))
+
+    def generate(self, num: int, context=None) -> Draw:
+        p = self.output(self.decoder(self.z.draw(num)), self.shape)
+        return drawn(p, self.make_rng("sample"))
