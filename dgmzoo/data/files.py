@@ -1,0 +1,148 @@
+"""Reading files that may lie: bounded memory and time, nothing unpickled, every fault a ValueError that names the file.
+
+Headers are read and checked against what is really there before anything is allocated.
+"""
+
+import gzip
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+LIMIT = 4 << 30
+"""Bytes that one decoded member may have, unless the reader knows better."""
+_BLOCK = 1 << 20
+
+
+def unpack(path: Path, limit: int = LIMIT) -> bytes:
+    """The bytes of a file, unpacked if its name ends in `.gz`; at most `limit`."""
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+            return bounded(stream, limit, str(path))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"expected a whole gzip file, got {path} ({error}); fetch it again") from error
+
+
+def bounded(stream, limit: int, what: str) -> bytes:
+    """All of a stream, which must end within `limit` bytes."""
+    parts, total = [], 0
+    while block := stream.read(_BLOCK):
+        total += len(block)
+        if total > limit:
+            raise ValueError(
+                f"expected at most {limit} bytes, got more from {what}; it is not the file it should be"
+            )
+        parts.append(block)
+    return b"".join(parts)
+
+
+def idx(path: Path) -> np.ndarray:
+    """An idx file (LeCun's format) of unsigned bytes, packed or not."""
+    limit = LIMIT
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+        try:
+            head = stream.read(4)
+            if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
+                raise ValueError(f"expected an idx file of unsigned bytes, got {path} which starts {head!r}")
+            sizes = stream.read(4 * head[3])
+            if len(sizes) < 4 * head[3]:
+                raise ValueError(f"expected the sizes of an idx file, got {path} which ends in its header")
+            shape = struct.unpack(f">{head[3]}I", sizes)
+            if (size := math.prod(shape)) > limit:
+                raise ValueError(f"expected at most {limit} bytes, got the idx header {shape} in {path}")
+            data = bounded(stream, size, str(path))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"expected a whole gzip file, got {path} ({error}); fetch it again") from error
+    if len(data) != size:
+        raise ValueError(f"expected {size} bytes after the idx header {shape}, got {len(data)} in {path}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def amat(path: Path, columns: int, rows: int = 1 << 24) -> np.ndarray:
+    """Rows of blank-separated 0 and 1, uint8 [rows, columns]; the text form of Larochelle's sets."""
+    data = np.frombuffer(unpack(path, rows * (2 * columns + 2)), np.uint8)
+    digits = data[(data != ord(" ")) & (data != ord("\n")) & (data != ord("\r"))]
+    if len(digits) == 0 or len(digits) % columns or ((digits != ord("0")) & (digits != ord("1"))).any():
+        raise ValueError(f"expected lines of {columns} values 0 or 1, got something else in {path}")
+    if np.count_nonzero(data == ord("\n")) not in (len(digits) // columns, len(digits) // columns - 1):
+        raise ValueError(f"expected {columns} values a line, got lines of another length in {path}")
+    return digits.reshape(-1, columns) - np.uint8(ord("0"))
+
+
+def _npy_header(stream, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in reader:
+            raise ValueError(f"version {version}")
+        shape, fortran, dtype = reader[version](stream)
+    except Exception as error:  # NumPy raises several kinds here, SyntaxError among them
+        raise ValueError(f"expected a NumPy array file, got {what} ({error})") from error
+    if dtype.hasobject or dtype.names or dtype.kind not in "biuf":
+        raise ValueError(
+            f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects and is not read; "
+            f"save a plain numeric array"
+        )
+    return shape, fortran, dtype
+
+
+def npy(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, mapped from disk and read-only; pickled objects are refused unread."""
+    with open(path, "rb") as stream:
+        shape, _, dtype = _npy_header(stream, str(path))
+        start = stream.tell()
+        stream.seek(0, io.SEEK_END)
+        there, size = stream.tell() - start, math.prod(shape) * dtype.itemsize
+    if there != size:
+        raise ValueError(
+            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; the file is truncated or altered"
+        )
+    return np.load(path, mmap_mode="r" if size else None, allow_pickle=False)
+
+
+def npz(path: Path, limit: int = LIMIT) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file, all members together at most `limit` bytes."""
+    arrays = {}
+    for name, stream, size in members(path, limit):
+        if not name.endswith(".npy"):
+            raise ValueError(f"expected .npy members only, got {name!r} in {path}")
+        shape, fortran, dtype = _npy_header(stream, f"{path}:{name}")
+        want = math.prod(shape) * dtype.itemsize
+        if want > size:
+            raise ValueError(f"expected {want} bytes for {dtype} {shape}, got {size} in {path}:{name}")
+        data = bounded(stream, want, f"{path}:{name}")
+        if len(data) != want:
+            raise ValueError(f"expected {want} bytes for {dtype} {shape}, got {len(data)} in {path}:{name}")
+        arrays[name.removesuffix(".npy")] = np.frombuffer(data, dtype).reshape(
+            shape, order="F" if fortran else "C"
+        )
+    return arrays
+
+
+def members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tuple[str, io.BufferedIOBase, int]]:
+    """The members of a zip file as (name, stream, size); sizes are checked against `limit` before reading."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = [
+                info for info in archive.infolist() if not info.is_dir() and info.filename.endswith(suffix)
+            ]
+            if (total := sum(info.file_size for info in infos)) > limit:
+                raise ValueError(f"expected at most {limit} bytes unpacked, got {total} announced in {path}")
+            for info in infos:
+                with archive.open(info) as stream:
+                    yield info.filename, stream, info.file_size
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"expected a whole zip file, got {path} ({error})") from error
+
+
+def first(paths: Mapping[str, Path], *names: str) -> Path:
+    """The path of the first of `names` that a source delivered."""
+    for name in names:
+        if name in paths:
+            return paths[name]
+    raise ValueError(f"expected one of {', '.join(names)}, got {', '.join(paths) or 'no file'}")
