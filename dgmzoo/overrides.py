@@ -1,0 +1,166 @@
+"""Changing an experiment by paths such as `model.latent_dim`, and reading it back as plain values."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpyro.distributions as dist
+import typeguard
+
+from dgmzoo import objectives
+from dgmzoo.config import LENGTHS, Experiment, Training
+
+CHOICES: dict[type, dict[str, type]] = {objectives.Objective: objectives.NAMES}  # what is chosen by name
+
+
+def fields(part: Any) -> dict[str, dataclasses.Field]:
+    """The fields of a config dataclass or of a Linen module that a user may set."""
+    own = ("parent", "name") if isinstance(part, nn.Module) else ()
+    return {
+        field.name: field
+        for field in dataclasses.fields(part)
+        if field.name not in own and field.metadata.get("cli", True)
+    }
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value has fields of its own to set."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def choices(part: Any) -> dict[str, type] | None:
+    """The classes, by name, that may stand in place of this part."""
+    return next((named for base, named in CHOICES.items() if isinstance(part, base)), None)
+
+
+def flatten(part: Any, path: str = "") -> dict[str, Any]:
+    """Path -> plain value (JSON's), with the class's name at the path of each part."""
+    flat = {}
+    for name in fields(part):
+        value, here = getattr(part, name), f"{path}.{name}" if path else name
+        if is_part(value):
+            named = {cls: short for short, cls in (choices(value) or {}).items()}
+            flat[here] = named.get(type(value), type(value).__name__)
+            flat |= flatten(value, here)
+        else:
+            flat[here] = _plain(value)
+    return flat
+
+
+def difference(base: Experiment, changed: Experiment) -> dict[str, Any]:
+    """The overrides that turn one experiment into the other, as plain values."""
+    before, after = flatten(base), flatten(changed)
+    for path, value in after.items():
+        named = choices(_at(changed, path))
+        if named and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
+            kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.")}
+            defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
+            before = kept | defaults
+    return {path: value for path, value in after.items() if before.get(path, dataclasses.MISSING) != value}
+
+
+def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
+    """The experiment with some fields changed.
+
+    Args:
+      overrides: path -> value, such as `{"model.latent_dim": 20, "objective": "iwae"}`. Setting one length of training
+        clears the others.
+
+    Raises:
+      ValueError: an unknown path (the nearest are named) or a value of the wrong type.
+    """
+    if not overrides:
+        return experiment
+    tree: dict = {}
+    for path, value in overrides.items():
+        node = tree
+        for name in path.replace("-", "_").split("."):
+            node = node.setdefault(name, {})
+        node[_VALUE] = value
+    return _rebuild(experiment, tree, "")
+
+
+_VALUE = object()  # the key under which a path's own value stands in the tree of overrides
+
+
+def _rebuild(part: Any, tree: dict, path: str) -> Any:
+    known, hints = fields(part), typing.get_type_hints(type(part))
+    changes: dict[str, Any] = {}
+    for name, below in tree.items():
+        here = f"{path}.{name}" if path else name
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+            raise ValueError(
+                f"expected a field of {type(part).__name__} ({', '.join(known)}), got {here!r}"
+                + (f"; did you mean {' or '.join(near)}?" if near else "")
+            )
+        value = getattr(part, name)
+        if _VALUE in below:
+            value = _coerce(below[_VALUE], value, hints[name], here)
+        deeper = {key: child for key, child in below.items() if key is not _VALUE}
+        if deeper:
+            if not is_part(value):
+                raise ValueError(f"expected no fields below {here!r}, got {here}.{next(iter(deeper))!r}")
+            value = _rebuild(value, deeper, here)
+        changes[name] = value
+    if isinstance(part, Training):
+        changes = {**dict.fromkeys(LENGTHS, None), **changes} if set(changes) & set(LENGTHS) else changes
+    return part.clone(**changes) if isinstance(part, nn.Module) else dataclasses.replace(part, **changes)
+
+
+def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
+    named = choices(current)
+    if named and isinstance(value, str):
+        if value not in named:
+            raise ValueError(f"expected {path} one of {', '.join(named)}, got {value!r}")
+        return named[value]()
+    if is_part(current) and value == type(current).__name__:
+        return current
+    if typing.get_origin(hint) is type and isinstance(value, str):
+        return family(value)
+    value = _tuples(value)
+    try:
+        if isinstance(value, bool) and hint in (int, float):
+            raise typeguard.TypeCheckError("is a bool")
+        return typeguard.check_type(value, hint)
+    except typeguard.TypeCheckError:
+        raise ValueError(f"expected {path} of type {_readable(hint)}, got {value!r}") from None
+
+
+def family(name: str) -> type[dist.Distribution]:
+    """A distribution family by its class's name.
+
+    Raises:
+      ValueError: there is none.
+    """
+    found = getattr(dist, name, None)
+    if not (isinstance(found, type) and issubclass(found, dist.Distribution)):
+        known = [key for key, cls in vars(dist).items() if isinstance(cls, type) and issubclass(cls, dist.Distribution)]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+        raise ValueError(f"expected the name of a distribution family, got {name!r}; the nearest are {', '.join(near)}")
+    return found
+
+
+def _at(part: Any, path: str) -> Any:
+    for name in path.split("."):
+        part = getattr(part, name)
+    return part
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _readable(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

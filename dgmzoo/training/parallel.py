@@ -1,0 +1,79 @@
+"""The same step on one device (`jit`) or several (`pmap`): state replicated, rows spread, buffers donated."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dgmzoo.reparam.reduce import DEVICES
+from dgmzoo.training.step import LOCAL, State, Step
+
+Dispatch = Callable  # (state, rows, indices [n, B]) -> (state, metrics {name: [n]})
+
+
+def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool = False) -> Dispatch:
+    """A function that runs one step for each row of `indices`.
+
+    It is called as `(state, rows, indices)`: `rows {name: [N, ...]}` the data on the device and `indices [n, B]`
+    into them; the state's buffers are donated. One program is compiled for each n.
+
+    Args:
+      streamed: rows come gathered from the host, `{name: [n, B, ...]}`, and indices are not looked at.
+    """
+
+    def run(state: State, rows, indices):
+        def one(state, at):
+            index, gathered = at
+            batch = gathered if streamed else jax.tree.map(lambda leaf: jnp.take(leaf, index, 0), rows)
+            return step(state, batch)
+
+        per_step = (indices, rows if streamed else None)
+        if indices.shape[0] == 1:  # no loop: XLA's CPU convolutions are slow inside one
+            state, metrics = one(state, jax.tree.map(lambda leaf: leaf[0], per_step))
+            return state, jax.tree.map(lambda leaf: leaf[None], metrics)
+        return jax.lax.scan(one, state, per_step)
+
+    if len(devices) == 1:
+        return jax.jit(run, donate_argnums=0)
+
+    def dispatch(state, rows, indices):
+        axes = state_axes(state)
+        if "f" not in compiled:
+            compiled["f"] = jax.pmap(
+                run,
+                DEVICES,
+                in_axes=(axes, 1 if streamed else None, 1),
+                out_axes=(axes, None),
+                devices=devices,
+                donate_argnums=0,
+            )
+        return compiled["f"](state, rows, indices)
+
+    compiled: dict = {}
+    return dispatch
+
+
+def state_axes(state: State) -> State:
+    """0 where every device has its own, None where all have the same."""
+    variables = {name: 0 if name == LOCAL else None for name in state.variables}
+    return State(step=None, key=None, variables=variables, opt_state=None, ema=None)
+
+
+def init_on(init: Callable, key, rows, devices: Sequence[jax.Device]) -> State:
+    """A fresh state; the local collection, where there is one, is drawn once for each of several devices."""
+    state = jax.jit(init)(key, rows)
+    if len(devices) > 1 and LOCAL in state.variables:
+        keys = jax.random.split(jax.random.fold_in(key, 1), len(devices))
+        local = jax.jit(jax.vmap(lambda k: init(k, rows).variables[LOCAL]))(keys)
+        state.variables[LOCAL] = local
+    return place(state, devices)
+
+
+def place(tree, devices: Sequence[jax.Device]):
+    """Copies of the leaves on all devices."""
+    if len(devices) == 1:
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, devices[0], may_alias=False), tree)
+    sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding, may_alias=False), tree)

@@ -1,0 +1,20 @@
+"""A sigmoid belief network of 50 bits on the 8x8 digits, trained by the score function with learned baselines."""
+
+from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.data import Data
+from dgmzoo.objectives import NVIL
+from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
+
+experiment = Experiment(
+    model=SigmoidBeliefNetwork(latent_dims=(50,)),
+    data=Data("digits", binarization="dynamic"),
+    objective=NVIL(),
+    training=Training(
+        epochs=300,
+        batch_size=64,
+        schedule="cosine",
+        final_learning_rate=3e-5,
+        validate_epochs=10,
+    ),
+    evaluation=Evaluation(num_samples=1000),
+)
