@@ -77,3 +77,12 @@ def place(tree, devices: Sequence[jax.Device]):
         return jax.tree.map(lambda leaf: jax.device_put(leaf, devices[0], may_alias=False), tree)
     sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec())
     return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding, may_alias=False), tree)
+
+
+def from_one_device(variables):
+    """Variables as one device has them: its copy of what is replicated, the first of what is local."""
+    one = {name: tree for name, tree in variables.items() if name != LOCAL}
+    one = jax.tree.map(lambda leaf: leaf.addressable_data(0), one)
+    if LOCAL in variables:
+        one[LOCAL] = jax.tree.map(lambda leaf: jnp.asarray(jax.device_get(leaf)[0]), variables[LOCAL])
+    return one

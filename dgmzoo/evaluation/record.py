@@ -1,0 +1,125 @@
+"""The record of a result: one JSON object that says what was measured, on what, and how."""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import dgmzoo
+from dgmzoo import overrides
+from dgmzoo.config import Experiment, Paper, load
+from dgmzoo.data import Dataset
+from dgmzoo.evaluation.log_likelihood import Estimate
+
+SCHEMA = 1
+_PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
+
+
+def make_record(
+    experiment: Experiment,
+    dataset: Dataset,
+    split: str,
+    bound: str | None,
+    num_samples: int,
+    estimate: Estimate,
+    train_value: float,
+    seed: int,
+    steps: int,
+    parameters: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """All that a reader needs to believe a number, or to get it again. Values are negative and in nats per example."""
+    exact = bound == "exact"
+    kind = "iw" if bound == "elbo" and num_samples > 1 else bound
+    num_terms = _num_terms(dataset)
+    return {
+        "schema": SCHEMA,
+        "experiment": experiment.name or None,
+        "overrides": overrides.difference(load(experiment.name), experiment) if experiment.name else None,
+        **_commit(),
+        "dataset": dataset.name,
+        "dataset_sha256": dataset.sha256,
+        "split": split,
+        "num_examples": len(estimate.per_example),
+        "binarization": dataset.binarization,
+        "bound": kind,
+        "num_samples": 1 if exact else num_samples,
+        "value": _rounded(estimate.value),
+        "standard_error": _rounded(estimate.standard_error),
+        "monte_carlo_error": 0.0 if exact else _rounded(estimate.monte_carlo_error),
+        "elbo": _rounded(estimate.elbo),
+        "kl": {name: _rounded(float(units.sum())) for name, units in estimate.kl.items()},
+        "active_units": estimate.active_units(),
+        "bits_per_dim": _rounded(estimate.value / np.log(2) / num_terms),
+        "num_terms": num_terms,
+        "train_value": _rounded(train_value),
+        "seed": seed,
+        "data_seed": experiment.data.seed,
+        "steps": steps,
+        "ema": experiment.training.ema,
+        "parameters": parameters,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "device": f"{jax.local_devices()[0].device_kind} x{jax.local_device_count()}",
+        "seconds": round(seconds, 1),
+        "paper": paper(experiment, split, steps, kind, num_samples),
+    }
+
+
+def paper(experiment: Experiment, split: str, steps: int, bound: str | None, num_samples: int) -> dict[str, Any] | None:
+    """The published figure that this result may be held against: that of the same model, objective, data and evaluation."""
+    if not experiment.name or split != "test" or num_samples != experiment.evaluation.num_samples:
+        return None
+    base = load(experiment.name)
+    for row in base.papers:
+        if _measured(overrides.override(base, row.when)) == _measured(experiment):
+            return _row(row, experiment, steps)
+    return None
+
+
+def _row(row: Paper, experiment: Experiment, steps: int) -> dict[str, Any]:
+    budget = None if row.steps is None else round(steps / row.steps, 4)
+    return {"value": row.value, "source": row.source, "protocol": row.protocol, "budget": budget}
+
+
+def _measured(experiment: Experiment) -> dict[str, Any]:
+    """What must agree for two results to be comparable: seeds and the training's length and rates may differ."""
+    kept = ("model", "objective", "data", "evaluation")
+    flat = overrides.flatten(experiment)
+    return {
+        path: value
+        for path, value in flat.items()
+        if path.split(".")[0] in kept and path not in ("data.seed", "evaluation.seed", "model.shape")
+    }
+
+
+def _num_terms(dataset: Dataset) -> int:
+    return int(np.prod(dataset.shape))
+
+
+def _rounded(value: float) -> float | None:
+    """Six decimals; None for what JSON has no number for."""
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+@functools.cache
+def _commit() -> dict[str, Any]:
+    """The checkout's commit, or nulls for an installed wheel."""
+    root = Path(dgmzoo.__file__).parent.parent
+    if not (root / ".git").exists():
+        return {"commit": None, "dirty": None}
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

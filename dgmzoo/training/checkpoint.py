@@ -1,0 +1,171 @@
+"""Checkpoints that are checked before they are believed.
+
+Orbax writes and restores the arrays; it does not notice a flipped byte, so each checkpoint carries the size and sha256 of
+its files, written last. One without a manifest, or that does not match it, is passed over for the one before.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dgmzoo.files import write_text
+
+_MANIFEST = "manifest.json"
+
+
+class Restored(NamedTuple):
+    """An intact checkpoint."""
+
+    step: int
+    tree: Any  # as the template, on the host
+    progress: dict[str, Any]
+
+
+class Checkpoints:
+    """Numbered checkpoints of one kind of tree in a folder, the newest `keep` of them."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = Path(folder), keep
+
+    def steps(self) -> list[int]:
+        """All that are there, intact or not, in order."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
+
+    def save(self, step: int, tree: Any, progress: dict[str, Any]) -> None:
+        """Write `tree` (arrays) and `progress` (JSON). On return all of it is on disk.
+
+        Raises:
+          OSError: it could not be written; what was there before is still there.
+        """
+        ocp = _orbax()
+        target = self.folder / str(step)
+        if target.exists():  # left by a run that died after this step, or damaged
+            shutil.rmtree(target)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))), progress=ocp.args.JsonSave(progress)
+                ),
+                force=True,
+            )
+        write_text(target / _MANIFEST, json.dumps(_digests(target)))
+        intact = [old for old in self.steps() if (self.folder / str(old) / _MANIFEST).is_file()]
+        for old in self.steps():
+            if old < step and old not in intact[-self.keep :]:
+                shutil.rmtree(self.folder / str(old))
+
+    def restore(self, template: Any, upto: int | None = None) -> Restored | None:
+        """The newest intact checkpoint, or None where there are none at all. Damaged ones are warned of.
+
+        Args:
+          template: a tree of arrays or `ShapeDtypeStruct` that says what is expected.
+          upto: pass over later steps.
+
+        Raises:
+          ValueError: there are checkpoints but none is intact, or an intact one holds another tree.
+        """
+        found = [step for step in reversed(self.steps()) if upto is None or step <= upto]
+        for step in found:
+            target = self.folder / str(step)
+            if damage := _damage(target):
+                warnings.warn(f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2)
+                continue
+            return self._read(step, template)
+        if found:
+            raise ValueError(
+                f"expected an intact checkpoint in {self.folder}, got {len(found)} damaged; "
+                "restore the folder from a copy, or delete it to start anew"
+            )
+        return None
+
+    def _read(self, step: int, template: Any) -> Restored:
+        ocp = _orbax()
+        plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _abstract(template))
+        options = ocp.CheckpointManagerOptions(read_only=True)
+        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+            try:
+                read = manager.restore(
+                    step,
+                    args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore()),
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                first = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ValueError(
+                    f"expected checkpoint {self.folder / str(step)} to hold the experiment's parameters, got another "
+                    f"tree ({first})"
+                ) from error
+        return Restored(step, _typed(read["tree"], template), dict(read["progress"]))
+
+
+def _orbax():
+    import orbax.checkpoint  # costs 1.5 s: only where it is used
+
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
+    return orbax.checkpoint
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _storable(tree: Any) -> Any:
+    """Typed keys as their data."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _abstract(template: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf, template
+    )
+
+
+def _typed(tree: Any, template: Any) -> Any:
+    return jax.tree.map(
+        lambda kind, leaf: jax.random.wrap_key_data(np.asarray(leaf)) if _is_key(kind) else np.asarray(leaf),
+        template,
+        tree,
+    )
+
+
+def _digests(target: Path) -> dict[str, list]:
+    files = sorted(path for path in target.rglob("*") if path.is_file() and path.name != _MANIFEST)
+    return {str(path.relative_to(target)): [path.stat().st_size, _sha256(path)] for path in files}
+
+
+def _damage(target: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        expected = json.loads((target / _MANIFEST).read_text())
+    except FileNotFoundError:
+        return "its writing did not end"
+    except (ValueError, OSError):
+        return "its manifest cannot be read"
+    present = {str(path.relative_to(target)): path for path in target.rglob("*") if path.is_file()}
+    present.pop(_MANIFEST)
+    if not isinstance(expected, dict) or set(expected) != set(present):
+        return "files are missing or were added"
+    for name, entry in expected.items():
+        if present[name].stat().st_size != entry[0]:
+            return f"{name} has another size"
+    for name, entry in expected.items():
+        if _sha256(present[name]) != entry[1]:
+            return f"{name} has other content"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,60 @@
+"""Looking on while a run trains: rows kept and written, progress shown, stop signals heard."""
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Watch:
+    """The loop's watcher: keeps the rows, hands them on, and shows how far training is."""
+
+    def __init__(self, rows: list[dict[str, Any]], writer: Callable[[dict[str, Any]], None] | None, show: bool):
+        self.rows, self.writer = rows, writer
+        self.stopped = False
+        self._console = Console(stderr=True) if show else None
+        self._bar: Progress | None = None
+        self._told = time.monotonic()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        if self.writer:
+            self.writer(row)
+        if row["split"] == "valid" and self._bar:
+            self._bar.update(self._task, valid=f"valid {row['loss']:.2f}")
+
+    def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None:
+        if self._bar:
+            self._bar.update(self._task, completed=step, total=total, loss=f"loss {latest['loss']:.2f}")
+        elif self._console and (time.monotonic() - self._told > 30 or step == total):
+            self._told = time.monotonic()
+            self._console.print(f"step {step}/{total} loss {latest['loss']:.2f}", highlight=False)
+
+    def should_stop(self) -> bool:
+        return self.stopped
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Show progress and turn the first Ctrl-C or SIGTERM into a clean stop; a second Ctrl-C stops at once."""
+        with contextlib.ExitStack() as stack:
+            if self._console and (self._console.is_terminal or self._console.is_jupyter):
+                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+                columns += (TextColumn("{task.fields[valid]}"), TimeElapsedColumn(), TimeRemainingColumn())
+                self._bar = stack.enter_context(Progress(*columns, console=self._console, transient=True))
+                self._task = self._bar.add_task("train", total=None, loss="", valid="")
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    stack.callback(signal.signal, number, signal.signal(number, self._stop))
+            yield
+
+    def _stop(self, number: int, frame) -> None:
+        if self.stopped and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.stopped = True
+        print("\nstopping after this dispatch", file=sys.stderr)
