@@ -17,6 +17,21 @@ from dgmzoo.data import Data
 from dgmzoo.objectives import ELBO, Objective
 
 
+def check_whole(name: str, value: Any) -> None:
+    """Refuse anything but an integer >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"expected {name} to be a whole number, 1 or more, got {value!r}")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse anything but a finite number strictly between `low` and `high`."""
+    if not math.isfinite(value) or not low < value < high:
+        raise ValueError(f"expected {name} between {low} and {high}, got {value!r}")
+
+
+LENGTHS = ("epochs", "steps", "examples")
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """How parameters are found. The length is epochs, steps or examples: exactly one."""
@@ -57,7 +72,9 @@ class Training:
     def __post_init__(self):
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) != 1:
-            raise ValueError(f"expected exactly one of training.{', training.'.join(LENGTHS)}, got {lengths or 'none'}")
+            raise ValueError(
+                f"expected exactly one of training.{', training.'.join(LENGTHS)}, got {lengths or 'none'}"
+            )
         whole = {"batch_size", "validate_epochs", *lengths}
         whole |= {name for name in ("patience", "steps_per_dispatch") if getattr(self, name) is not None}
         for name in sorted(whole):
@@ -99,9 +116,6 @@ class Training:
         return self.epochs * self.steps_per_epoch(num_train)
 
 
-LENGTHS = ("epochs", "steps", "examples")
-
-
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """How the result is measured, once training has ended."""
@@ -135,7 +149,7 @@ class Paper:
     """Overrides of the experiment that make it the paper's."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A zoo entry, the data it learns, how, and how it is measured."""
 
@@ -145,9 +159,9 @@ class Experiment:
     """What is learned from."""
     objective: Objective = ELBO()  # noqa: RUF009 (frozen)
     """What is minimised."""
-    training: Training = Training(epochs=1)  # noqa: RUF009 (frozen)
+    training: Training
     """How."""
-    evaluation: Evaluation = Evaluation()  # noqa: RUF009 (frozen)
+    evaluation: Evaluation = Evaluation()
     """How the result is measured."""
     papers: tuple[Paper, ...] = dataclasses.field(default=(), metadata={"cli": False})
     """Published figures."""
@@ -156,7 +170,9 @@ class Experiment:
 
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
-            raise ValueError(f"expected experiment.model to be a Flax module, got {type(self.model).__name__}")
+            raise ValueError(
+                f"expected experiment.model to be a Flax module, got {type(self.model).__name__}"
+            )
         self.objective.check(self.model)
 
 
@@ -176,7 +192,9 @@ def load(name: str) -> Experiment:
         raise ValueError(f"expected the name of an experiment or the path of a .py file, got {name!r}{hint}")
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
-        raise ValueError(f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}")
+        raise ValueError(
+            f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}"
+        )
     return dataclasses.replace(experiment, name=name)
 
 
@@ -192,15 +210,3 @@ def _execute(path: Path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def check_whole(name: str, value: Any) -> None:
-    """Refuse anything but an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"expected {name} to be a whole number, 1 or more, got {value!r}")
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Refuse anything but a finite number strictly between `low` and `high`."""
-    if not math.isfinite(value) or not low < value < high:
-        raise ValueError(f"expected {name} between {low} and {high}, got {value!r}")

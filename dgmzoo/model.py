@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-Batch = Mapping[str, Array]  # "x" [B, ...]; where the data have them "label" [B], "mask" [B, ...] (True = observed)
+Batch = Mapping[
+    str, Array
+]  # "x" [B, ...]; where the data have them "label" [B], "mask" [B, ...] (True = observed)
 Variables = Mapping[str, Any]  # "params" and the mutable collections of an entry
 
 _STREAMS = ("sample", "weights", "dropout")
@@ -126,7 +128,7 @@ def functional(module: nn.Module) -> Model:
         variables = module.init(rngs, batch, Query(train=True), method="evidence")
         return {name: value for name, value in variables.items() if name != "intermediates"}
 
-    def evidence(variables, batch, key, query=Query()):  # noqa: B008 (frozen)
+    def evidence(variables, batch, key, query=Query()):
         mutable = [name for name in variables if name != "params"] if query.train else False
         answer = module.apply(variables, batch, query, rngs=streams(key), mutable=mutable, method="evidence")
         found, updates = answer if query.train else (answer, {})

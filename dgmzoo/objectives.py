@@ -85,7 +85,9 @@ class ELBO(Objective):
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)
         evidence, updates = model.evidence(variables, batch, key, query)
-        beta = self.beta * jnp.minimum(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else self.beta
+        beta = (
+            self.beta * jnp.minimum(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else self.beta
+        )
         penalty = 0.0
         for latent in evidence.latents.values():
             units = batch_mean(latent.kl, (0, 1)) if self.free_bits else latent.kl.mean((0, 1))  # [U]
@@ -200,4 +202,7 @@ def _finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) 
         loss = loss + term.mean()
     kl = {name: latent.kl.sum(-1).mean() for name, latent in evidence.latents.items()}
     elbo = evidence.log_likelihood.mean() - sum(kl.values()) - evidence.weight_kl / num_data
-    return loss, ({"loss": loss, "elbo": elbo, **{f"kl/{name}": value for name, value in kl.items()}}, updates)
+    return loss, (
+        {"loss": loss, "elbo": elbo, **{f"kl/{name}": value for name, value in kl.items()}},
+        updates,
+    )

@@ -1,5 +1,7 @@
 """Pictures of what a model makes of its data. Matplotlib is imported where it draws."""
 
+import base64
+import html
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -35,16 +37,22 @@ def pairs(x: np.ndarray, y: np.ndarray, columns: int = 10) -> np.ndarray:
     return grid(np.concatenate(woven), columns)
 
 
-def save(path, image: np.ndarray, scale: int | None = None) -> None:
-    """Write a picture `[H, W, C]` in [0, 1] as PNG, pixels enlarged by whole numbers."""
+def png(image: np.ndarray) -> bytes:
+    """A picture `[H, W, C]` in [0, 1] as PNG, pixels enlarged by whole numbers to some 560 in all."""
     import matplotlib.image
 
-    scale = scale or max(1, round(560 / max(image.shape[:2])))
+    scale = max(1, round(560 / max(image.shape[:2])))
     large = np.repeat(np.repeat(image, scale, 0), scale, 1)
     colour = np.broadcast_to(large, (*large.shape[:2], 3)) if large.shape[-1] == 1 else large
-    temporary = path.with_name(path.name + ".tmp")
-    matplotlib.image.imsave(temporary, colour, format="png")
-    temporary.replace(path)
+    written = io.BytesIO()
+    matplotlib.image.imsave(written, colour, format="png")
+    return written.getvalue()
+
+
+def inline(png_bytes: bytes, caption: str = "") -> str:
+    """A PNG as an HTML image that needs no file."""
+    alt, encoded = html.escape(caption, quote=True), base64.b64encode(png_bytes).decode()
+    return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
 
 
 def curves(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -78,7 +86,9 @@ def bars(units: Mapping[str, np.ndarray]) -> str:
 def scatter(points: np.ndarray, labels: np.ndarray | None) -> str:
     """A two-dimensional latent space as SVG: posterior means `[N, 2]`, coloured by label `[N]`."""
     figure, axes = _figure(1)
-    found = axes[0].scatter(*points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7)
+    found = axes[0].scatter(
+        *points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7
+    )
     if labels is not None:
         figure.colorbar(found, ax=axes[0])
     axes[0].set(xlabel="z[0]", ylabel="z[1]", aspect="equal")

@@ -1,11 +1,11 @@
 """The report of a run: one HTML file with nothing outside it."""
 
-import base64
 import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dgmzoo.evaluation.pictures import inline
 from dgmzoo.files import write_text
 
 _STYLE = """
@@ -29,7 +29,9 @@ def headline(record: Mapping[str, Any]) -> str:
     what = _BOUNDS.get(record["bound"], record["bound"])
     if record["bound"] == "iw":
         what += f" with {record['num_samples']} samples"
-    text = f"{record['value']:.2f} ± {record['standard_error'] or 0:.2f} nats, {what}, {record['split']} split"
+    text = (
+        f"{record['value']:.2f} ± {record['standard_error'] or 0:.2f} nats, {what}, {record['split']} split"
+    )
     if record["monte_carlo_error"]:
         text += f" (Monte Carlo error {record['monte_carlo_error']:.3f})"
     return text
@@ -40,16 +42,24 @@ def comparison(record: Mapping[str, Any]) -> str:
     paper = record["paper"]
     if not paper:
         return ""
-    budget = "" if paper["budget"] is None else f"; this run took {paper['budget']:.2g} times the paper's steps"
+    budget = (
+        "" if paper["budget"] is None else f"; this run took {paper['budget']:.2g} times the paper's steps"
+    )
     return f"published: {paper['value']} ({paper['source']}; {paper['protocol']}){budget}"
 
 
-def write(path: Path, title: str, record: Mapping[str, Any], pictures: Mapping[str, Path], figures: Mapping[str, str]):
+def write(
+    path: Path,
+    title: str,
+    record: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    figures: Mapping[str, str],
+):
     """Write the report.
 
     Args:
       record: the result.
-      pictures: caption -> PNG file, which is embedded.
+      pictures: caption -> PNG.
       figures: caption -> SVG.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=lead>{html.escape(headline(record))}</p>"]
@@ -58,9 +68,7 @@ def write(path: Path, title: str, record: Mapping[str, Any], pictures: Mapping[s
     for caption, svg in figures.items():
         parts.append(f"<h2>{html.escape(caption)}</h2><figure>{svg}</figure>")
     for caption, picture in pictures.items():
-        data = base64.b64encode(picture.read_bytes()).decode()
-        alt = html.escape(caption)
-        parts.append(f'<h2>{alt}</h2><figure><img alt="{alt}" src="data:image/png;base64,{data}"></figure>')
+        parts.append(f"<h2>{html.escape(caption)}</h2><figure>{inline(picture, caption)}</figure>")
     parts.append(f"<h2>Record</h2>{table(record)}")
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"

@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 
 from dgmzoo.model import Draw
@@ -28,6 +29,13 @@ class Output(nn.Module):
         """Raw numbers `[..., *shape, size]` to a distribution with batch shape `[..., *shape]`."""
         return families.from_raw(self.family, raw)
 
+    def check_support(self, x: np.ndarray) -> None:
+        """Refuse data that the family gives no density.
+
+        Raises:
+          ValueError: with what lies outside.
+        """
+
     @nn.compact
     def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> dist.Distribution:
         """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
@@ -39,6 +47,13 @@ class Bernoulli(Output):
     """Binary x in {0, 1}."""
 
     family = dist.BernoulliLogits
+
+    def check_support(self, x: np.ndarray) -> None:
+        if not np.isin(x, (0, 1)).all():
+            raise ValueError(
+                f"expected x in {{0, 1}} for a Bernoulli output, got values from {x.min():g} to {x.max():g}; "
+                "set data.binarization (dynamic, static, threshold) or choose another output"
+            )
 
 
 class Normal(Output):
@@ -61,6 +76,13 @@ class Categorical(Output):
     @property
     def size(self) -> int:
         return self.num_classes
+
+    def check_support(self, x: np.ndarray) -> None:
+        if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= self.num_classes:
+            raise ValueError(
+                f"expected integer x in 0..{self.num_classes - 1} for a categorical output, "
+                f"got {x.dtype} from {x.min():g} to {x.max():g}"
+            )
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
         return dist.CategoricalLogits(raw.astype(jnp.promote_types(raw.dtype, jnp.float32)))

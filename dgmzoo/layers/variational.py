@@ -4,6 +4,7 @@ A layer comes in two halves, since in a hierarchy the prior needs the layer abov
 `score` puts the sample under the prior. Calling a layer does both.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -32,7 +33,7 @@ class VariationalLayer(nn.Module):
     score-function gradient are exact.
     """
 
-    units: int = 0
+    units: int = dataclasses.field(default=0, metadata={"cli": False})
     """Number of units; set by the entry that holds the layer."""
     posterior: type[dist.Distribution] = dist.Normal
     """Family of q(z | x)."""
@@ -100,7 +101,9 @@ class VariationalLayer(nn.Module):
             sample=z,
             log_p=log_p.sum(-1),
             log_q=log_q.sum(-1),
-            kl=log_q - log_p if kl is None else jnp.broadcast_to(kl, jnp.broadcast_shapes(kl.shape, q.batch_shape)),
+            kl=log_q - log_p
+            if kl is None
+            else jnp.broadcast_to(kl, jnp.broadcast_shapes(kl.shape, q.batch_shape)),
             q=families.parameters(q),
         )
 

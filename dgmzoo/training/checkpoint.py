@@ -57,7 +57,8 @@ class Checkpoints:
             manager.save(
                 step,
                 args=ocp.args.Composite(
-                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))), progress=ocp.args.JsonSave(progress)
+                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))),
+                    progress=ocp.args.JsonSave(progress),
                 ),
                 force=True,
             )
@@ -81,7 +82,9 @@ class Checkpoints:
         for step in found:
             target = self.folder / str(step)
             if damage := _damage(target):
-                warnings.warn(f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2)
+                warnings.warn(
+                    f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2
+                )
                 continue
             return self._read(step, template)
         if found:
@@ -99,7 +102,9 @@ class Checkpoints:
             try:
                 read = manager.restore(
                     step,
-                    args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore()),
+                    args=ocp.args.Composite(
+                        tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore()
+                    ),
                 )
             except (ValueError, KeyError, TypeError) as error:
                 first = str(error).splitlines()[0] if str(error) else type(error).__name__

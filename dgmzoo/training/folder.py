@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dgmzoo.config import LENGTHS, Experiment, file_digest, load
+from dgmzoo.files import read_json, write_json, write_text
 from dgmzoo.overrides import difference, flatten, override
 from dgmzoo.training.checkpoint import Checkpoints
-from dgmzoo.files import read_json, write_json, write_text
 
 SCHEMA = 1
 _MAY_CHANGE = ("training.checkpoint_seconds",)
@@ -157,13 +157,19 @@ def refuse_differences(path: Path, before: dict[str, Any], wanted: dict[str, Any
     allowed = set(_MAY_CHANGE)
     if old.get("training.schedule") == new.get("training.schedule") == "constant" and _not_shorter(old, new):
         allowed |= {f"training.{name}" for name in LENGTHS}
-    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in allowed]
+    changed = [
+        name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in allowed
+    ]
     if changed:
         lines = "; ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
-        raise ValueError(f"expected the config that {path} was trained with, got another: {lines}; choose another --run-dir")
+        raise ValueError(
+            f"expected the config that {path} was trained with, got another: {lines}; choose another --run-dir"
+        )
 
 
 def _not_shorter(old: dict[str, Any], new: dict[str, Any]) -> bool:
     lengths = [(old[f"training.{name}"], new[f"training.{name}"]) for name in LENGTHS]
-    return all(before is None and after is None or None not in (before, after) and after >= before
-               for before, after in lengths)
+    return all(
+        (before is None and after is None) or (None not in (before, after) and after >= before)
+        for before, after in lengths
+    )

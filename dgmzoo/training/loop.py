@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -34,8 +34,9 @@ class Interrupted(Exception):
 
 
 class Watcher(Protocol):
-    """Who looks on: gets every row of metrics, is asked whether to stop, and hears of progress."""
+    """Who looks on: hears where training begins and how it goes, gets every row of metrics, may ask to stop."""
 
+    def begin(self, step: int) -> None: ...
     def write(self, row: Row) -> None: ...
     def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None: ...
     def should_stop(self) -> bool: ...
@@ -46,8 +47,7 @@ class Fitted(NamedTuple):
 
     variables: Any  # the selected ones, as they are to be evaluated
     step: int  # at which they were selected
-    state: State
-    stopped_early: bool
+    trained: int  # steps run by this call
 
 
 def fit(
@@ -74,6 +74,25 @@ def fit(
     return run.fit()
 
 
+def selected(
+    experiment: Experiment, model: Model, dataset: Dataset, checkpoints: tuple[Checkpoints, Checkpoints]
+) -> tuple[Any, int]:
+    """Variables and their step as training selected them, or as they stand where it has not ended.
+
+    Raises:
+      ValueError: there is no intact checkpoint.
+    """
+    run = _Run(experiment, model, dataset, 0, None, checkpoints, None)
+    state = jax.eval_shape(run.init, run.key, run.first)
+    found = run.best.restore(evaluation_variables(state))
+    if found is None:
+        state = run.latest.restore(run.template())
+        if state is None:
+            raise ValueError(f"expected a checkpoint in {run.latest.folder.parent}, got none; train first")
+        return run._evaluated(parallel.place(state.tree, run.devices)), state.step
+    return parallel.place(found.tree, run.devices[:1]), found.step
+
+
 class _Run:
     def __init__(self, experiment, model, dataset, seed, watcher, checkpoints, devices):
         training = experiment.training
@@ -97,7 +116,15 @@ class _Run:
         self.key = jax.random.key(seed)
         self.first = {name: jnp.asarray(np.asarray(leaf[:2])) for name, leaf in rows.items()}
         self.resident = isinstance(rows["x"], np.ndarray)
-        self.progress = {"sums": {}, "count": 0, "best": math.inf, "best_step": None, "bad": 0, "seconds": 0.0}
+        self.progress = {
+            "sums": {},
+            "count": 0,
+            "best": math.inf,
+            "best_step": None,
+            "bad": 0,
+            "seconds": 0.0,
+        }
+        self.valid = None  # rows of the validation split, once they are needed
         self.selected = None  # host copy of the best variables so far
         self.saved_at = None  # step of the last checkpoint
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # dispatched, not yet looked at
@@ -111,6 +138,7 @@ class _Run:
         rows = self._resident_rows()
         self.clock = time.monotonic() - self.progress["seconds"]
         self.saved_time, self.saved_at = time.monotonic(), begun
+        self.watcher.begin(begun)
         stopped_early = self._patience_is_over()
         step = begun
         for size in dispatches(begun, self.total, self.per_epoch, n):
@@ -134,24 +162,31 @@ class _Run:
             if time.monotonic() - self.saved_time >= self.training.checkpoint_seconds:
                 self._save(state, step)
         self._save(state, step)
-        return self._selection(state, step, stopped_early)
+        return Fitted(*self._selection(state, step), trained=step - begun)
 
     # Restoring and saving
 
     def _restore(self) -> State:
-        shapes = jax.eval_shape(lambda key: parallel.init_on(self.init, key, self.first, self.devices), self.key)
-        found = self.latest.restore(shapes) if self.latest else None
+        found = self.latest.restore(self.template()) if self.latest else None
         if found is None:
             return parallel.init_on(self.init, self.key, self.first, self.devices)
         self.progress = found.progress | {"best": float(found.progress["best"])}
         return parallel.place(found.tree, self.devices)
+
+    def template(self) -> State:
+        """Shapes of the state."""
+        return parallel.stacked_shapes(jax.eval_shape(self.init, self.key, self.first), len(self.devices))
 
     def _save(self, state: State, step: int) -> None:
         self._look(everything=True)  # a NaN must not reach the disk
         if self.latest is None or step == self.saved_at:
             return
         host = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
-        bad = [path for path, leaf in jax.tree.leaves_with_path(host.variables["params"]) if not np.isfinite(leaf).all()]
+        bad = [
+            path
+            for path, leaf in jax.tree.leaves_with_path(host.variables["params"])
+            if not np.isfinite(leaf).all()
+        ]
         if bad:
             raise self._non_finite(step, [f"params{jax.tree_util.keystr(path)}" for path in bad])
         self.progress["seconds"] = time.monotonic() - self.clock
@@ -206,7 +241,9 @@ class _Run:
         return found
 
     def _write_row(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        self.watcher.write({"step": step, "split": split, **values, "seconds": round(time.monotonic() - self.clock, 3)})
+        self.watcher.write(
+            {"step": step, "split": split, **values, "seconds": round(time.monotonic() - self.clock, 3)}
+        )
 
     def _non_finite(self, step: int, terms: list[str]) -> NonFinite:
         name = self.experiment.name or "the experiment"
@@ -224,7 +261,9 @@ class _Run:
 
     def _validate(self, state: State, step: int) -> None:
         variables = self._evaluated(state)
-        found = evaluate(self.model, variables, self.dataset.fixed("valid"), jax.random.key(self.seed), num_samples=1)
+        if self.valid is None:
+            self.valid = self.dataset.fixed("valid")
+        found = evaluate(self.model, variables, self.valid, jax.random.key(self.seed), num_samples=1)
         self._write_row("valid", step, {"loss": found.value, "elbo": found.elbo} | found.kl_by_layer)
         if found.value < self.progress["best"]:
             self.progress |= {"best": found.value, "best_step": step, "bad": 0}
@@ -243,20 +282,25 @@ class _Run:
             variables = parallel.from_one_device(variables)
         return variables
 
-    def _selection(self, state: State, step: int, stopped_early: bool) -> Fitted:
-        """The best of the validation split, or where the protocol has none, the last."""
+    def _selection(self, state: State, step: int) -> tuple[Any, int]:
+        """The best variables of the validation split, or where the protocol has none, the last; and their step."""
         if (best_step := self.progress["best_step"]) is None:
-            return Fitted(self._evaluated(state), step, state, stopped_early)
+            variables = self._evaluated(state)
+            if self.best and step not in self.best.steps():
+                self.best.save(step, jax.device_get(variables), {})
+            return variables, step
         if self.selected is None:  # found before this process went on
             self.selected = self.best.restore(self._evaluated(state), upto=best_step).tree
-        return Fitted(parallel.place(self.selected, self.devices[:1]), best_step, state, stopped_early)
+        return parallel.place(self.selected, self.devices[:1]), best_step
 
     def _has_loop_hazard(self, state: State) -> bool:
         """Whether the step has convolutions and runs on CPU, where XLA runs them 4 to 13 times slower inside a loop."""
         if self.devices[0].platform != "cpu":
             return False
-        rows = {name: jax.ShapeDtypeStruct((self.training.batch_size, *leaf.shape[1:]), leaf.dtype)
-                for name, leaf in self.first.items()}
+        rows = {
+            name: jax.ShapeDtypeStruct((self.training.batch_size, *leaf.shape[1:]), leaf.dtype)
+            for name, leaf in self.first.items()
+        }
         return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, rows))
 
 

@@ -31,7 +31,8 @@ def build(
     if not others:
         return main
     return optax.multi_transform(
-        {"model": main, **others}, lambda params: {name: name if name in others else "model" for name in params}
+        {"model": main, **others},
+        lambda params: {name: name if name in others else "model" for name in params},
     )
 
 

@@ -86,3 +86,13 @@ def from_one_device(variables):
     if LOCAL in variables:
         one[LOCAL] = jax.tree.map(lambda leaf: jnp.asarray(jax.device_get(leaf)[0]), variables[LOCAL])
     return one
+
+
+def stacked_shapes(state: State, num_devices: int) -> State:
+    """The shapes of a state on several devices, from those on one."""
+    if num_devices == 1 or LOCAL not in state.variables:
+        return state
+    local = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((num_devices, *leaf.shape), leaf.dtype), state.variables[LOCAL]
+    )
+    return state._replace(variables={**state.variables, LOCAL: local})

@@ -30,7 +30,9 @@ class State(NamedTuple):
     ema: Any  # moving average of "params", or None
 
 
-def make_init(model: Model, objective: Objective, optimizer: optax.GradientTransformation, observe: Observe, ema: bool):
+def make_init(
+    model: Model, objective: Objective, optimizer: optax.GradientTransformation, observe: Observe, ema: bool
+):
     """`init(key, rows) -> State`, pure."""
 
     def init(key: chex.PRNGKey, rows: Mapping[str, jax.Array]) -> State:
@@ -99,6 +101,8 @@ def _merge(model: Variables, objective: Variables) -> dict[str, Any]:
     for collection, tree in objective.items():
         mine = merged.get(collection, {})
         if both := set(mine) & set(tree):
-            raise ValueError(f"expected names {sorted(both)} in {collection!r} to be free for the objective, got a clash")
+            raise ValueError(
+                f"expected names {sorted(both)} in {collection!r} to be free for the objective, got a clash"
+            )
         merged[collection] = {**mine, **tree}
     return merged

@@ -5,27 +5,42 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from dgmzoo.training.folder import Folder
 
 
 class Watch:
     """The loop's watcher: keeps the rows, hands them on, and shows how far training is."""
 
-    def __init__(self, rows: list[dict[str, Any]], writer: Callable[[dict[str, Any]], None] | None, show: bool):
-        self.rows, self.writer = rows, writer
+    def __init__(self, rows: list[dict[str, Any]], folder: Folder | None, show: bool):
+        self.rows, self.folder = rows, folder
         self.stopped = False
         self._console = Console(stderr=True) if show else None
         self._bar: Progress | None = None
         self._told = time.monotonic()
 
+    def begin(self, step: int) -> None:
+        if self.folder:  # rows past the checkpoint will be written again
+            self.rows[:] = self.folder.forget_after(step)
+            if step and self._console:
+                self._console.print(f"going on from step {step} of {self.folder.path}", highlight=False)
+
     def write(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        if self.writer:
-            self.writer(row)
+        if self.folder:
+            self.folder.append(row)
         if row["split"] == "valid" and self._bar:
             self._bar.update(self._task, valid=f"valid {row['loss']:.2f}")
 

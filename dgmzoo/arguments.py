@@ -1,0 +1,138 @@
+"""Typed command-line options for every field of an experiment and its module, by tyro."""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import docstring_parser
+import flax.linen as nn
+import numpyro.distributions as dist
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from dgmzoo import config, overrides
+from dgmzoo.config import LENGTHS, Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """What `dgmzoo train` takes beside the experiment's name."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    """The experiment."""
+    run_dir: Path | None = None
+    """Where to keep the run; a run that was stopped there goes on. None: runs/NAME/seed-N."""
+    seed: int = 0
+    """Of initial values, order of the rows and noise."""
+
+
+def parse_train(name: str, arguments: Sequence[str]) -> Train:
+    """The options of `dgmzoo train NAME`. Exits with status 2 and a message on options that do not fit."""
+    base = config.load(name)
+    chosen, rest = _chosen(base, list(arguments))
+    base = overrides.override(base, chosen)
+    lengths = [length for length in LENGTHS if any(_is_option(word, f"training.{length}") for word in rest)]
+    if lengths:  # the length given takes the place of the experiment's own
+        base = overrides.override(base, {f"training.{lengths[0]}": 1})
+    with _registry():
+        return tyro.cli(
+            Train,
+            args=rest,
+            prog=f"dgmzoo train {name}",
+            description=_description(base),
+            default=Train(base),
+            config=(tyro.conf.AvoidSubcommands,),
+        )
+
+
+def _chosen(base: Experiment, words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Options that name a class, such as `--objective iwae`, and the words that are left."""
+    chosen, rest = {}, []
+    while words:
+        word = words.pop(0)
+        option, given, value = word.partition("=")
+        path = option.removeprefix("--").replace("-", "_")
+        if option.startswith("--") and path in _choosable(base):
+            if not given and (not words or words[0].startswith("--")):
+                raise ValueError(f"expected one of {', '.join(_choosable(base)[path])} after {option}")
+            chosen[path] = value if given else words.pop(0)
+        else:
+            rest.append(word)
+    return chosen, rest
+
+
+def _choosable(part: Any, path: str = "") -> dict[str, list[str]]:
+    """Path -> names, of the parts that are chosen by name."""
+    found = {}
+    for name in overrides.fields(part):
+        value, here = getattr(part, name), f"{path}.{name}" if path else name
+        if overrides.is_part(value):
+            if named := overrides.choices(value):
+                found[here] = list(named)
+            found |= _choosable(value, here)
+    return found
+
+
+def _description(base: Experiment) -> str:
+    lines = [f"--{path} {{{','.join(names)}}}" for path, names in _choosable(base).items()]
+    return "Train an experiment and measure it. Choose parts by name: " + ", ".join(lines)
+
+
+def _is_option(word: str, path: str) -> bool:
+    return word.partition("=")[0].removeprefix("--").replace("-", "_") == path and word.startswith("--")
+
+
+def _registry() -> ConstructorRegistry:
+    registry = ConstructorRegistry()
+    registry.struct_rule(_part_rule)
+    registry.primitive_rule(_family_rule)
+    return registry
+
+
+def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Linen modules and config dataclasses, without the fields that are not a user's to set."""
+    part = info.default
+    if not isinstance(part, nn.Module) and not (
+        overrides.is_part(part) and type(part).__module__.startswith("dgmzoo.")
+    ):
+        return None
+    if isinstance(part, Train):
+        return None
+    hints = typing.get_type_hints(type(part), include_extras=True)
+    hidden = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    texts = {
+        each.arg_name: each.description for each in docstring_parser.parse_from_object(type(part)).params
+    }
+    shown = []
+    for name in overrides.fields(part):
+        hidden.pop(name)
+        spec = StructFieldSpec(
+            name=name, type=hints[name], default=getattr(part, name), helptext=texts.get(name)
+        )
+        shown.append(spec)
+    hidden = {} if isinstance(part, nn.Module) else hidden
+    return StructConstructorSpec(
+        instantiate=lambda **given: type(part)(**hidden, **given), fields=tuple(shown)
+    )
+
+
+def _family_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Distribution families by their class's name."""
+    if info.type != type[dist.Distribution]:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FAMILY",
+        instance_from_str=lambda words: overrides.family(words[0]),
+        is_instance=lambda value: isinstance(value, type) and issubclass(value, dist.Distribution),
+        str_from_instance=lambda value: [value.__name__],
+    )

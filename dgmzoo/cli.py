@@ -1,0 +1,181 @@
+"""The `dgmzoo` command: verbs and messages. JAX and tyro are imported only by the verbs that need them."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+HELP = """\
+usage: dgmzoo VERB ...
+
+A functional zoo of likelihood-based deep generative models.
+
+  list                         the experiments
+  train NAME [options]         train one and measure it; goes on where a run stopped
+  evaluate RUN_DIR [options]   measure a run again, with other settings
+  sample RUN_DIR [options]     draw from a run's model
+
+NAME is an experiment of the list, or the path of a file that defines `experiment`.
+`dgmzoo train NAME --help` shows every field of an experiment; all can be overridden, such as
+`--training.epochs 20 --model.latent-dim 10 --objective iwae --objective.num-samples 50`.
+DGMZOO_DATA names a folder with data sets; DGMZOO_TRACEBACK=1 shows where an error came from.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 2 bad input or a failed run, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        sys.exit(_run(words))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError, ArithmeticError) as error:
+        if os.environ.get("DGMZOO_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _run(words: list[str]) -> int:
+    verbs = {"list": list_experiments, "train": train, "evaluate": evaluate, "sample": sample}
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("dgmzoo"))
+        return 0
+    if words[0] not in verbs:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], verbs, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"expected a verb ({', '.join(verbs)}), got {words[0]!r}{hint}")
+    return verbs[words[0]](words[1:])
+
+
+def list_experiments(words: list[str]) -> int:
+    """The experiments, read without importing them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from dgmzoo import experiments
+
+    if words:
+        raise ValueError(f"expected no options after list, got {' '.join(words)}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("experiment", "data", "published", "what it is"):
+        table.add_column(column, no_wrap=column in ("experiment", "data"))
+    for name in experiments.names():
+        found = experiments.summary(name)
+        values = ", ".join(str(value) for value, _ in found.papers)
+        table.add_row(found.name, found.data, values, found.description)
+    Console().print(table)
+    return 0
+
+
+def train(words: list[str]) -> int:
+    """Train an experiment, measure it, and leave a run directory."""
+    if not words or words[0].startswith("-"):
+        if words and words[0] in ("-h", "--help"):
+            print("usage: dgmzoo train NAME [options]; `dgmzoo train NAME --help` shows the options of NAME")
+            return 0
+        raise ValueError("expected the name of an experiment after train; `dgmzoo list` shows them")
+    from dgmzoo import api
+    from dgmzoo.arguments import parse_train
+    from dgmzoo.training.loop import Interrupted
+
+    name, *rest = words
+    options = parse_train(name, rest)
+    run_dir = options.run_dir or Path("runs") / Path(name).with_suffix("") / f"seed-{options.seed}"
+    try:
+        run = api.train(options.experiment, run_dir=run_dir, seed=options.seed)
+    except Interrupted as stopped:
+        print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
+        return 130
+    _say(run.record, run_dir)
+    print(f"report: {run_dir / 'report.html'}")
+    return 0
+
+
+def evaluate(words: list[str]) -> int:
+    """Measure a run again."""
+    import tyro
+
+    def options(
+        run_dir: Annotated[Path, tyro.conf.Positional],
+        num_samples: int | None = None,
+        split: Literal["train", "valid", "test"] = "test",
+    ) -> tuple:
+        """Measure a trained run.
+
+        Args:
+          run_dir: what `dgmzoo train` left.
+          num_samples: importance samples per example (K); None: the experiment's.
+          split: rows to measure.
+        """
+        return run_dir, num_samples, split
+
+    run_dir, num_samples, split = tyro.cli(options, args=words, prog="dgmzoo evaluate")
+    if num_samples is not None and num_samples < 1:
+        raise ValueError(f"expected --num-samples of at least 1, got {num_samples}")
+    from dgmzoo import api, files
+
+    record = api.load(run_dir).evaluate(split, num_samples)
+    _say(record, run_dir)
+    path = run_dir / f"result-{split}-{record['num_samples']}.json"
+    files.write_json(path, record)
+    print(f"record: {path}")
+    return 0
+
+
+def sample(words: list[str]) -> int:
+    """Draw from a run's model."""
+    import tyro
+
+    def options(
+        run_dir: Annotated[Path, tyro.conf.Positional], num: int = 64, out: Path | None = None, seed: int = 0
+    ) -> tuple:
+        """Draw from a trained run.
+
+        Args:
+          run_dir: what `dgmzoo train` left.
+          num: number of draws.
+          out: .png for a picture of the means, .npy for the draws themselves; None: samples-NUM.png in the run.
+          seed: of the draws.
+        """
+        return run_dir, num, out, seed
+
+    run_dir, num, out, seed = tyro.cli(options, args=words, prog="dgmzoo sample")
+    out = out or run_dir / f"samples-{num}.png"
+    if out.suffix not in (".png", ".npy"):
+        raise ValueError(f"expected --out to end in .png or .npy, got {out}")
+    import io
+
+    import numpy as np
+
+    from dgmzoo import api, files
+    from dgmzoo.evaluation import pictures
+
+    drawn = api.load(run_dir).sample(num, seed, mean=out.suffix == ".png")
+    if out.suffix == ".png":
+        content = pictures.png(pictures.grid(drawn))
+    else:
+        np.save(written := io.BytesIO(), drawn, allow_pickle=False)
+        content = written.getvalue()
+    files.write_bytes(out, content)
+    print(f"samples: {out}")
+    return 0
+
+
+def _say(record: dict, run_dir: Path) -> None:
+    from dgmzoo.evaluation import report
+
+    print(f"{record['experiment'] or run_dir}: {report.headline(record)}")
+    if text := report.comparison(record):
+        print(text)
