@@ -33,9 +33,7 @@ def experiment(name: str, changes: Mapping[str, Any] | None = None) -> Experimen
     return overrides.override(config.load(name), changes or {})
 
 
-def train(
-    what: Experiment | str, run_dir: str | Path | None = None, seed: int = 0, progress: bool = True
-) -> "Run":
+def train(what: Experiment | str, run_dir: str | Path | None = None, seed: int = 0, progress: bool = True) -> "Run":
     """Train an experiment, measure it on held-out data, and give back the run.
 
     Args:
@@ -52,9 +50,7 @@ def train(
     exp = config.load(what) if isinstance(what, str) else what
     dataset = data.load(exp.data)
     module = bind(exp.model, dataset)
-    exp.training.total_steps(
-        len(dataset.splits["train"]["x"])
-    )  # refuse a batch larger than the data before any file
+    exp.training.total_steps(len(dataset.splits["train"]["x"]))  # refuse a batch larger than the data before any file
     model = functional(module)
     rows: list[dict[str, Any]] = []
     if run_dir is None:
@@ -92,9 +88,7 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> "Run":
         raise ValueError(f"expected the experiment that {run_dir} was trained with, got another")
     dataset = data.load(exp.data)
     if dataset.sha256 != stored["dataset_sha256"]:
-        raise ValueError(
-            f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}"
-        )
+        raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
     model = functional(bind(exp.model, dataset))
     variables, step = selected(exp, model, dataset, (folder.latest, folder.best))
     return Run(exp, dataset, model, variables, step, stored["seed"], folder.metrics(), folder.path)

@@ -109,20 +109,14 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         return None
     hints = typing.get_type_hints(type(part), include_extras=True)
     hidden = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    texts = {
-        each.arg_name: each.description for each in docstring_parser.parse_from_object(type(part)).params
-    }
+    texts = {each.arg_name: each.description for each in docstring_parser.parse_from_object(type(part)).params}
     shown = []
     for name in overrides.fields(part):
         hidden.pop(name)
-        spec = StructFieldSpec(
-            name=name, type=hints[name], default=getattr(part, name), helptext=texts.get(name)
-        )
+        spec = StructFieldSpec(name=name, type=hints[name], default=getattr(part, name), helptext=texts.get(name))
         shown.append(spec)
     hidden = {} if isinstance(part, nn.Module) else hidden
-    return StructConstructorSpec(
-        instantiate=lambda **given: type(part)(**hidden, **given), fields=tuple(shown)
-    )
+    return StructConstructorSpec(instantiate=lambda **given: type(part)(**hidden, **given), fields=tuple(shown))
 
 
 def _family_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

@@ -72,9 +72,7 @@ class Training:
     def __post_init__(self):
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) != 1:
-            raise ValueError(
-                f"expected exactly one of training.{', training.'.join(LENGTHS)}, got {lengths or 'none'}"
-            )
+            raise ValueError(f"expected exactly one of training.{', training.'.join(LENGTHS)}, got {lengths or 'none'}")
         whole = {"batch_size", "validate_epochs", *lengths}
         whole |= {name for name in ("patience", "steps_per_dispatch") if getattr(self, name) is not None}
         for name in sorted(whole):
@@ -170,9 +168,7 @@ class Experiment:
 
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
-            raise ValueError(
-                f"expected experiment.model to be a Flax module, got {type(self.model).__name__}"
-            )
+            raise ValueError(f"expected experiment.model to be a Flax module, got {type(self.model).__name__}")
         self.objective.check(self.model)
 
 
@@ -192,9 +188,7 @@ def load(name: str) -> Experiment:
         raise ValueError(f"expected the name of an experiment or the path of a .py file, got {name!r}{hint}")
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
-        raise ValueError(
-            f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}"
-        )
+        raise ValueError(f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}")
     return dataclasses.replace(experiment, name=name)
 
 

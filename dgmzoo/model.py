@@ -16,9 +16,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-Batch = Mapping[
-    str, Array
-]  # "x" [B, ...]; where the data have them "label" [B], "mask" [B, ...] (True = observed)
+Batch = Mapping[str, Array]  # "x" [B, ...]; where the data have them "label" [B], "mask" [B, ...] (True = observed)
 Variables = Mapping[str, Any]  # "params" and the mutable collections of an entry
 
 _STREAMS = ("sample", "weights", "dropout")

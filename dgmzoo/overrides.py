@@ -55,9 +55,7 @@ def difference(base: Experiment, changed: Experiment) -> dict[str, Any]:
     before, after = flatten(base), flatten(changed)
     for path, value in after.items():
         named = choices(_at(changed, path))
-        if (
-            named and before.get(path) != value
-        ):  # a part chosen by name: compare with its class's own defaults
+        if named and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
             kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.")}
             defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
             before = kept | defaults
@@ -140,15 +138,9 @@ def family(name: str) -> type[dist.Distribution]:
     """
     found = getattr(dist, name, None)
     if not (isinstance(found, type) and issubclass(found, dist.Distribution)):
-        known = [
-            key
-            for key, cls in vars(dist).items()
-            if isinstance(cls, type) and issubclass(cls, dist.Distribution)
-        ]
+        known = [key for key, cls in vars(dist).items() if isinstance(cls, type) and issubclass(cls, dist.Distribution)]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-        raise ValueError(
-            f"expected the name of a distribution family, got {name!r}; the nearest are {', '.join(near)}"
-        )
+        raise ValueError(f"expected the name of a distribution family, got {name!r}; the nearest are {', '.join(near)}")
     return found
 
 

@@ -121,15 +121,11 @@ def _compiled(model: Model, num_samples: int, chunk: int):
 
         shapes = jax.eval_shape(functools.partial(ask, num=chunk), variables, rows, key)
         zero = jnp.zeros(shapes.log_likelihood.shape[1:], shapes.log_likelihood.dtype)
-        kl = {
-            name: jnp.zeros(latent.kl.shape[1:], latent.kl.dtype) for name, latent in shapes.latents.items()
-        }
+        kl = {name: jnp.zeros(latent.kl.shape[1:], latent.kl.dtype) for name, latent in shapes.latents.items()}
         num_chunks = -(-num_samples // chunk)
         wanted = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
         start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
-        (log_sum, log_square, total, kl), means = jax.lax.scan(
-            body, start, (jax.random.split(key, num_chunks), wanted)
-        )
+        (log_sum, log_square, total, kl), means = jax.lax.scan(body, start, (jax.random.split(key, num_chunks), wanted))
         return {
             "log_sum": log_sum,
             "log_square": log_square,

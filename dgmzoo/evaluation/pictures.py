@@ -86,9 +86,7 @@ def bars(units: Mapping[str, np.ndarray]) -> str:
 def scatter(points: np.ndarray, labels: np.ndarray | None) -> str:
     """A two-dimensional latent space as SVG: posterior means `[N, 2]`, coloured by label `[N]`."""
     figure, axes = _figure(1)
-    found = axes[0].scatter(
-        *points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7
-    )
+    found = axes[0].scatter(*points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7)
     if labels is not None:
         figure.colorbar(found, ax=axes[0])
     axes[0].set(xlabel="z[0]", ylabel="z[1]", aspect="equal")

@@ -71,9 +71,7 @@ def make_record(
     }
 
 
-def paper(
-    experiment: Experiment, split: str, steps: int, bound: str | None, num_samples: int
-) -> dict[str, Any] | None:
+def paper(experiment: Experiment, split: str, steps: int, bound: str | None, num_samples: int) -> dict[str, Any] | None:
     """The published figure that this result may be held against: that of the same model, objective, data and evaluation."""
     if not experiment.name or split != "test" or num_samples != experiment.evaluation.num_samples:
         return None
@@ -123,7 +121,5 @@ def _commit() -> dict[str, Any]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

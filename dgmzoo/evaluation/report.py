@@ -29,9 +29,7 @@ def headline(record: Mapping[str, Any]) -> str:
     what = _BOUNDS.get(record["bound"], record["bound"])
     if record["bound"] == "iw":
         what += f" with {record['num_samples']} samples"
-    text = (
-        f"{record['value']:.2f} ± {record['standard_error'] or 0:.2f} nats, {what}, {record['split']} split"
-    )
+    text = f"{record['value']:.2f} ± {record['standard_error'] or 0:.2f} nats, {what}, {record['split']} split"
     if record["monte_carlo_error"]:
         text += f" (Monte Carlo error {record['monte_carlo_error']:.3f})"
     return text
@@ -42,9 +40,7 @@ def comparison(record: Mapping[str, Any]) -> str:
     paper = record["paper"]
     if not paper:
         return ""
-    budget = (
-        "" if paper["budget"] is None else f"; this run took {paper['budget']:.2g} times the paper's steps"
-    )
+    budget = "" if paper["budget"] is None else f"; this run took {paper['budget']:.2g} times the paper's steps"
     return f"published: {paper['value']} ({paper['source']}; {paper['protocol']}){budget}"
 
 

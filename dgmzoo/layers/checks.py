@@ -42,9 +42,7 @@ def flat(x: jax.Array, shape: tuple[int, ...] | None) -> jax.Array:
       ValueError: no shape is set, or x has another one.
     """
     if shape is None:
-        raise ValueError(
-            "expected the entry's `shape` (of one x) to be set, got None; pass shape=... to the module"
-        )
+        raise ValueError("expected the entry's `shape` (of one x) to be set, got None; pass shape=... to the module")
     if x.shape[1:] != tuple(shape):
         raise ValueError(f"expected x of shape [B, {', '.join(map(str, shape))}], got {list(x.shape)}")
     x = x.reshape(x.shape[0], math.prod(shape))

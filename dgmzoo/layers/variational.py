@@ -101,9 +101,7 @@ class VariationalLayer(nn.Module):
             sample=z,
             log_p=log_p.sum(-1),
             log_q=log_q.sum(-1),
-            kl=log_q - log_p
-            if kl is None
-            else jnp.broadcast_to(kl, jnp.broadcast_shapes(kl.shape, q.batch_shape)),
+            kl=log_q - log_p if kl is None else jnp.broadcast_to(kl, jnp.broadcast_shapes(kl.shape, q.batch_shape)),
             q=families.parameters(q),
         )
 

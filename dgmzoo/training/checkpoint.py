@@ -82,9 +82,7 @@ class Checkpoints:
         for step in found:
             target = self.folder / str(step)
             if damage := _damage(target):
-                warnings.warn(
-                    f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2
-                )
+                warnings.warn(f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2)
                 continue
             return self._read(step, template)
         if found:
@@ -102,9 +100,7 @@ class Checkpoints:
             try:
                 read = manager.restore(
                     step,
-                    args=ocp.args.Composite(
-                        tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore()
-                    ),
+                    args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore()),
                 )
             except (ValueError, KeyError, TypeError) as error:
                 first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -132,9 +128,7 @@ def _storable(tree: Any) -> Any:
 
 
 def _abstract(template: Any) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf, template
-    )
+    return jax.tree.map(lambda leaf: jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf, template)
 
 
 def _typed(tree: Any, template: Any) -> Any:

@@ -157,9 +157,7 @@ def refuse_differences(path: Path, before: dict[str, Any], wanted: dict[str, Any
     allowed = set(_MAY_CHANGE)
     if old.get("training.schedule") == new.get("training.schedule") == "constant" and _not_shorter(old, new):
         allowed |= {f"training.{name}" for name in LENGTHS}
-    changed = [
-        name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in allowed
-    ]
+    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in allowed]
     if changed:
         lines = "; ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
         raise ValueError(

@@ -183,9 +183,7 @@ class _Run:
             return
         host = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
         bad = [
-            path
-            for path, leaf in jax.tree.leaves_with_path(host.variables["params"])
-            if not np.isfinite(leaf).all()
+            path for path, leaf in jax.tree.leaves_with_path(host.variables["params"]) if not np.isfinite(leaf).all()
         ]
         if bad:
             raise self._non_finite(step, [f"params{jax.tree_util.keystr(path)}" for path in bad])
@@ -241,9 +239,7 @@ class _Run:
         return found
 
     def _write_row(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        self.watcher.write(
-            {"step": step, "split": split, **values, "seconds": round(time.monotonic() - self.clock, 3)}
-        )
+        self.watcher.write({"step": step, "split": split, **values, "seconds": round(time.monotonic() - self.clock, 3)})
 
     def _non_finite(self, step: int, terms: list[str]) -> NonFinite:
         name = self.experiment.name or "the experiment"

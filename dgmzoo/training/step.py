@@ -30,9 +30,7 @@ class State(NamedTuple):
     ema: Any  # moving average of "params", or None
 
 
-def make_init(
-    model: Model, objective: Objective, optimizer: optax.GradientTransformation, observe: Observe, ema: bool
-):
+def make_init(model: Model, objective: Objective, optimizer: optax.GradientTransformation, observe: Observe, ema: bool):
     """`init(key, rows) -> State`, pure."""
 
     def init(key: chex.PRNGKey, rows: Mapping[str, jax.Array]) -> State:

@@ -20,9 +20,7 @@ experiment = Experiment(
     model=VAE(latent_dim=50, encoder=MLP((200, 200)), decoder=MLP((200, 200))),
     data=Data("mnist", binarization="dynamic", num_validation=0),
     objective=ELBO(num_samples=1),
-    training=Training(
-        epochs=3280, batch_size=20, schedule="burda", learning_rate=1e-3, b1=0.99, epsilon=1e-4
-    ),
+    training=Training(epochs=3280, batch_size=20, schedule="burda", learning_rate=1e-3, b1=0.99, epsilon=1e-4),
     evaluation=Evaluation(num_samples=5000),
     papers=(
         Paper(

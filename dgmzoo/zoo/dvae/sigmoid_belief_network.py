@@ -45,8 +45,7 @@ class SigmoidBeliefNetwork(nn.Module):
     def setup(self):
         top = len(self.latent_dims) - 1
         self.layers = [
-            self.latent.clone(units=size, learned_prior=level == top)
-            for level, size in enumerate(self.latent_dims)
+            self.latent.clone(units=size, learned_prior=level == top) for level, size in enumerate(self.latent_dims)
         ]
         self.encoders = [MLP(self.hidden) for _ in self.latent_dims]
         self.decoders = [MLP(self.hidden) for _ in self.latent_dims]
