@@ -1,7 +1,13 @@
 """The rules every test runs under: strict promotion, typed keys, eight host devices."""
 
 import os
+import tempfile
 
+# One cache of compiled programs for this session and the processes it starts: the same small nets come again and again.
+_CACHE = tempfile.TemporaryDirectory(prefix="dgmzoo-xla-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -20,3 +26,11 @@ def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Train on one device unless a test names others: the eight share two cores."""
+    from dgmzoo.training import loop
+
+    monkeypatch.setattr(loop, "choose_devices", lambda batch_size: jax.local_devices()[:1])

@@ -62,7 +62,7 @@ class Checkpoints:
                 ),
                 force=True,
             )
-        write_text(target / _MANIFEST, json.dumps(_digests(target)))
+        write_text(target / _MANIFEST, json.dumps({"tree": _signature(tree), "files": _digests(target)}))
         intact = [old for old in self.steps() if (self.folder / str(old) / _MANIFEST).is_file()]
         for old in self.steps():
             if old < step and old not in intact[-self.keep :]:
@@ -94,20 +94,18 @@ class Checkpoints:
 
     def _read(self, step: int, template: Any) -> Restored:
         ocp = _orbax()
+        target = self.folder / str(step)
+        stored, expected = json.loads((target / _MANIFEST).read_text())["tree"], _signature(template)
+        if stored != expected:  # Orbax itself would cut, pad or cast
+            odd = sorted(name for name in {*stored, *expected} if stored.get(name) != expected.get(name))
+            what = "; ".join(f"{name}: {expected.get(name)}, got {stored.get(name)}" for name in odd[:3])
+            raise ValueError(f"expected checkpoint {target} to hold this experiment's arrays ({what})")
         plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _abstract(template))
         options = ocp.CheckpointManagerOptions(read_only=True)
         with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
-            try:
-                read = manager.restore(
-                    step,
-                    args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore()),
-                )
-            except (ValueError, KeyError, TypeError) as error:
-                first = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise ValueError(
-                    f"expected checkpoint {self.folder / str(step)} to hold the experiment's parameters, got another "
-                    f"tree ({first})"
-                ) from error
+            read = manager.restore(
+                step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
+            )
         return Restored(step, _typed(read["tree"], template), dict(read["progress"]))
 
 
@@ -139,6 +137,12 @@ def _typed(tree: Any, template: Any) -> Any:
     )
 
 
+def _signature(tree: Any) -> dict[str, str]:
+    """Path -> dtype and shape of every array."""
+    leaves = jax.tree.leaves_with_path(_abstract(tree))
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
 def _digests(target: Path) -> dict[str, list]:
     files = sorted(path for path in target.rglob("*") if path.is_file() and path.name != _MANIFEST)
     return {str(path.relative_to(target)): [path.stat().st_size, _sha256(path)] for path in files}
@@ -147,10 +151,10 @@ def _digests(target: Path) -> dict[str, list]:
 def _damage(target: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        expected = json.loads((target / _MANIFEST).read_text())
+        expected = json.loads((target / _MANIFEST).read_text())["files"]
     except FileNotFoundError:
         return "its writing did not end"
-    except (ValueError, OSError):
+    except (ValueError, KeyError, TypeError, OSError):
         return "its manifest cannot be read"
     present = {str(path.relative_to(target)): path for path in target.rglob("*") if path.is_file()}
     present.pop(_MANIFEST)

@@ -38,20 +38,19 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
     if len(devices) == 1:
         return jax.jit(run, donate_argnums=0)
 
-    def dispatch(state, rows, indices):
-        axes = state_axes(state)
-        if "f" not in compiled:
-            compiled["f"] = jax.pmap(
-                run,
-                DEVICES,
-                in_axes=(axes, 1 if streamed else None, 1),
-                out_axes=(axes, None),
-                devices=devices,
-                donate_argnums=0,
-            )
-        return compiled["f"](state, rows, indices)
+    def spread(leaf):  # [n, B, ...] to [n, devices, B / devices, ...]
+        return leaf.reshape(leaf.shape[0], len(devices), -1, *leaf.shape[2:])
 
-    compiled: dict = {}
+    mapped = None
+
+    def dispatch(state, rows, indices):
+        nonlocal mapped
+        if mapped is None:
+            axes = state_axes(state)
+            in_axes, out_axes = (axes, 1 if streamed else None, 1), (axes, None)
+            mapped = jax.pmap(run, DEVICES, in_axes=in_axes, out_axes=out_axes, devices=devices, donate_argnums=0)
+        return mapped(state, jax.tree.map(spread, rows) if streamed else rows, spread(indices))
+
     return dispatch
 
 

@@ -70,7 +70,7 @@ def make_step(
         if spread():
             gradient, metrics = jax.lax.pmean((gradient, metrics), DEVICES)
         with numpyro_rules():
-            metrics["grad_norm"] = optax.global_norm(gradient)
+            metrics["grad_norm"] = optax.tree.norm(gradient)
             change, opt_state = optimizer.update(gradient, state.opt_state, params)
             params = optax.apply_updates(params, change)
         average = None if ema is None else _average(state.ema, params, state.step, ema)

@@ -1,0 +1,5 @@
+"""`python -m dgmzoo` is the `dgmzoo` command."""
+
+from dgmzoo.cli import main
+
+main()
