@@ -1,24 +1,24 @@
-"""`load`: a data config to a `Dataset`: verified rows, split, and the function that observes them inside a training step."""
+"""`load`: from a data config to a `Dataset`: verified rows, split, and the function that observes them in a step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dgmzoo.data import draws, own, registry, store
+from dgmzoo.data import draws, own, registry, store, toys
 from dgmzoo.data.config import Data
+from dgmzoo.data.observe import Observe, above_half
 from dgmzoo.data.registry import Entry
+from dgmzoo.data.text import decode_words
 
 MAPPED = 1 << 30
-"""Bytes above which the rows of a split stay on disk and are gathered as they are asked for."""
+"""Bytes above which a drawn split stays where it is and rows are gathered as they are asked for."""
 
 
 class Rows:
-    """Some rows of an array that stays where it is: `rows[indices]` gathers; for sets larger than memory."""
+    """Some rows of an array that stays where it is: `rows[indices]` gathers them; for sets larger than memory."""
 
     def __init__(self, base: np.ndarray, numbers: np.ndarray):
         self.base, self.numbers = base, numbers
@@ -31,51 +31,8 @@ class Rows:
     def __getitem__(self, index: Any) -> np.ndarray:
         return self.base[self.numbers[index]]
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.base[self.numbers], dtype)
-
-
-@dataclass(frozen=True)
-class Observe:
-    """Rows as stored to a batch as modelled: pure, part of the protocol, called inside the training step."""
-
-    binarization: str | None
-    maximum: int | None
-    kind: str
-
-    def __call__(self, key: jax.Array, rows: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """A float32 batch (int32 for tokens) from rows `x` [B, ...]; `label` and `mask` pass through."""
-        x = jnp.asarray(rows["x"])
-        return {**{name: jnp.asarray(a) for name, a in rows.items()}, "x": self._values(key, x)}
-
-    def _values(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        if self.binarization == "dynamic":
-            return (_uniform16(key, x.shape) < _threshold(x, self.maximum)).astype(jnp.float32)
-        if self.binarization == "threshold":
-            return _above_half(x, self.maximum, jnp).astype(jnp.float32)
-        if self.binarization == "gray" and self.maximum is not None:
-            return x.astype(jnp.float32) / self.maximum
-        return x.astype(jnp.int32 if self.kind == "tokens" else jnp.float32)
-
-
-def _uniform16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform whole numbers 0..65535, uint32, two from each 32-bit word: half the cost of the draw."""
-    size = int(np.prod(shape))
-    words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
-    halves = jnp.concatenate([words & jnp.uint32(0xFFFF), words >> jnp.uint32(16)])
-    return halves[:size].reshape(shape)
-
-
-def _threshold(x: jax.Array, maximum: int | None) -> jax.Array:
-    """`draws.threshold` on the device: uint32 in 0..65536, off by at most 2^-17 of the probability."""
-    if maximum is None:
-        return jnp.round(x.astype(jnp.float32) * 65536).astype(jnp.uint32)
-    return (x.astype(jnp.uint32) * jnp.uint32(65536) + jnp.uint32(maximum // 2)) // jnp.uint32(maximum)
-
-
-def _above_half(x: Any, maximum: int | None, xp: Any) -> Any:
-    """x / maximum > 1/2; exactly one half is 0."""
-    return x > 0.5 if maximum is None else x.astype(xp.int32) * 2 > maximum
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +43,7 @@ class Dataset:
     sha256: str
     """Digest of the decoded content, before splitting."""
     splits: Mapping[str, Mapping[str, Any]]
-    """split -> {"x": [N, *shape], "label": int32 [N], "mask": bool [N, ...]}; arrays, mapped arrays or `Rows`."""
+    """split -> {"x": [N, *shape], "label": int32 [N], "mask": bool [N, ...]}; arrays, mapped arrays, `Rows`."""
     shape: tuple[int, ...]
     """Shape of one example; images are [H, W, C]."""
     binarization: str | None
@@ -94,15 +51,17 @@ class Dataset:
     observe: Observe
     """(key, rows) -> batch: pure, for use inside the training step."""
     numbers: Mapping[str, np.ndarray]
-    """split -> [N] the rows' places in the whole set."""
+    """split -> [N] the rows' places in the whole set, in its published order."""
     seed: int
     num_classes: int | None
+    words: tuple[str, ...] | None
+    """The vocabulary of a text: word of each token or count."""
     entry: Entry
 
     def fixed(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:
-        """The first `num` (all) rows of a split as evaluation reads them: observed once, by `data.seed`, on the host.
+        """The first `num` (all) rows of a split as evaluation reads them: observed once, on the host.
 
-        A dynamic set is binarized by a draw that depends on the seed and the row alone, the same on every platform.
+        A dynamic set is binarized by a draw that depends on `data.seed` and the row alone; every platform gives the same.
         """
         if split not in self.splits:
             raise ValueError(
@@ -113,44 +72,35 @@ class Dataset:
         if self.binarization == "dynamic":
             x = draws.binarize(x, self.numbers[split][:num], maximum, self.seed)
         elif self.binarization == "threshold":
-            x = _above_half(x, maximum, np)
-        elif self.binarization == "gray" and maximum is not None:
+            x = above_half(x, maximum, np)
+        elif self.binarization in (None, "gray") and maximum not in (None, 1):
             x = x.astype(np.float32) / np.float32(maximum)
-        rows["x"] = x.astype(np.int32 if self.observe.kind == "tokens" else np.float32)
+        rows["x"] = x.astype(np.int32 if self.entry.kind == "tokens" else np.float32)
         return rows
 
 
-def load(config: Data) -> Dataset:
-    """The data set that a config names: found, verified, split, binarized.
+def load(config: Data, log: store.Log = store.silent, progress: store.Progress | None = None) -> Dataset:
+    """The data set that a config names: found (fetched, if need be), verified, split, binarized.
+
+    Args:
+      log: told what is fetched, from where and how much.
+      progress: (file, bytes so far, bytes in all or None), while a file comes in.
 
     Raises:
       ValueError: content, values or protocol are not what they should be.
       FileNotFoundError: the set or file is nowhere to be found.
     """
-    if config.arrays is not None:
-        known, arrays = own.describe(config.name, own.in_memory(config.arrays))
-        sha256 = store.digest(arrays)
-    elif config.name in registry.catalogue():
-        known = registry.entry(config.name)
-        arrays, sha256 = store.arrays(config.name)
-    elif (path := Path(config.name).expanduser()).exists():
-        known, arrays = own.describe(path.name, own.read(path))
-        sha256 = store.digest(arrays)
-    elif path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"expected a file or folder of data, found nothing at {path}")
-    else:
-        registry.entry(config.name)  # raises, with the nearest names
-    binarization = _binarization(config, known, arrays)
+    known, arrays, sha256 = _source(config, log, progress)
+    binarization = _binarization(config, known)
     numbers = split(config, known)
-    starts = dict(zip(known.splits, np.cumsum([0, *known.splits.values()]).tolist(), strict=False))
-    splits = {
-        name: {
-            field: _gather(arrays, pools, field, starts)
-            for field in ("x", "label", "mask")
-            if f"{next(iter(known.splits))}/{field}" in arrays
-        }
-        for name, pools in numbers.items()
-    }
+    first = next(iter(known.splits))
+    fields = [field for field in ("x", "label", "mask") if f"{first}/{field}" in arrays]
+    splits = {name: {f: _gather(arrays, known, rows, f) for f in fields} for name, rows in numbers.items()}
+    if known.folds:
+        train = np.asarray(splits["train"]["x"], np.float64)
+        mean, scale = train.mean(0), train.std(0)
+        for rows in splits.values():
+            rows["x"] = ((rows["x"] - mean) / scale).astype(np.float32)
     if binarization == "static" and known.binarization != "static":
         for name, rows in splits.items():
             rows["x"] = draws.binarize(np.asarray(rows["x"]), numbers[name], known.maximum, config.seed)
@@ -158,59 +108,75 @@ def load(config: Data) -> Dataset:
         name=known.name,
         sha256=sha256,
         splits=splits,
-        shape=tuple(next(iter(splits.values()))["x"].shape[1:]),
+        shape=tuple(splits["train"]["x"].shape[1:]),
         binarization=binarization,
         observe=Observe(binarization, known.maximum, known.kind),
         numbers=numbers,
         seed=config.seed,
         num_classes=known.num_classes,
+        words=decode_words(arrays["meta/words"]) if "meta/words" in arrays else None,
         entry=known,
     )
 
 
-def _binarization(config: Data, known: Entry, arrays: Mapping[str, np.ndarray]) -> str | None:
+def _source(config: Data, log: store.Log, progress: store.Progress | None) -> tuple[Entry, store.Arrays, str]:
+    """What a config names: its entry, decoded arrays, digest."""
+    if config.arrays is not None:
+        return own.check(config.name, own.in_memory(config.arrays))
+    if config.name in toys.TOYS:
+        arrays = toys.draw(config.name, config.seed)
+        return registry.entry(config.name), arrays, store.digest(arrays)
+    if config.name in registry.catalogue():
+        return registry.entry(config.name), *store.arrays(config.name, log, progress)
+    path = Path(config.name).expanduser()
+    if path.exists():
+        return own.read(path)
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"expected a file or folder of data, found nothing at {path}")
+    return registry.entry(config.name), {}, ""  # raises, with the nearest names
+
+
+def _binarization(config: Data, known: Entry) -> str | None:
     """The binarization that a config and a set resolve to, refused where it has no meaning."""
     chosen = config.binarization or known.binarization
-    if chosen is None:
-        return None
-    if known.maximum == 1 and chosen != known.binarization:
+    if chosen in (None, known.binarization):
+        return chosen
+    if known.kind != "images":
+        raise ValueError(
+            f"expected data.binarization None for {known.name}, which is no set of intensities in [0, 1], got {chosen!r}"
+        )
+    if known.maximum == 1:
         raise ValueError(
             f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}"
         )
-    if known.maximum is None:
-        for key, a in arrays.items():
-            if key.endswith("/x") and (known.dtype != "float32" or a.min() < 0 or a.max() > 1):
-                raise ValueError(
-                    f"expected values in [0, 1] or 8-bit intensities for data.binarization={chosen!r}, got {a.dtype} "
-                    f"from {a.min()} to {a.max()} in {known.name}; rescale them, or leave data.binarization None"
-                )
     return chosen
 
 
 def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
     """split -> [N] row numbers in the whole set, ascending; what the set does not publish is drawn by the seed."""
-    start, pools = 0, {}
-    for name, count in known.splits.items():
-        pools[name] = np.arange(start, start + count)
-        start += count
-    out = {}
+    if config.fold and not known.folds:
+        raise ValueError(f"expected data.fold 0 for {known.name}, which has one split, got {config.fold}")
+    starts = np.cumsum([0, *known.splits.values()])
+    pools = {
+        name: np.arange(*bounds)
+        for name, bounds in zip(known.splits, zip(starts, starts[1:], strict=False), strict=True)
+    }
+    out, num_valid = {}, config.num_validation
     if "all" in pools:
-        shuffled = draws.order(config.seed, 0, start, "split")
-        num_test = known.drawn["test"]
-        out["test"], rest = np.sort(shuffled[:num_test]), shuffled[num_test:]
-        num_valid = known.drawn["valid"] if config.num_validation is None else config.num_validation
+        rest = draws.order(config.seed, 0, int(starts[-1]), "split").astype(np.int64)
+        if known.folds:
+            low, high = (len(rest) * fold // known.folds for fold in (config.fold, config.fold + 1))
+        else:
+            low, high = 0, known.drawn["test"]
+        out["test"], rest = np.sort(rest[low:high]), np.concatenate([rest[:low], rest[high:]])
+        num_valid = known.drawn["valid"] if num_valid is None else num_valid
     else:
         if "test" in pools:
             out["test"] = pools["test"]
-        rest = pools["train"]
-        num_valid = config.num_validation
         if num_valid is None:
-            if "valid" in pools:
-                return {"train": rest, "valid": pools["valid"], **out}
-            num_valid = 0
-        rest = np.concatenate([rest, pools.get("valid", rest[:0])])
-        if num_valid:
-            rest = rest[draws.order(config.seed, 0, len(rest), "split")]
+            return {name: pools[name] for name in ("train", "valid", "test") if name in pools}
+        rest = np.concatenate([pools["train"], pools.get("valid", starts[:0])])
+        rest = rest[draws.order(config.seed, 0, len(rest), "split")]
     if num_valid >= len(rest):
         raise ValueError(
             f"expected data.num_validation below the {len(rest)} training rows of {known.name}, got {num_valid}"
@@ -219,21 +185,14 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
     return {"train": np.sort(rest[num_valid:]), **valid, **out}
 
 
-def _gather(
-    arrays: Mapping[str, np.ndarray], numbers: np.ndarray, field: str, starts: Mapping[str, int]
-) -> Any:
-    """The rows `numbers` of one field; a whole published split is handed on as it is."""
-    for name, start in starts.items():
-        a = arrays[f"{name}/{field}"]
-        if len(numbers) == len(a) and numbers[0] == start:
-            return a
-    sources = [
-        name
-        for name, start in starts.items()
-        if numbers[-1] >= start and numbers[0] < start + len(arrays[f"{name}/{field}"])
-    ]
-    if len(sources) == 1:
-        base, local = arrays[f"{sources[0]}/{field}"], numbers - starts[sources[0]]
-        return Rows(base, local) if base.nbytes > MAPPED else base[local]
-    joined = np.concatenate([arrays[f"{name}/{field}"] for name in sources])
-    return joined[numbers - starts[sources[0]]]
+def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
+    """The rows `numbers` (ascending) of one field; a whole published split is handed on as it is, uncopied."""
+    start, parts = 0, []
+    for name, count in known.splits.items():
+        low, high = np.searchsorted(numbers, (start, start + count))
+        if high > low:
+            base, local = arrays[f"{name}/{field}"], numbers[low:high] - start
+            whole = high - low == count
+            parts.append(base if whole else Rows(base, local) if base.nbytes > MAPPED else base[local])
+        start += count
+    return parts[0] if len(parts) == 1 else np.concatenate([np.asarray(part) for part in parts])

@@ -1,4 +1,4 @@
-"""Reading files that may lie: bounded memory and time, nothing unpickled, every fault a ValueError that names the file.
+"""Reading files that may lie: bounded memory and time, nothing unpickled, each fault a ValueError naming the file.
 
 Headers are read and checked against what is really there before anything is allocated.
 """
@@ -7,9 +7,10 @@ import gzip
 import io
 import math
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,8 @@ def bounded(stream, limit: int, what: str) -> bytes:
     return b"".join(parts)
 
 
-def idx(path: Path) -> np.ndarray:
+def idx(path: Path, limit: int = LIMIT) -> np.ndarray:
     """An idx file (LeCun's format) of unsigned bytes, packed or not."""
-    limit = LIMIT
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
         try:
             head = stream.read(4)
@@ -55,12 +55,23 @@ def idx(path: Path) -> np.ndarray:
             shape = struct.unpack(f">{head[3]}I", sizes)
             if (size := math.prod(shape)) > limit:
                 raise ValueError(f"expected at most {limit} bytes, got the idx header {shape} in {path}")
-            data = bounded(stream, size, str(path))
+            data = filled(stream, shape, np.dtype(np.uint8), str(path))
+            if stream.read(1):
+                raise ValueError(f"expected {size} bytes after the idx header {shape}, got more in {path}")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(f"expected a whole gzip file, got {path} ({error}); fetch it again") from error
-    if len(data) != size:
-        raise ValueError(f"expected {size} bytes after the idx header {shape}, got {len(data)} in {path}")
-    return np.frombuffer(data, np.uint8).reshape(shape)
+    return data
+
+
+def filled(stream, shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
+    """An array read from a stream; memory is taken up as bytes arrive, so a header that lies costs nothing."""
+    array = np.empty(shape, dtype)
+    view, got = memoryview(array.reshape(-1).view(np.uint8)), 0
+    while got < len(view) and (more := stream.readinto(view[got : got + _BLOCK])):
+        got += more
+    if got < len(view):
+        raise ValueError(f"expected {len(view)} bytes for {dtype} {shape}, got {got} in {what}")
+    return array
 
 
 def amat(path: Path, columns: int, rows: int = 1 << 24) -> np.ndarray:
@@ -112,15 +123,12 @@ def npz(path: Path, limit: int = LIMIT) -> dict[str, np.ndarray]:
         if not name.endswith(".npy"):
             raise ValueError(f"expected .npy members only, got {name!r} in {path}")
         shape, fortran, dtype = _npy_header(stream, f"{path}:{name}")
-        want = math.prod(shape) * dtype.itemsize
-        if want > size:
-            raise ValueError(f"expected {want} bytes for {dtype} {shape}, got {size} in {path}:{name}")
-        data = bounded(stream, want, f"{path}:{name}")
-        if len(data) != want:
-            raise ValueError(f"expected {want} bytes for {dtype} {shape}, got {len(data)} in {path}:{name}")
-        arrays[name.removesuffix(".npy")] = np.frombuffer(data, dtype).reshape(
-            shape, order="F" if fortran else "C"
-        )
+        if math.prod(shape) * dtype.itemsize > size:
+            raise ValueError(
+                f"expected {dtype} {shape} within {size} bytes, got a header that lies in {path}:{name}"
+            )
+        array = filled(stream, shape[::-1] if fortran else shape, dtype, f"{path}:{name}")
+        arrays[name.removesuffix(".npy")] = array.T if fortran else array
     return arrays
 
 
@@ -140,9 +148,87 @@ def members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tuple[
         raise ValueError(f"expected a whole zip file, got {path} ({error})") from error
 
 
-def first(paths: Mapping[str, Path], *names: str) -> Path:
-    """The path of the first of `names` that a source delivered."""
-    for name in names:
-        if name in paths:
-            return paths[name]
-    raise ValueError(f"expected one of {', '.join(names)}, got {', '.join(paths) or 'no file'}")
+def mat(path: Path, names: Sequence[str], limit: int = LIMIT) -> dict[str, np.ndarray]:
+    """The named numeric or cell arrays of a MATLAB 5 file; other kinds of objects are refused."""
+    from scipy.io import loadmat, whosmat
+
+    _mat_sizes(path, limit)
+    try:
+        there = {name: (shape, kind) for name, shape, kind in whosmat(path)}
+        if missing := [name for name in names if name not in there]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        if bad := [n for n in names if there[n][1] in ("object", "function", "opaque", "unknown", "struct")]:
+            raise ValueError(f"{', '.join(bad)} is no array of numbers")
+        if sum(math.prod(there[name][0]) for name in names) > limit:
+            raise ValueError("it announces more values than expected")
+        return {
+            name: array for name, array in loadmat(path, variable_names=list(names)).items() if name in names
+        }
+    except Exception as error:  # SciPy raises many kinds on damaged files
+        raise ValueError(f"expected a MATLAB 5 file with {', '.join(names)}, got {path}: {error}") from error
+
+
+def _mat_sizes(path: Path, limit: int) -> None:
+    """Walk the top-level elements of a MATLAB 5 file: each within the file, its unpacked bytes within `limit`."""
+    total = path.stat().st_size
+    with open(path, "rb") as stream:
+        head = stream.read(128)
+        if len(head) < 128 or not head.startswith(b"MATLAB 5.0") or head[126:] not in (b"IM", b"MI"):
+            raise ValueError(f"expected a MATLAB 5 file, got {path}")
+        order = "<" if head[126:] == b"IM" else ">"
+        unpacked = 0
+        while len(tag := stream.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}II", tag)
+            start = stream.tell()
+            if start + size > total:
+                raise ValueError(
+                    f"expected {size} bytes in an element of {path}, got {total - start}; it is cut short"
+                )
+            if kind == 15:  # miCOMPRESSED
+                packed = zlib.decompressobj()
+                try:
+                    block = packed.decompress(stream.read(size), _BLOCK)
+                    while block:
+                        unpacked += len(block)
+                        if unpacked > limit:
+                            raise ValueError(f"expected at most {limit} bytes unpacked, got more in {path}")
+                        block = packed.decompress(packed.unconsumed_tail, _BLOCK)
+                except zlib.error as error:
+                    raise ValueError(f"expected a whole MATLAB 5 file, got {path} ({error})") from error
+            stream.seek(start + size)
+
+
+def table(path: Path, columns: int | None = None, limit: int = 1 << 30) -> tuple[list[str], np.ndarray]:
+    """A text table: column names (empty without a header line) and values float64 [rows, columns].
+
+    Separators are comma, semicolon, tab or blanks, told from the first line; `columns` reads the first ones alone.
+    """
+    text = unpack(path, limit).decode("utf-8", "replace")
+    first = text[: text.find("\n")] if "\n" in text else text
+    separator = next((s for s in ",;\t" if s in first), None)
+    cells = [cell.strip().strip('"') for cell in first.split(separator)]
+    header = not all(_is_number(cell) for cell in cells[:columns])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # NumPy only warns of an empty table
+            values = np.loadtxt(
+                io.StringIO(text),
+                delimiter=separator,
+                skiprows=int(header),
+                usecols=range(columns) if columns else None,
+                comments=None,
+                ndmin=2,
+            )
+    except (ValueError, UserWarning) as error:
+        raise ValueError(
+            f"expected a table of numbers with one header line at most, got {path}: {error}"
+        ) from error
+    return (cells if header else []), values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

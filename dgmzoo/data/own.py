@@ -1,40 +1,93 @@
-"""One's own data: arrays in memory, `.npy`, `.npz`; checked before use, since nothing is known of them."""
+"""One's own data: arrays in memory, `.npy`, `.npz`, a table, a folder of images. Checked, since nothing is known of it.
 
+What the values mean is read off their type: uint8 (or other whole numbers up to 255) are intensities out of 255, or binary if
+none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other real numbers are taken as they are.
+"""
+
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dgmzoo.data import files
+from dgmzoo.data import cache, files
+from dgmzoo.data.images import picture
 from dgmzoo.data.registry import Entry
 
 Arrays = dict[str, np.ndarray]
-_STEP = 1 << 22
+_STEP = 1 << 24
+_SPLITS = ("train", "valid", "test")
+_COLUMNS = {"image": "x", "img": "x", "pixel_values": "x", "labels": "label", "target": "label"}
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
-def read(path: Path) -> Arrays:
-    """The arrays of a user's file by split, unchecked."""
+def read(path: Path) -> tuple[Entry, Arrays, str]:
+    """A user's file or folder: the entry that it amounts to, its arrays, their digest.
+
+    Raises:
+      ValueError: not such a file, or not such values; says what is.
+    """
     if path.suffix == ".npy":
-        return {"all/x": files.npy(path)}
+        return check(path.name, {"all/x": files.npy(path)}, path)
     if path.suffix == ".npz":
-        return _named(files.npz(path), str(path))
+        limit = max(1 << 30, 100 * path.stat().st_size)  # a .npy, which is mapped, may be of any size
+        return check(path.name, _named(files.npz(path, limit), str(path)))
+    if path.suffix == ".csv":
+        _, values = files.table(path)
+        binary = np.isin(values, (0, 1)).all()
+        return check(path.name, {"all/x": values.astype(np.uint8 if binary else np.float32)})
+    if path.is_dir():
+        return check(path.name, _folder(path))
     raise ValueError(f"expected a .npy, .npz, .csv or a folder of images, got {path}")
 
 
 def _named(raw: Mapping[str, np.ndarray], what: str) -> Arrays:
     """Members `x` (unsplit) or `train`, `valid`, `test`, and `label` or `train_label`, ... as `split/field`."""
     names = {"x": "all/x", "label": "all/label", "mask": "all/mask"}
-    for split in ("train", "valid", "test"):
+    for split in _SPLITS:
         names |= {split: f"{split}/x", f"{split}_label": f"{split}/label", f"{split}_mask": f"{split}/mask"}
-    unknown = sorted(set(raw) - set(names))
-    if unknown or not {"x", "train"} & set(raw) or {"x", "train"} <= set(raw):
+    if not set(raw) <= set(names) or ("x" in raw) == ("train" in raw):
         raise ValueError(
-            f"expected either x or train (and valid, test) in {what}, with labels as label or train_label, "
+            f"expected either x or train (with valid, test) in {what}, and labels as label or train_label, "
             f"got {', '.join(sorted(raw)) or 'nothing'}"
         )
     return {names[key]: array for key, array in raw.items()}
+
+
+def _folder(path: Path) -> Arrays:
+    """Images of one size; folders `train`, `valid`, `test` are splits, folders below (or instead) are classes."""
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    parts = [p.relative_to(path).parts for p in found]
+    split_of = [part[0] if part[0] in _SPLITS else "all" for part in parts]
+    if not found or ("all" in split_of and len(set(split_of)) > 1):
+        raise ValueError(
+            f"expected images in {path}, in folders train, valid, test or in none, got {len(found)} in all"
+        )
+    class_of = ["/".join(part[split != "all" : -1]) for part, split in zip(parts, split_of, strict=True)]
+    classes = sorted(set(class_of))
+    images, total = [], 0
+    for p in found:
+        if (size := p.stat().st_size) > 1 << 28:
+            raise ValueError(f"expected an image, got {size} bytes at {p}")
+        images.append(picture(p.read_bytes(), 1 << 24, str(p)))
+        total += images[-1].nbytes
+        if images[-1].shape != images[0].shape:
+            raise ValueError(
+                f"expected every image to be {images[0].shape}, got {images[-1].shape} at {p}; resize them"
+            )
+        if total > files.LIMIT:
+            raise ValueError(
+                f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy"
+            )
+    arrays: Arrays = {}
+    for split in dict.fromkeys(split_of):
+        rows = [row for row, name in enumerate(split_of) if name == split]
+        arrays[f"{split}/x"] = np.stack([images[row] for row in rows])
+        if len(classes) > 1:
+            arrays[f"{split}/label"] = np.array([classes.index(class_of[row]) for row in rows], np.int32)
+    return arrays
 
 
 def in_memory(given: Mapping[str, tuple[Any, Any]]) -> Arrays:
@@ -42,65 +95,108 @@ def in_memory(given: Mapping[str, tuple[Any, Any]]) -> Arrays:
     arrays: Arrays = {}
     alone = set(given) == {"train"}
     for split, (rows, label) in given.items():
-        rows = rows if isinstance(rows, Mapping) else {"x": rows}
-        unknown = set(rows) - {"x", "label", "mask"}
-        if unknown or "x" not in rows:
+        rows = _view(rows)
+        rows = (
+            {_COLUMNS.get(name, name): a for name, a in rows.items()}
+            if isinstance(rows, Mapping)
+            else {"x": rows}
+        )
+        if label is not None:
+            rows["label"] = label
+        if not {"x"} <= set(rows) <= {"x", "label", "mask"}:
             raise ValueError(
-                f"expected rows with x, and perhaps label and mask, got {', '.join(sorted(rows))}"
+                f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}"
             )
-        rows = {**rows, **({"label": label} if label is not None else {})}
-        arrays |= {f"{'all' if alone else split}/{key}": np.asarray(value) for key, value in rows.items()}
+        try:
+            arrays |= {f"{'all' if alone else split}/{key}": np.asarray(value) for key, value in rows.items()}
+        except ValueError as error:
+            raise ValueError(f"expected rows of one shape in {split}, got {error}") from error
     return arrays
 
 
-def describe(name: str, arrays: Arrays) -> tuple[Entry, Arrays]:
-    """The entry that a user's arrays amount to, with the arrays in canonical form; every fault is named.
+def _view(rows: Any) -> Any:
+    """The NumPy view of a Hugging Face `datasets` object or a `tf.data` set; other things as they are."""
+    if hasattr(rows, "with_format") and hasattr(rows, "column_names"):
+        return {name: rows.with_format("numpy")[name][:] for name in rows.column_names}
+    if hasattr(rows, "as_numpy_iterator"):
+        elements = list(rows.as_numpy_iterator())
+        if elements and isinstance(elements[0], Mapping):
+            return {name: np.stack([element[name] for element in elements]) for name in elements[0]}
+        if elements and isinstance(elements[0], tuple):
+            return {
+                name: np.stack(part)
+                for name, part in zip(("x", "label"), zip(*elements, strict=True), strict=True)
+            }
+        return np.stack(elements) if elements else np.empty(0)
+    return rows
+
+
+def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, Arrays, str]:
+    """The entry that arrays amount to, the arrays in canonical form, and their digest.
+
+    `path`: the mapped file that they come from; what a pass over it finds is remembered while it stays as it is.
 
     Raises:
-      ValueError: objects, NaN or infinities, other than numbers, shapes that differ between splits, labels that do not fit.
+      ValueError: objects, NaN or infinities, other than numbers, shapes that differ between splits, labels that do not
+        fit.
     """
-    out = {key: _canonical(key, np.asanyarray(a), name) for key, a in arrays.items()}
+    out = {key: _canonical(key, a, name) for key, a in arrays.items()}
     rows = {key[:-2]: a for key, a in out.items() if key.endswith("/x")}
-    shapes = {a.shape[1:] for a in rows.values()}
-    dtypes = {a.dtype for a in rows.values()}
-    if len(shapes) > 1 or len(dtypes) > 1:
-        raise ValueError(
-            f"expected every split of {name} to have one shape and dtype, got "
-            + ", ".join(f"{split} {a.dtype} {a.shape[1:]}" for split, a in rows.items())
-        )
+    if len({(a.dtype, a.shape[1:]) for a in rows.values()}) > 1:
+        got = ", ".join(f"{split} {a.dtype} {a.shape[1:]}" for split, a in rows.items())
+        raise ValueError(f"expected every split of {name} to have one shape and dtype, got {got}")
     for key, a in out.items():
-        if len(a) != len(rows[key.partition("/")[0]]):
+        if len(a) != len(rows.get(key.partition("/")[0], ())):
             raise ValueError(f"expected {key} of {name} to have one entry per row, got {len(a)}")
-    low = min(float(a.min()) for a in rows.values())
-    high = max(float(a.max()) for a in rows.values())
-    dtype, shape = dtypes.pop(), shapes.pop()
-    maximum = (1 if high <= 1 else 255) if dtype == np.uint8 else None
-    labels = [a for key, a in out.items() if key.endswith("/label")]
+    found = json.loads(cache.memo(path, lambda: _scan(out, name)) if path else _scan(out, name))
+    x = next(iter(rows.values()))
+    unit = found["low"] >= 0 and found["high"] <= 1
+    maximum = (1 if unit else 255) if x.dtype == np.uint8 else None
+    labels = [int(a.max()) for key, a in out.items() if key.endswith("/label")]
+    tenth = max(1, len(x) // 10)
     entry = Entry(
         name=name,
         title="own data",
         paper="",
         licence="",
-        shape=shape,
-        splits={split: len(a) for split, a in rows.items()},
+        shape=x.shape[1:],
+        splits={split: len(rows[split]) for split in ("all", *_SPLITS) if split in rows},
         use="",
-        kind="images" if maximum is not None or (low >= 0 and high <= 1) else "table",
+        kind="images" if maximum or unit else "table",
         maximum=maximum,
-        binarization=None if maximum == 1 or maximum is None else "gray",
-        dtype=str(dtype),
-        num_classes=int(max(a.max() for a in labels)) + 1 if labels else None,
+        binarization="gray" if maximum == 255 else None,
+        drawn={"test": tenth, "valid": tenth} if "all" in rows else {},
+        dtype=str(x.dtype),
+        num_classes=max(labels) + 1 if labels else None,
     )
-    if "all" in rows:
-        tenth = max(1, len(rows["all"]) // 10)
-        entry = replace(entry, drawn={"test": tenth, "valid": tenth})
-    return entry, out
+    if sum(entry.splits.values()) < 3:
+        raise ValueError(f"expected at least 3 rows in {name}, got {sum(entry.splits.values())}")
+    return entry, out, found["sha256"]
+
+
+def _scan(arrays: Arrays, name: str) -> str:
+    """One pass over the values, piece by piece: least, largest and digest as JSON; NaN and infinities are refused."""
+    low, high = math.inf, -math.inf
+    for key, a in arrays.items():
+        if key.endswith("/x"):
+            step = max(1, _STEP // max(1, a[:1].nbytes))
+            for start in range(0, len(a), step):
+                piece = a[start : start + step]
+                least, most = float(piece.min()), float(piece.max())
+                if not (math.isfinite(least) and math.isfinite(most)):
+                    good = np.isfinite(piece).reshape(len(piece), -1).all(1)
+                    raise ValueError(
+                        f"expected finite values in {key} of {name}, got NaN or infinity in row {start + int(np.argmin(good))}"
+                    )
+                low, high = min(low, least), max(high, most)
+    return json.dumps({"low": low, "high": high, "sha256": cache.digest(arrays)})
 
 
 def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
     field = key.partition("/")[2]
     if a.dtype.kind not in "biuf":
         raise ValueError(f"expected numbers in {key} of {name}, got dtype {a.dtype}; convert it first")
-    if a.ndim == 0 or len(a) == 0:
+    if a.ndim == 0 or a.size == 0:
         raise ValueError(f"expected rows in {key} of {name}, got an array of shape {a.shape}")
     if field == "label":
         if a.ndim != 1 or a.dtype.kind not in "iub" or a.min() < 0 or a.max() > np.iinfo(np.int32).max:
@@ -114,7 +210,7 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
         a = a[:, None]
     if a.ndim == 3:
         a = a[..., None]  # [N, H, W] is an image of one channel
-    if a.dtype == bool:
+    if a.dtype.kind == "b":
         return a.astype(np.uint8)
     if a.dtype.kind in "iu" and a.dtype != np.uint8:
         if a.min() < 0 or a.max() > 255:
@@ -123,14 +219,4 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
                 f"give real values as float32"
             )
         return a.astype(np.uint8)
-    if a.dtype.kind == "f":
-        step = max(1, _STEP // max(1, a[:1].nbytes))
-        for start in range(0, len(a), step):
-            finite = np.isfinite(a[start : start + step]).reshape(min(step, len(a) - start), -1).all(1)
-            if not finite.all():
-                row = start + int(np.argmin(finite))
-                raise ValueError(
-                    f"expected finite values in {key} of {name}, got NaN or infinity in row {row}"
-                )
-        return a if a.dtype == np.float32 else a.astype(np.float32)
-    return a
+    return a if a.dtype in (np.uint8, np.float32) else a.astype(np.float32)

@@ -45,6 +45,8 @@ class Entry:
     """Folder under DGMZOO_DATA."""
     files: tuple[str, ...] = ()
     """Files the decoder reads; a name without `.gz` also matches the packed file."""
+    also: tuple[tuple[str, ...], ...] = ()
+    """Other files that hold the same content in another form."""
     size: int = 0
     """Bytes to fetch, about."""
     sources: tuple[Source, ...] = ()
@@ -56,6 +58,8 @@ class Entry:
     """What `binarization=None` means for this set."""
     drawn: Mapping[str, int] = field(default_factory=dict)
     """Rows of the splits that are drawn by the seed where the set has none of its own."""
+    folds: int = 0
+    """Published test splits: `data.fold` chooses one, and columns are normalised by its training rows."""
     dtype: str = "uint8"
     num_classes: int | None = None
     sha256: str | None = None

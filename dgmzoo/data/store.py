@@ -1,114 +1,134 @@
-"""Finding a set, decoding it, checking its content and keeping the decoded arrays in the user's cache.
+"""A registered set by its name: found, fetched, decoded, and its content checked.
 
-A cached set is a folder of `.npy` files and a `manifest.json`, renamed into place whole under a lock, so that two processes or
-a full disk never leave half of one. Its arrays are mapped, not read; their digest is computed again only if a file's size or
-time changed, or by `verify`.
+Looked for in this order: the cache, DGMZOO_DATA, copies that other libraries left, then the sources of its entry one by one.
 """
 
-import contextlib
-import hashlib
 import importlib
-import json
+import importlib.util
 import os
 import shutil
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from dgmzoo.data import files
-from dgmzoo.data.registry import Entry, entry
+from dgmzoo.data import cache, download
+from dgmzoo.data.registry import Entry, Source, entry
 
 Arrays = dict[str, np.ndarray]
+Log = Callable[[str], None]
+Progress = download.Progress
+digest = cache.digest
 
 
-def cache() -> Path:
-    """The user's cache: `DGMZOO_CACHE`, or `dgmzoo` in the platform's cache folder (XDG)."""
-    if place := os.environ.get("DGMZOO_CACHE"):
-        return Path(place).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dgmzoo"
+def silent(message: str) -> None:
+    """A log that tells nobody."""
 
 
-def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 of the arrays' names, dtypes, shapes and little-endian bytes in C order, names sorted."""
-    total = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        dtype = array.dtype.newbyteorder("<")
-        total.update(f"{name} {dtype.str} {array.shape}\n".encode())
-        step = max(1, (1 << 22) // max(1, array[:1].nbytes))
-        for start in range(0, len(array), step):
-            total.update(np.ascontiguousarray(array[start : start + step], dtype).data)
-    return total.hexdigest()
+def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tuple[Arrays, str]:
+    """A set's decoded arrays `{"train/x": [N, ...], ...}`, mapped from the cache, and their digest.
 
-
-def arrays(name: str, log: Callable[[str], None] | None = None) -> tuple[Arrays, str]:
-    """A registered set's decoded arrays `{"train/x": [N, ...], ...}`, mapped from the cache, and their digest.
-
-    Looks in the cache, then DGMZOO_DATA, then at copies that other libraries left, then fetches.
+    Args:
+      log: told what is fetched, from where and how much.
+      progress: (file, bytes so far, bytes in all or None), while a file comes in.
 
     Raises:
-      ValueError: a file under DGMZOO_DATA is not what was published.
-      FileNotFoundError: no source has the set; says where was looked.
+      ValueError: unknown name, or a file under DGMZOO_DATA is not what was published.
+      FileNotFoundError: no source has the set; says what each of them answered.
     """
     known = entry(name)
-    with _lock(name):
-        if (cached := _cached(known)) is not None:
+    with cache.lock(name, log):
+        if (cached := cache.read(name, known.sha256)) is not None:
             return cached
         problems = []
-        for origin, paths, trusted in _origins(known, log):
+        for origin, paths, named in _at_hand(known):
             try:
                 decoded = decode(known, paths)
                 found = check(known, decoded, origin)
             except (ValueError, OSError) as error:
-                if trusted:
+                if named:
                     raise
                 problems.append(f"{origin}: {error}")
                 continue
-            return _keep(known, decoded, found), found
+            return cache.write(name, decoded, found), found
+        for source in known.sources:
+            if source.kind != "copy":
+                try:
+                    return _fetched(known, source, log, progress)
+                except (ConnectionError, ValueError) as error:
+                    problems.append(str(error))
+                    log(f"{error}; trying the next source")
     raise FileNotFoundError(
-        "\n  ".join([f"expected {name} in one of its places, found it in none:", *problems])
+        "\n  ".join(
+            [
+                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from none:",
+                *(problems or ["no source is known"]),
+                f"put {', '.join(known.files)} into $DGMZOO_DATA/{known.folder}/ by hand",
+            ]
+        )
     )
 
 
-def _origins(known: Entry, log) -> Iterator[tuple[str, dict[str, Path], bool]]:
-    """Places that have all of a set's files, nearest first: (where, files by name, whether the user named the place)."""
+def _fetched(known: Entry, source: Source, log: Log, progress: Progress | None) -> tuple[Arrays, str]:
+    folder = cache.root() / "downloads" / known.name
+    log(
+        f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to {cache.root()}"
+    )
+    for _ in range(2):
+        paths, resumed = download.fetch(known, source, folder, progress)
+        try:
+            decoded = decode(known, paths)
+            found = check(known, decoded, source.where)
+        except ValueError:
+            shutil.rmtree(folder, ignore_errors=True)
+            if not resumed:
+                raise
+            log(f"what was gone on with from {source.where} does not fit together; fetching it anew")
+            continue
+        kept = cache.write(known.name, decoded, found)
+        shutil.rmtree(folder, ignore_errors=True)
+        return kept, found
+    raise ValueError(f"expected {known.name} from {source.where}, got other content twice")
+
+
+def _at_hand(known: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
+    """Local places that have all of a set's files, nearest first: (where, files by name, whether the user named it)."""
     if not known.files:
         yield "this installation", {}, True
-    if (root := os.environ.get("DGMZOO_DATA")) and (paths := _there(Path(root) / known.folder, known)):
-        yield str(Path(root) / known.folder), paths, True
+    if (place := os.environ.get("DGMZOO_DATA")) and (
+        paths := _there(Path(place).expanduser() / known.folder, known)
+    ):
+        yield str(Path(place) / known.folder), paths, True
     for source in known.sources:
         if source.kind == "copy" and (paths := _there(_place(source.where), known, source.files)):
             yield source.where, paths, False
 
 
 def _place(where: str) -> Path:
-    """A folder; `{package}` at its start is where that Python package is installed."""
+    """A folder; `{package}` at its start is where that Python package is installed (it is not imported)."""
     if where.startswith("{"):
         package, _, rest = where[1:].partition("}")
         spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            return Path("/nonexistent")
-        return Path(spec.submodule_search_locations[0] + rest)
-    return Path(os.path.expandvars(where)).expanduser()
+        return Path((spec.submodule_search_locations or [""])[0] + rest) if spec else Path("/nonexistent")
+    return Path(where).expanduser()
 
 
 def _there(folder: Path, known: Entry, named: Mapping[str, str] | None = None) -> dict[str, Path] | None:
-    paths = {}
-    for name, inside in (named or {name: name for name in known.files}).items():
-        path = next((p for p in (folder / inside, folder / f"{inside}.gz") if p.is_file()), None)
-        if path is None:
-            return None
-        paths[name] = path
-    return paths
+    choices = [named] if named else [{name: name for name in names} for names in (known.files, *known.also)]
+    for choice in choices:
+        paths = {}
+        for name, inside in choice.items():
+            if path := next((p for p in (folder / inside, folder / f"{inside}.gz") if p.is_file()), None):
+                paths[name] = path
+        if len(paths) == len(choice):
+            return paths
+    return None
 
 
 def decode(known: Entry, paths: Mapping[str, Path]) -> Arrays:
     """A set's arrays from its files, by its decoder."""
     module, _, function = known.decoder.partition(".")
-    return getattr(importlib.import_module(f"dgmzoo.data.{module}"), function)(paths)
+    return getattr(importlib.import_module(f"dgmzoo.data.{module}"), function)(paths, known)
 
 
 def check(known: Entry, decoded: Arrays, origin: str) -> str:
@@ -122,83 +142,53 @@ def check(known: Entry, decoded: Arrays, origin: str) -> str:
         got = ", ".join(f"{split} {len(a)}" for split, a in rows.items())
         raise ValueError(f"expected {known.name} with rows {dict(known.splits)}, got {got} from {origin}")
     for split, a in rows.items():
-        if (
-            a.dtype != known.dtype
-            or len(a.shape) != len(known.shape) + 1
-            or any(want not in (0, got) for want, got in zip(known.shape, a.shape[1:], strict=True))
-        ):
+        fits = len(a.shape) == len(known.shape) + 1 and all(
+            want in (0, got) for want, got in zip(known.shape, a.shape[1:], strict=True)
+        )
+        if a.dtype != known.dtype or not fits:
             raise ValueError(
-                f"expected {known.name}/{split} as {known.dtype} {known.shape}, got {a.dtype} {a.shape[1:]} from {origin}"
+                f"expected {known.name} {split} as {known.dtype} {known.shape}, got {a.dtype} {a.shape[1:]} from {origin}"
             )
-    found = digest(decoded)
+    found = cache.digest(decoded)
     if known.sha256 is not None and found != known.sha256:
         raise ValueError(
-            f"expected {known.name} with content sha256 {known.sha256[:16]}, got {found[:16]} from {origin}; "
-            f"the files are altered or another variant: remove them, or name them by their path as your own data"
+            f"expected {known.name} with content sha256 {known.sha256[:16]}, got {found[:16]} from {origin}; the files "
+            f"are altered or another variant: replace them, or give their path as your own data"
         )
     return found
 
 
-@contextlib.contextmanager
-def _lock(name: str):
-    """One process at a time works on a set; a place that cannot be written needs no lock."""
-    try:
-        cache().mkdir(parents=True, exist_ok=True)
-        handle = open(cache() / f"{name}.lock", "w")
-    except OSError:
-        yield
-        return
-    with handle:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def at_hand(name: str) -> str | None:
+    """Where a set is already, or None if it would have to be fetched; nothing is decoded."""
+    known = entry(name)
+    if (cache.root() / name / "manifest.json").is_file():
+        return str(cache.root() / name)
+    return next((origin for origin, _, _ in _at_hand(known)), None)
 
 
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def fetch(name: str, log: Log = silent, progress: Progress | None = None) -> Path:
+    """Bring a set into the cache, if it is not there; its folder.
+
+    Raises:
+      ValueError, FileNotFoundError: as `arrays`.
+    """
+    arrays(name, log, progress)
+    return cache.root() / name
 
 
-def _cached(known: Entry, again: bool = False) -> tuple[Arrays, str] | None:
-    """The set as cached, or None; `again` computes the digest whatever the stamps say."""
-    folder = cache() / known.name
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        found, stamps = manifest["sha256"], manifest["stamps"]
-        mapped = {key: files.npy(folder / f"{key.replace('/', '-')}.npy") for key in stamps}
-        same = all(stamps[key] == _stamp(folder / f"{key.replace('/', '-')}.npy") for key in stamps)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if known.sha256 not in (None, found):
-        return None  # decoded by another version of the registry
-    if (again or not same) and digest(mapped) != found:
-        warnings.warn(
-            f"the cached copy of {known.name} in {folder} was altered; decoding it again", stacklevel=2
-        )
-        return None
-    return mapped, found
+def verify(name: str, log: Log = silent) -> str:
+    """The digest of a set at hand, computed again from every byte.
 
-
-def _keep(known: Entry, decoded: Arrays, found: str) -> Arrays:
-    """Write decoded arrays to the cache and return them mapped; where that fails, the arrays as they are."""
-    folder = cache() / known.name
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{known.name}-", dir=cache()))
-    except OSError:
-        return decoded
-    try:
-        stamps = {}
-        for key, array in decoded.items():
-            path = temporary / f"{key.replace('/', '-')}.npy"
-            np.save(path, array, allow_pickle=False)
-            stamps[key] = _stamp(path)
-        (temporary / "manifest.json").write_text(json.dumps({"sha256": found, "stamps": stamps}))
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except OSError as error:
-        warnings.warn(f"could not cache {known.name} in {folder} ({error}); going on without", stacklevel=2)
-        shutil.rmtree(temporary, ignore_errors=True)
-        return decoded
-    return _cached(known)[0]
+    Raises:
+      ValueError: content differs from what was published (or, where that is unknown, from what was decoded).
+      FileNotFoundError: the set is not at hand.
+    """
+    known = entry(name)
+    with cache.lock(name, log):
+        if (cached := cache.read(name, known.sha256, again=True)) is not None:
+            return cached[1]
+        for origin, paths, _ in _at_hand(known):
+            return check(known, decode(known, paths), origin)
+    raise FileNotFoundError(
+        f"expected {name} in {cache.root()} or under DGMZOO_DATA; `dgmzoo data fetch {name}` brings it"
+    )

@@ -1,0 +1,74 @@
+"""Decoders of the binary vectors of the NADE and MADE papers: `{"train/x": uint8 {0, 1} [N, D], ...}`.
+
+The sets go round in two orders of rows, so they are brought into one: sorted, then shuffled by a fixed draw (the first rows
+should look like the rest). Both copies have one digest then.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dgmzoo.data import files
+from dgmzoo.data.draws import order
+from dgmzoo.data.registry import Entry
+
+SPLITS = ("train", "valid", "test")
+
+
+def vectors(paths: Mapping[str, Path], entry: Entry) -> dict[str, np.ndarray]:
+    """An npz of train, valid, test, or one text file a split: libsvm, comma- or blank-separated 0 and 1."""
+    size = entry.shape[0]
+    if (name := entry.files[0]) in paths:
+        raw = files.npz(paths[name], 1 << 28)
+        if missing := set(SPLITS) - set(raw):
+            raise ValueError(f"expected {', '.join(sorted(missing))} in {paths[name]}, got {', '.join(raw)}")
+        raw = {split: raw[split] for split in SPLITS}
+    else:
+        raw = {
+            split: _text(path, size)
+            for split, path in zip(SPLITS, (paths[n] for n in entry.also[0]), strict=True)
+        }
+    for split, x in raw.items():
+        if x.ndim != 2 or x.shape[1] != size or not np.isin(x, (0, 1)).all():
+            raise ValueError(f"expected {entry.name} {split} [N, {size}] of 0 and 1, got {x.dtype} {x.shape}")
+    return {f"{split}/x": _one_order(x.astype(np.uint8)) for split, x in raw.items()}
+
+
+def _one_order(x: np.ndarray) -> np.ndarray:
+    packed = np.packbits(x, axis=1)
+    return x[np.lexsort(packed.T[::-1])][order(0, 0, len(x), "split")]
+
+
+def _text(path: Path, size: int) -> np.ndarray:
+    lines = files.unpack(path, 1 << 28).decode("ascii", "replace").split("\n")
+    lines = [line for line in lines if line.strip()]
+    if any(":" in line for line in lines[:20]):
+        return sparse(lines, size, str(path))[0].astype(np.uint8)
+    values = [line.replace(",", " ").split()[:size] for line in lines]  # a target may follow
+    if any(len(row) < size for row in values):
+        raise ValueError(f"expected {size} values a line, got fewer in {path}")
+    try:
+        return np.array(values).astype(np.float32)
+    except ValueError as error:
+        raise ValueError(f"expected 0 and 1, got {error} in {path}") from error
+
+
+def sparse(lines: list[str], size: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """libsvm lines `label id:value ...`, ids from 1: values int32 [N, size] and labels float64 [N]."""
+    out, labels = np.zeros((len(lines), size), np.int32), np.zeros(len(lines))
+    for row, line in enumerate(lines):
+        try:
+            label, *pairs = line.split()
+            labels[row] = float(label)
+            for pair in pairs:
+                at, _, value = pair.partition(":")
+                place = int(at) - 1
+                if not 0 <= place < size:
+                    raise ValueError(f"id {at}")
+                out[row, place] = int(float(value))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(
+                f"expected `label id:value ...` with ids 1 to {size}, got {error} in line {row + 1} of {what}"
+            ) from error
+    return out, labels

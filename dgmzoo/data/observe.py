@@ -1,0 +1,55 @@
+"""`Observe`: rows as stored to a batch as modelled, inside the training step."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Rows as stored to a batch as modelled: pure, hashable, part of the protocol."""
+
+    binarization: str | None
+    maximum: int | None
+    kind: str
+
+    def __call__(self, key: jax.Array, rows: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """A batch from rows `x` [B, ...]: float32 (int32 for tokens); `label` and `mask` pass through.
+
+        Only `dynamic` reads the key.
+        """
+        batch = {name: jnp.asarray(a) for name, a in rows.items()}
+        return {**batch, "x": self._values(key, batch["x"])}
+
+    def _values(self, key: jax.Array, x: jax.Array) -> jax.Array:
+        if self.binarization == "dynamic":
+            return (uniform16(key, x.shape) < _threshold(x, self.maximum)).astype(jnp.float32)
+        if self.binarization == "threshold":
+            return above_half(x, self.maximum, jnp).astype(jnp.float32)
+        if self.binarization in (None, "gray") and self.maximum not in (None, 1):
+            return x.astype(jnp.float32) / self.maximum
+        return x.astype(jnp.int32 if self.kind == "tokens" else jnp.float32)
+
+
+def uniform16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform whole numbers 0..65535 as uint32, two from each 32-bit word: half the cost of `jax.random.bernoulli`."""
+    size = math.prod(shape)
+    words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
+    halves = jnp.concatenate([words & jnp.uint32(0xFFFF), words >> jnp.uint32(16)])
+    return halves[:size].reshape(shape)
+
+
+def _threshold(x: jax.Array, maximum: int | None) -> jax.Array:
+    """`draws.threshold` on the device: P(uniform16 < t) = t / 65536 is off by at most 2^-17, and exact at 0 and 1."""
+    if maximum is None:
+        return jnp.round(x.astype(jnp.float32) * 65536).astype(jnp.uint32)
+    return (x.astype(jnp.uint32) * jnp.uint32(65536) + jnp.uint32(maximum // 2)) // jnp.uint32(maximum)
+
+
+def above_half(x: Any, maximum: int | None, xp: Any) -> Any:
+    """x / maximum > 1/2 in JAX or NumPy (`xp`); exactly one half gives 0."""
+    return x > 0.5 if maximum is None else x.astype(xp.int32) * 2 > maximum

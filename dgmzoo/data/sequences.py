@@ -1,0 +1,88 @@
+"""Decoders of sound and music: sequences padded with 0 to the longest, with a mask [N, T] (True = observed)."""
+
+import io
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dgmzoo.data import files
+from dgmzoo.data.registry import Entry
+
+Arrays = dict[str, np.ndarray]
+
+
+def pad(rows: list[np.ndarray], longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences [T_i, ...] of one dtype as an array [N, longest, ...] and its mask [N, longest]."""
+    x = np.zeros((len(rows), longest, *rows[0].shape[1:]), rows[0].dtype)
+    mask = np.zeros((len(rows), longest), bool)
+    for at, row in enumerate(rows):
+        x[at, : len(row)], mask[at, : len(row)] = row, True
+    return x, mask
+
+
+def spoken_digits(paths: Mapping[str, Path], entry: Entry) -> Arrays:
+    """`{digit}_{speaker}_{index}.wav`, 8 kHz mono 16 bit; recordings 0 to 4 of each speaker and digit are the test set."""
+    clips: dict[str, list] = {"train": [], "test": []}
+    path = paths[entry.files[0]]
+    found = {}
+    for name, stream, size in files.members(path, 1 << 28, ".wav"):
+        found[name.rpartition("/")[2]] = files.bounded(stream, size, name)
+    for name in sorted(found):
+        parts = name.removesuffix(".wav").split("_")
+        if len(parts) != 3 or not parts[0].isdigit() or not parts[2].isdigit():
+            raise ValueError(f"expected DIGIT_SPEAKER_INDEX.wav, got {name!r} in {path}")
+        clips["test" if int(parts[2]) < 5 else "train"].append((_wav(found[name], name), int(parts[0])))
+    if not clips["train"] or not clips["test"]:
+        raise ValueError(f"expected recordings of train and test, got {len(found)} in {path}")
+    longest = max(len(clip) for rows in clips.values() for clip, _ in rows)
+    arrays = {}
+    for split, rows in clips.items():
+        x, mask = pad([clip for clip, _ in rows], longest)
+        arrays |= {f"{split}/x": x, f"{split}/mask": mask}
+        arrays[f"{split}/label"] = np.array([digit for _, digit in rows], np.int32)
+    return arrays
+
+
+def _wav(data: bytes, name: str) -> np.ndarray:
+    try:
+        with wave.open(io.BytesIO(data)) as sound:
+            kind = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
+            if kind != (1, 2, 8000):
+                raise ValueError(f"{kind[0]} channels of {kind[1]} bytes at {kind[2]} Hz")
+            frames = sound.readframes(len(data))
+    except (wave.Error, EOFError, ValueError) as error:
+        raise ValueError(f"expected a wav file, mono, 16 bit, 8 kHz, got {name}: {error}") from error
+    return np.frombuffer(frames, "<i2").astype(np.int16)
+
+
+def polyphony(paths: Mapping[str, Path], entry: Entry) -> Arrays:
+    """Boulanger-Lewandowski's piano rolls as .mat cells: uint8 {0, 1} [N, T, 88]."""
+    path = paths[entry.files[0]]
+    names = {"train": "traindata", "valid": "validdata", "test": "testdata"}
+    raw = files.mat(path, list(names.values()), 1 << 28)
+    rolls = {}
+    for split, name in names.items():
+        cells = list(raw[name].ravel()) if raw[name].dtype == object else []
+        for cell in cells:
+            good = (
+                isinstance(cell, np.ndarray)
+                and cell.dtype.kind in "biuf"
+                and cell.ndim == 2
+                and cell.shape[1] == 88
+            )
+            if not good or not np.isin(cell, (0, 1)).all():
+                raise ValueError(
+                    f"expected {name} to hold rolls [T, 88] of 0 and 1, got something else in {path}"
+                )
+        if not cells:
+            raise ValueError(f"expected {name} to hold rolls [T, 88], got none in {path}")
+        rolls[split] = [cell.astype(np.uint8) for cell in cells]
+    longest = max(len(roll) for split in rolls.values() for roll in split)
+    padded = {split: pad(rows, longest) for split, rows in rolls.items()}
+    return {
+        f"{split}/{field}": a
+        for split, pair in padded.items()
+        for field, a in zip(("x", "mask"), pair, strict=True)
+    }

@@ -1,0 +1,68 @@
+"""Rows streamed from the host: gathered by a thread ahead of the step that needs them."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+def gather(rows: Mapping[str, Any], indices: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of a split at `indices` [...], each field [..., *shape]: what the device would gather itself."""
+    flat = indices.reshape(-1)
+    # A mapped array is read from its start to its end: rows in ascending order, then put in the order asked for.
+    ascending = np.argsort(flat, kind="stable")
+    back = np.empty_like(ascending)
+    back[ascending] = np.arange(len(flat))
+    return {
+        name: np.asarray(a[flat[ascending]])[back].reshape(*indices.shape, *a.shape[1:])
+        if isinstance(a, np.memmap)
+        else np.asarray(a[flat]).reshape(*indices.shape, *a.shape[1:])
+        for name, a in rows.items()
+    }
+
+
+def prefetch(source: Iterable[T], size: int = 2) -> Iterator[T]:
+    """The items of `source` in order, up to `size` of them made ahead in a thread.
+
+    An exception in `source` is raised where its item would have come. Closing the iterator (or dropping it) ends the thread.
+    """
+    if size < 1:
+        raise ValueError(f"expected a prefetch of at least 1 item, got {size}")
+    ready: queue.Queue = queue.Queue(size)
+    stop = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                pass
+        return False
+
+    def work() -> None:
+        try:
+            for item in source:
+                if not put((item, None)):
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:
+            put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True, name="dgmzoo-prefetch")
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,85 @@
+"""Two-dimensional toys, drawn from `data.seed` on the host: float32 [N, 2]."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dgmzoo.data.draws import words
+
+SPLITS = {"train": 10_000, "valid": 1_000, "test": 10_000}
+
+
+def _uniform(seed: int, stream: int, *shape: int) -> np.ndarray:
+    """Uniform draws in (0, 1)."""
+    return ((words(seed, "toy", int(np.prod(shape)), stream) >> 11) + 0.5).reshape(shape) / 2.0**53
+
+
+def _normal(seed: int, stream: int, rows: int) -> np.ndarray:
+    """Pairs of standard normals [rows, 2], by Box and Muller."""
+    radius, angle = _uniform(seed, stream, 2, rows)
+    radius, angle = np.sqrt(-2 * np.log(radius)), 2 * np.pi * angle
+    return np.stack((radius * np.cos(angle), radius * np.sin(angle)), 1)
+
+
+def _circle(angle: np.ndarray) -> np.ndarray:
+    return np.stack((np.cos(angle), np.sin(angle)), 1)
+
+
+def gaussians(seed: int, rows: int) -> np.ndarray:
+    """Eight normals of scale .2 on a circle of radius 2."""
+    which = np.floor(8 * _uniform(seed, 0, rows))
+    return 2 * _circle(which * np.pi / 4) + 0.2 * _normal(seed, 1, rows)
+
+
+def moons(seed: int, rows: int) -> np.ndarray:
+    """Two half circles that interlock, noise .1."""
+    side, angle = _uniform(seed, 0, rows) < 0.5, np.pi * _uniform(seed, 1, rows)
+    x = np.where(side[:, None], _circle(angle), np.array([1.0, 0.5]) - _circle(angle))
+    return x + 0.1 * _normal(seed, 2, rows)
+
+
+def rings(seed: int, rows: int) -> np.ndarray:
+    """Two circles of radius 1 and 2, noise .08."""
+    radius = np.where(_uniform(seed, 0, rows) < 0.5, 1.0, 2.0)
+    return radius[:, None] * _circle(2 * np.pi * _uniform(seed, 1, rows)) + 0.08 * _normal(seed, 2, rows)
+
+
+def spirals(seed: int, rows: int) -> np.ndarray:
+    """Two spirals of one and a half turns, noise .1."""
+    angle = 3 * np.pi * np.sqrt(_uniform(seed, 0, rows))
+    side = np.where(_uniform(seed, 1, rows) < 0.5, -1.0, 1.0)
+    return (side * angle / 3)[:, None] * _circle(angle) + 0.1 * _normal(seed, 2, rows)
+
+
+def checkerboard(seed: int, rows: int) -> np.ndarray:
+    """Uniform on the black squares of a 4x4 board over [-4, 4]^2; density 1/32 there."""
+    first, inside, row = _uniform(seed, 0, 3, rows)
+    column = np.floor(4 * first)
+    black = 2 * np.floor(2 * row) + column % 2
+    return 2 * np.stack((column + inside, black + _uniform(seed, 1, rows)), 1) - 4
+
+
+def pinwheel(seed: int, rows: int) -> np.ndarray:
+    """Five bent arms."""
+    arm = 2 * np.pi / 5 * np.floor(5 * _uniform(seed, 0, rows))
+    radial, tangential = (_normal(seed, 1, rows) * np.array([0.3, 0.1]) + np.array([1.0, 0.0])).T
+    turn = arm + 0.25 * np.exp(radial)
+    return 2 * np.stack(
+        (
+            radial * np.cos(turn) - tangential * np.sin(turn),
+            radial * np.sin(turn) + tangential * np.cos(turn),
+        ),
+        1,
+    )
+
+
+TOYS: dict[str, Callable[[int, int], np.ndarray]] = {
+    f"toy_{toy.__name__}": toy for toy in (gaussians, moons, rings, spirals, checkerboard, pinwheel)
+}
+
+
+def draw(name: str, seed: int) -> dict[str, np.ndarray]:
+    """The splits of a toy."""
+    rows = TOYS[name](seed, sum(SPLITS.values())).astype(np.float32)
+    cuts = np.split(rows, np.cumsum(list(SPLITS.values()))[:-1])
+    return {f"{split}/x": x for split, x in zip(SPLITS, cuts, strict=True)}
