@@ -1,16 +1,20 @@
 """Data: found, fetched, verified, split and observed.
 
-`load(Data("mnist", num_validation=10_000))` gives a `Dataset`; `catalogue()` lists what is known. Names are imported on first
-use, so that listing the sets needs neither NumPy nor JAX.
+`load(Data("mnist", num_validation=10_000))` gives a `Dataset`; `catalogue()` lists what is known. Names are
+imported on first use, so that listing the sets needs neither NumPy nor JAX.
 """
 
 import importlib
 
 _HOMES = {
-    "registry": ("Entry", "Source", "catalogue", "entry"),
     "config": ("Data", "from_arrays"),
     "dataset": ("Dataset", "Rows", "load"),
     "draws": ("order",),
+    "observe": ("Observe",),
+    "registry": ("Entry", "Source", "catalogue", "describe", "entry"),
+    "show": ("grid", "picture", "summary"),
+    "store": ("at_hand", "fetch", "verify"),
+    "stream": ("gather", "prefetch"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)

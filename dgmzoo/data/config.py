@@ -14,10 +14,11 @@ class Data:
     name: str = "digits"
     """A registered set (`dgmzoo data list`), or the path of a .npy, .npz, .csv or a folder of images."""
     binarization: Binarization | None = None
-    """dynamic: a fresh Bernoulli draw each step; static: one draw by `seed`; threshold: above one half; gray: intensities
-    in [0, 1]. None: what the set's papers do."""
+    """dynamic: a fresh Bernoulli draw each step; static: one draw by `seed`; threshold: above one half; gray:
+    intensities in [0, 1]. None: what the set's papers do."""
     num_validation: int | None = None
-    """Rows held out of train (with the set's own validation rows, if any), drawn by `seed`; 0: none. None: its own split."""
+    """Rows held out of train (with the set's own validation rows, if any), drawn by `seed`; 0: none. None:
+    its own split."""
     seed: int = 0
     """Draws the splits a set does not have, static binarization and the fixed draw that evaluation reads."""
     fold: int = 0
@@ -57,8 +58,8 @@ def from_arrays(
     """A data config over arrays in memory; `options` are further fields of `Data`.
 
     Args:
-      train: rows [N, ...], or a mapping with `x` and perhaps `label` and `mask`; a Hugging Face `datasets` object or a
-        `tf.data` set of such rows is read through its NumPy view.
+      train: rows [N, ...], or a mapping with `x` and perhaps `label` and `mask`; a Hugging Face `datasets` object
+        or a `tf.data` set of such rows is read through its NumPy view.
       valid, test: the same; None: drawn by the seed (test), the protocol's (validation).
       label: labels [N] of the training rows, or a mapping from split to labels.
     """

