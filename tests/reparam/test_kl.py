@@ -43,10 +43,10 @@ def divergence(p, q, low, high):
     edges = [low, *sorted(m for m in {p.median(), q.median()} if low < m < high), high]
 
     def integrand(z):
-        densities = p.pdf(z), q.pdf(z)
-        return densities[0] * np.log(densities[0] / densities[1]) if min(densities) > 1e-200 else 0.0
+        ratio = p.logpdf(z) - q.logpdf(z)
+        return p.pdf(z) * ratio if np.isfinite(ratio) else 0.0  # SciPy's logarithm of an underflow
 
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         terms = [
             integrate.quad(integrand, *piece, epsabs=1e-11, limit=200)[0]
             for piece in itertools.pairwise(edges)
