@@ -1,8 +1,9 @@
 """Special functions whose values and derivatives hold to rounding from float32 to float64, at any argument.
 
-JAX's own `exp1` does not return on arrays with very small elements, its `erfcx` is exactly 0 in a gap near 9.3 (float32)
-and 26.6 (float64), and its `log_ndtr` has a value but no usable derivatives in the lower tail. Here each function carries
-its derivative as a custom rule in terms of its neighbour, so that nothing differentiates through a cancellation.
+JAX's own `exp1` does not return on arrays with very small elements, its `erfcx` is exactly 0 in a gap near
+9.3 (float32) and 26.6 (float64), and its `log_ndtr` has a value but no usable derivatives in the lower
+tail. Here each function carries its derivative as a rule in terms of its neighbour: nothing differentiates
+through a cancellation.
 """
 
 import functools
@@ -33,10 +34,10 @@ def _e1_below(log_u):
 
 
 def _e1_above(log_u):
-    """(r, d, D) for large u: r = 1/u, exp(u) E1(u) = r (1 - (1 - d) r ...) through the even fraction (DLMF 6.9.1).
+    """(r, d, D) for large u: r = 1/u, exp(u) E1(u) = r / (1 + (1 - d) r), the even part of DLMF 6.9.1.
 
-    D = 1 / (1 + 3 r - 4 r^2 / (1 + 5 r - 9 r^2 / ...)), d = r D, and exp(u) E1(u) = r / (1 + (1 - d) r). The fraction is
-    cut where its tail is replaced by that tail's own fixed point.
+    D = 1 / (1 + 3 r - 4 r^2 / (1 + 5 r - 9 r^2 / ...)) and d = r D. The fraction ends in its tail's own
+    fixed point.
     """
     r = jnp.exp(-log_u)
     depth = 36 if _is_double(r) else 16
@@ -55,7 +56,7 @@ def _by_size(log_u, below, above):
 
 @jax.custom_jvp
 def log_scaled_e1(log_u):
-    """h = log(exp(u) E1(u)) at u = exp(log_u), for any real `log_u`; elementwise, any number of derivatives."""
+    """h = log(exp(u) E1(u)) at u = exp(log_u), for any real `log_u`; elementwise."""
 
     def below(log_u):
         return jnp.log(_e1_below(log_u)[1])
@@ -103,8 +104,9 @@ scaled_e1_slope.defjvps(lambda tangent, _, log_u: _scaled_e1_curvature(log_u) * 
 def excess_moment(n, alpha):
     """w_n = E[(x - alpha)^n | x > alpha] for x ~ N(0, 1), n >= 1 and `alpha` >= 0; elementwise.
 
-    w_{n+1} = n w_{n-1} - alpha w_n. Forwards it loses digits as alpha grows; there the ratios w_n / w_{n-1} come from
-    R_n = n / (alpha + R_{n+1}), Laplace's continued fraction, run backwards from a tail's fixed point.
+    w_{n+1} = n w_{n-1} - alpha w_n. Forwards it loses digits as alpha grows; there the ratios R_n = w_n /
+    w_{n-1} come from R_n = n / (alpha + R_{n+1}), Laplace's continued fraction, run backwards from its
+    tail's fixed point.
     """
     alpha = jnp.asarray(alpha)
     switch, depth = (3.0, 46) if _is_double(alpha) else (2.0, 22)
@@ -131,7 +133,7 @@ def _excess_moment_jvp(n, primals, tangents):
     (alpha,), (tangent,) = primals, tangents
     w = excess_moment(n, alpha)
     first = w if n == 1 else excess_moment(1, alpha)
-    return w, (first * w - excess_moment(n + 1, alpha)) * tangent  # minus the covariance of x and (x - alpha)^n
+    return w, (first * w - excess_moment(n + 1, alpha)) * tangent  # the covariance of -x and (x - alpha)^n
 
 
 def erfcx(x):
@@ -158,7 +160,7 @@ def _by_sign(x, below, above):
 
 @jax.custom_jvp
 def log_ndtr(x):
-    """log P(n <= x) for n ~ N(0, 1), in nats; elementwise, any number of derivatives."""
+    """log P(n <= x) for n ~ N(0, 1), in nats; elementwise."""
 
     def below(alpha):
         return log_normal_density(alpha) - jnp.log(alpha + excess_moment(1, alpha))
