@@ -1,4 +1,4 @@
-"""What a posterior against a horseshoe prior needs: divergences with the local scale as a second latent, in nats."""
+"""What a posterior against a horseshoe prior needs, above all the local scale as a second latent; in nats."""
 
 import math
 
@@ -10,9 +10,9 @@ from jax.nn import softplus
 from numpyro.distributions.kl import kl_divergence
 
 from dgmzoo.reparam.distributions.arrays import aligned
-from dgmzoo.reparam.distributions.horseshoe import Horseshoe
+from dgmzoo.reparam.distributions.horseshoe import Horseshoe, log_density_at_square
 from dgmzoo.reparam.distributions.slab import log_slab_mass
-from dgmzoo.reparam.distributions.special import HALF_LOG_2PI, log_normal_density, log_scaled_e1, ndtr
+from dgmzoo.reparam.distributions.special import HALF_LOG_2PI, log_normal_density, ndtr
 
 
 def _mean_relu(loc, scale):
@@ -20,7 +20,7 @@ def _mean_relu(loc, scale):
     return loc * ndtr(loc / scale) + scale * jnp.exp(log_normal_density(loc / scale))
 
 
-_SMOOTH = math.pi / math.sqrt(12)  # the standard deviation of the logistic noise that makes max(2 y, 0) a softplus
+_SMOOTH = math.pi / math.sqrt(12)  # sd of the logistic noise that makes E max(2 y, 0) a softplus
 
 
 def _expected_softplus(loc, scale):
@@ -80,13 +80,13 @@ def augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab=jnp.inf)
 
 
 def log_regularized_scale(log_scale, slab):
-    """log of s / sqrt(1 + s^2 / slab^2) at log s: a scale capped by a slab (Piironen and Vehtari, 2017, eq. 2.8)."""
+    """log (s / sqrt(1 + s^2 / slab^2)) at log s: a scale capped by a slab (Piironen and Vehtari, 2017)."""
     log_scale, slab = aligned(log_scale, slab)
     return log_scale - softplus(2 * (log_scale - jnp.log(slab))) / 2
 
 
 def horseshoe_log_prob_surrogate(z, loc, sd, scale, slab=jnp.inf):
-    """log p(z) of the horseshoe [...] whose gradient is unbiased and of finite variance when z = loc + sd * noise.
+    """log p(z) of the horseshoe [...] with an unbiased gradient of finite variance when z = loc + sd * noise.
 
     The pathwise gradient of log p has 1/z in it: an expectation only as a principal value, and no variance.
     With z^2 + sd^2 for z^2 (sd held) it is tame; the difference of the two is handled by the score
@@ -94,17 +94,11 @@ def horseshoe_log_prob_surrogate(z, loc, sd, scale, slab=jnp.inf):
     importance-weighted bound the weights' own gradient is not covered.
     """
     z, loc, sd, scale, slab = aligned(z, loc, sd, scale, slab)
-    fixed_z, fixed_sd, fixed_scale, fixed_slab = lax.stop_gradient((z, sd, scale, slab))
+    fixed_z, fixed_sd, *fixed_prior = lax.stop_gradient((z, sd, scale, slab))
     exact = Horseshoe(scale, slab, validate_args=False).log_prob(fixed_z)
-
-    def tame(z):
-        plain = log_scaled_e1(jnp.log(z**2 + fixed_sd**2) - 2 * jnp.log(fixed_scale) - math.log(2))
-        return plain - (z / fixed_slab) ** 2 / 2
-
-    smooth = tame(z) rough = log_scaled_e1(2 * jnp.log(jnp.abs(fixed_z) + jnp.finfo(z.dtype).tiny) - 2 *
-    jnp.log(fixed_scale) - math.log(2)) difference = lax.stop_gradient(rough - (fixed_z / fixed_slab) ** 2 /
-    2 - smooth) log_q = log_normal_density((fixed_z - loc) / sd) - jnp.log(sd) return exact +
-    _gradient_only(smooth) + difference * _gradient_only(log_q)
+    smooth = log_density_at_square(jnp.log(z**2 + fixed_sd**2), *fixed_prior)
+    log_q = log_normal_density((fixed_z - loc) / sd) - jnp.log(sd)
+    return exact + _gradient_only(smooth) + lax.stop_gradient(exact - smooth) * _gradient_only(log_q)
 
 
 def _gradient_only(x):

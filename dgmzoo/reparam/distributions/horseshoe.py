@@ -19,7 +19,7 @@ _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
 
 
 class Horseshoe(dist.Distribution):
-    """z ~ N(0, scale^2 lambda^2) with lambda ~ HalfCauchy(1) integrated out, times exp(-z^2 / 2 slab^2), normalized.
+    """z ~ N(0, scale^2 lambda^2), lambda ~ HalfCauchy(1) integrated out; times exp(-z^2 / 2 slab^2), normalized.
 
     A spike at 0 beside tails like 1 / z^2, which a finite `slab` turns normal beyond its width; `scale` and
     `slab` broadcast to the batch shape. Log-densities in nats, through E1; the density is infinite at 0
@@ -53,11 +53,8 @@ class Horseshoe(dist.Distribution):
     @validate_sample
     def log_prob(self, value):
         value, scale, slab = aligned(value, self.scale, self.slab)
-        tiny = jnp.finfo(value.dtype).tiny
-        size = jnp.abs(value)
-        log_size = jnp.log(jnp.where(size > tiny, size, tiny)) - jnp.log(scale)
-        plain = log_scaled_e1(2 * log_size - math.log(2)) - jnp.log(scale) - _HALF_LOG_2PI3
-        return plain - (value / slab) ** 2 / 2 - log_slab_mass(scale / slab)
+        size, tiny = jnp.abs(value), jnp.finfo(value.dtype).tiny
+        return log_density_at_square(2 * jnp.log(jnp.where(size > tiny, size, tiny)), scale, slab)
 
     def cdf(self, value):
         value, scale, slab = aligned(value, self.scale, self.slab)
@@ -92,6 +89,13 @@ class Horseshoe(dist.Distribution):
     @property
     def variance(self):
         return self.scale**2 * shrunk_scale_second_moment(self.scale / self.slab)
+
+
+def log_density_at_square(log_square, scale, slab):
+    """The horseshoe's log-density (nats) at log z^2: in logarithms, since z^2 itself may leave the floating range."""
+    log_u = log_square - 2 * jnp.log(scale) - math.log(2)
+    plain = log_scaled_e1(log_u) - jnp.log(scale) - _HALF_LOG_2PI3
+    return plain - jnp.exp(log_square - 2 * jnp.log(slab)) / 2 - log_slab_mass(scale / slab)
 
 
 def _mixture_cdf(value, ratio):

@@ -26,14 +26,14 @@ def _series(coefficients, x):
 
 
 def _branches(r):
-    """(1 - r^2, near 1?, below?, sqrt |1 - r^2|), the root made harmless near 1, where only the series is used."""
+    """(1 - r^2, near 1?, below?, sqrt |1 - r^2|), the root made harmless near 1, where the series is used."""
     delta = (1 - r) * (1 + r)
     near = jnp.abs(delta) < 0.1
     return delta, near, delta > 0, jnp.sqrt(jnp.where(near, 1, jnp.abs(delta)))
 
 
 def slab_arc(r):
-    """int_0^(1/r) dt / (1 + (1 - r^2) t^2): atan(q / r) / q for r < 1, asinh(q) / q for r > 1, q^2 = |1 - r^2|."""
+    """int_0^(1/r) dt / (1 + (1 - r^2) t^2): atan(q / r) / q below r = 1, asinh(q) / q above; q^2 = |1 - r^2|."""
     r = jnp.asarray(r)
     delta, near, below, q = _branches(r)
     by_arc = jnp.atan2(q, jnp.where(below, r, 1)) / q
@@ -44,22 +44,23 @@ def slab_arc(r):
 
 
 def log_slab_mass(r):
-    """log of E exp(-z^2 / 2 c^2) under the plain horseshoe: what the slab's product must be divided by (nats)."""
+    """log E exp(-z^2 / 2 c^2) under the plain horseshoe: what normalizes its product with the slab (nats)."""
     return jnp.log(slab_arc(r) * (2 / math.pi))
 
 
 def shrunk_scale(local, r):
-    """The increasing map that takes a half-Cauchy `local` >= 0 to the shrunk scale t in (0, 1/r); r = 0: itself."""
+    """The increasing map of a half-Cauchy `local` >= 0 to the shrunk scale t in (0, 1/r); r = 0: itself."""
     delta, near, below, q = _branches(r)
     angle = jnp.atan2(local, jnp.ones_like(local))
     share = angle * (2 / math.pi)  # the probability below `local`
 
-    # tan(k angle) / q as sin / sin of the complement, of which neither cancels for small or large local
-    scales rest = jnp.atan2(jnp.ones_like(local), local) + share * jnp.atan2(jnp.where(below, r, 1), q)
-    by_tan = jnp.sin(share * jnp.atan2(q, jnp.where(below, r, 1))) / (q * jnp.sin(rest)) by_tanh =
-    jnp.tanh(share * jnp.asinh(jnp.where(below, 1, q))) / q arc = share * slab_arc(jnp.where(near, r, 1))
-    by_series = arc * _series(_TAN, jnp.where(near, delta, 0) * arc**2) return jnp.where(near, by_series,
-    jnp.where(below, by_tan, by_tanh))
+    # tan(k angle) / q as the sine over that of the complement: neither cancels for small or large local scales
+    rest = jnp.atan2(jnp.ones_like(local), local) + share * jnp.atan2(jnp.where(below, r, 1), q)
+    by_tan = jnp.sin(share * jnp.atan2(q, jnp.where(below, r, 1))) / (q * jnp.sin(rest))
+    by_tanh = jnp.tanh(share * jnp.asinh(jnp.where(below, 1, q))) / q
+    arc = share * slab_arc(jnp.where(near, r, 1))
+    by_series = arc * _series(_TAN, jnp.where(near, delta, 0) * arc**2)
+    return jnp.where(near, by_series, jnp.where(below, by_tan, by_tanh))
 
 
 def shrunk_scale_second_moment(r):
