@@ -37,7 +37,7 @@ def _expected_softplus(loc, scale):
     values = softplus(2 * (loc[..., None] + width * _constant(nodes, width)))
     by_nodes = (values * _constant(weights / weights.sum(), values)).sum(-1)
 
-    step, reach = (0.33, 15.0) if double else (0.42, 8.0)
+    step, reach = (0.3, 15.0) if double else (0.4, 8.0)
     grid = np.arange(-reach, reach + step / 2, step)
     normal_cdf = np.array([0.5 * math.erfc(-y / _SMOOTH * math.sqrt(0.5)) for y in grid])
     relu = grid * normal_cdf + _SMOOTH * np.exp(-((grid / _SMOOTH) ** 2) / 2) / math.sqrt(2 * math.pi)

@@ -19,7 +19,7 @@ _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
 
 
 class Horseshoe(dist.Distribution):
-    """z ~ N(0, scale^2 lambda^2), lambda ~ HalfCauchy(1) integrated out; times exp(-z^2 / 2 slab^2), normalized.
+    """N(0, scale^2 lambda^2) over lambda ~ HalfCauchy(1), times exp(-z^2 / 2 slab^2), normalized.
 
     A spike at 0 beside tails like 1 / z^2, which a finite `slab` turns normal beyond its width; `scale` and
     `slab` broadcast to the batch shape. Log-densities in nats, through E1; the density is infinite at 0
@@ -92,7 +92,7 @@ class Horseshoe(dist.Distribution):
 
 
 def log_density_at_square(log_square, scale, slab):
-    """The horseshoe's log-density (nats) at log z^2: in logarithms, since z^2 itself may leave the floating range."""
+    """The horseshoe's log-density (nats) at log z^2, since z^2 itself may leave the floating range."""
     log_u = log_square - 2 * jnp.log(scale) - math.log(2)
     plain = log_scaled_e1(log_u) - jnp.log(scale) - _HALF_LOG_2PI3
     return plain - jnp.exp(log_square - 2 * jnp.log(slab)) / 2 - log_slab_mass(scale / slab)

@@ -23,7 +23,7 @@ class HorseshoeReparam(Reparam):
         base, shape, event_dim = self._unwrap(fn)
         if not isinstance(base, Horseshoe):
             raise ValueError(
-                f"expected a Horseshoe at site {name}, got {type(base).__name__}; take the site out of the config"
+                f"expected a Horseshoe at site {name}, got {type(base).__name__}; take it out of the config"
             )
         if obs is not None:
             raise ValueError(

@@ -33,7 +33,7 @@ def _branches(r):
 
 
 def slab_arc(r):
-    """int_0^(1/r) dt / (1 + (1 - r^2) t^2): atan(q / r) / q below r = 1, asinh(q) / q above; q^2 = |1 - r^2|."""
+    """int_0^(1/r) dt / (1 + (1 - r^2) t^2): atan(q / r) / q below 1, asinh(q) / q above; q^2 = |1 - r^2|."""
     r = jnp.asarray(r)
     delta, near, below, q = _branches(r)
     by_arc = jnp.atan2(q, jnp.where(below, r, 1)) / q
@@ -54,7 +54,7 @@ def shrunk_scale(local, r):
     angle = jnp.atan2(local, jnp.ones_like(local))
     share = angle * (2 / math.pi)  # the probability below `local`
 
-    # tan(k angle) / q as the sine over that of the complement: neither cancels for small or large local scales
+    # tan(k angle) / q as the sine over that of the complement: neither cancels for small or large scales
     rest = jnp.atan2(jnp.ones_like(local), local) + share * jnp.atan2(jnp.where(below, r, 1), q)
     by_tan = jnp.sin(share * jnp.atan2(q, jnp.where(below, r, 1))) / (q * jnp.sin(rest))
     by_tanh = jnp.tanh(share * jnp.asinh(jnp.where(below, 1, q))) / q
