@@ -1,0 +1,26 @@
+"""NumPyro distributions of the variational layers; importing this package completes NumPyro's KL registry."""
+
+from dgmzoo.reparam.distributions import kl as kl
+from dgmzoo.reparam.distributions.augmented_horseshoe import (
+    augmented_horseshoe_kl,
+    half_cauchy_kl,
+    horseshoe_log_prob_surrogate,
+    log_regularized_scale,
+)
+from dgmzoo.reparam.distributions.horseshoe import Horseshoe
+from dgmzoo.reparam.distributions.piecewise_normal import PiecewiseNormal
+from dgmzoo.reparam.distributions.rectified_normal import RectifiedNormal
+from dgmzoo.reparam.distributions.reparam import HorseshoeReparam
+from dgmzoo.reparam.distributions.slab import log_slab_mass
+
+__all__ = [
+    "Horseshoe",
+    "HorseshoeReparam",
+    "PiecewiseNormal",
+    "RectifiedNormal",
+    "augmented_horseshoe_kl",
+    "half_cauchy_kl",
+    "horseshoe_log_prob_surrogate",
+    "log_regularized_scale",
+    "log_slab_mass",
+]

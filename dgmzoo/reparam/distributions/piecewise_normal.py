@@ -1,0 +1,247 @@
+"""The piecewise normal: a standard normal through an increasing map, linear between fixed quantiles."""
+
+import functools
+import statistics
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import lax
+from jax.scipy.special import ndtri
+from numpyro.distributions import constraints
+from numpyro.distributions.kl import kl_divergence
+from numpyro.distributions.util import validate_sample
+
+from dgmzoo.reparam.distributions.arrays import aligned, require_positive
+from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
+
+
+class _Pieces(NamedTuple):
+    """Constants of a standard normal cut into M pieces of equal mass; float64 NumPy arrays."""
+
+    edges: np.ndarray  # [M + 1]  quantiles, the outer two infinite
+    reach: np.ndarray  # [M - 1, M]  overlap, with sign, of [0, interior edge] with each piece
+    mean: np.ndarray  # [M]  expected overlap, with sign, of [0, n] with each piece
+    covariance: np.ndarray  # [M, M]  of those overlaps
+
+
+def _overlap(x, edges):
+    return np.clip(x, edges[:-1], edges[1:]) - np.clip(0.0, edges[:-1], edges[1:])
+
+
+@functools.cache
+def _pieces(num):
+    normal = statistics.NormalDist()
+    inner = np.array([normal.inv_cdf(k / num) for k in range(1, num)])
+    edges = np.array([-np.inf, *inner, np.inf])
+    # For a piece [a, b]: E (n - a)_+ and its square over the piece, and how far n stays below b.
+    density = np.array([0, *(normal.pdf(e) for e in inner), 0])
+    moment = np.array([0, *(e * normal.pdf(e) for e in inner), 0])  # e N(e), 0 at the infinite ends
+    below = np.arange(num + 1) / num
+    finite = np.where(np.isfinite(edges), edges, 0)
+    first = density[:-1] - density[1:]
+    second = 1 / num + moment[:-1] - moment[1:]
+    low, high, under, over = finite[:-1], finite[1:], below[:-1], 1 - below[1:]
+    mean = low * under + first + high * over  # of n clipped to the piece
+    square = low**2 * under + second + high**2 * over
+    # Two pieces never move together: the upper one is at its low end, or the lower one at its high end.
+    rise, fall = mean - low, high - mean
+    covariance = np.triu(np.outer(fall, rise), 1)
+    covariance = covariance + covariance.T + np.diag(square - mean**2)
+    reach = np.array([_overlap(e, edges) for e in inner]).reshape(num - 1, num)
+    return _Pieces(edges, reach, mean - np.clip(0.0, edges[:-1], edges[1:]), covariance)
+
+
+def _bounds(edges):
+    """Lower and upper ends [..., M] of the pieces between interior `edges` [..., M - 1]."""
+    end = jnp.full_like(edges, jnp.inf, shape=(*edges.shape[:-1], 1))
+    return jnp.concatenate([-end, edges], -1), jnp.concatenate([edges, end], -1)
+
+
+def _piecewise_linear(x, origin, edges, slopes):
+    """f(x) [...] with f(origin) = 0 and slope `slopes` [..., M] between the interior `edges` [..., M - 1].
+
+    A sum of one clipped stretch per piece: no search, no gather, and a gradient in every argument.
+    """
+    x, origin, slopes = aligned(x[..., None], origin[..., None], slopes)
+    low, high = (jnp.broadcast_to(bound, x.shape) for bound in _bounds(edges))
+    return (slopes * (jnp.clip(x, low, high) - jnp.clip(origin, low, high))).sum(-1)
+
+
+class PiecewiseNormal(dist.Distribution):
+    """z = T(n), n ~ N(0, 1): T(0) = `loc`, and T has slope `scales` [..., M] between the k/M quantiles of n.
+
+    Each of the M pieces, of mass 1/M, is a stretch of a normal with its own mean and scale, and they join
+    in z; the density jumps where they meet unless neighbours have equal scales. `loc` [...] broadcasts with
+    the leading axes of `scales` to the batch shape. Log-densities in nats; samples are reparameterized.
+    Raises ValueError unless `scales` has a last axis and is positive.
+    """
+
+    arg_constraints: ClassVar = {
+        "loc": constraints.real,
+        "scales": constraints.independent(constraints.positive, 1),
+    }
+    support = constraints.real
+    reparametrized_params: ClassVar = ["loc", "scales"]
+
+    def __init__(self, loc, scales, *, validate_args=None):
+        if jnp.ndim(scales) == 0 or jnp.shape(scales)[-1] == 0:
+            raise ValueError(
+                f"expected scales of shape [..., pieces], got shape {jnp.shape(scales)}; put the pieces last"
+            )
+        require_positive("scales", scales)
+        loc, self.scales = aligned(jnp.asarray(loc)[..., None], scales)
+        self.loc = loc[..., 0]
+        super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
+
+    @property
+    def edges(self):
+        """Interior quantiles [M - 1] of the standard normal at which the scale changes."""
+        return jnp.asarray(_pieces(self.scales.shape[-1]).edges[1:-1], self.scales.dtype)
+
+    @property
+    def breakpoints(self):
+        """The same points in z [..., M - 1], increasing."""
+        reach = jnp.asarray(_pieces(self.scales.shape[-1]).reach, self.scales.dtype)
+        steps, reach = jnp.broadcast_arrays(self.scales[..., None, :], reach)
+        loc, shift = aligned(self.loc[..., None], (steps * reach).sum(-1))
+        return loc + shift
+
+    def transform(self, noise):
+        """T(noise): the sample whose standard normal noise is `noise`."""
+        noise, loc = aligned(noise, self.loc)
+        return loc + _piecewise_linear(noise, jnp.zeros_like(noise), self.edges, self.scales)
+
+    def inverse(self, value):
+        """The standard normal noise of the sample `value`."""
+        value, loc = aligned(value, self.loc)
+        return _piecewise_linear(value, loc, self.breakpoints, 1 / self.scales)
+
+    def sample(self, key, sample_shape=()):
+        shape = (*sample_shape, *jnp.shape(self.loc))
+        return self.transform(jax.random.normal(key, shape, self.scales.dtype))
+
+    @validate_sample
+    def log_prob(self, value):
+        noise = self.inverse(value)
+        value, log_scales = aligned(jnp.asarray(value)[..., None], jnp.log(self.scales))
+        low, high = (jnp.broadcast_to(bound, value.shape) for bound in _bounds(self.breakpoints))
+        log_slope = jnp.where((low <= value) & (value < high), log_scales, 0).sum(-1)
+        return log_normal_density(noise) - log_slope
+
+    def cdf(self, value):
+        return ndtr(self.inverse(value))
+
+    def icdf(self, q):
+        return self.transform(ndtri(jnp.asarray(q)))
+
+    @property
+    def mean(self):
+        weights = jnp.asarray(_pieces(self.scales.shape[-1]).mean, self.scales.dtype)
+        return self.loc + (self.scales * jnp.broadcast_to(weights, self.scales.shape)).sum(-1)
+
+    @property
+    def variance(self):
+        covariance = jnp.asarray(_pieces(self.scales.shape[-1]).covariance, self.scales.dtype)
+        products = self.scales[..., :, None] * self.scales[..., None, :]
+        return (products * jnp.broadcast_to(covariance, products.shape)).sum((-2, -1))
+
+
+@kl_divergence.register(PiecewiseNormal, dist.Normal)
+def _piecewise_to_normal(p, q):
+    """The entropy is the noise's plus E log T'; log q is a quadratic and needs p's mean and variance only."""
+    mean, variance, log_slope, loc, scale = aligned(
+        p.mean, p.variance, jnp.log(p.scales).mean(-1), q.loc, q.scale
+    )
+    return jnp.log(scale) - log_slope + (variance / scale**2 + ((mean - loc) / scale) ** 2 - 1) / 2
+
+
+@kl_divergence.register(PiecewiseNormal, PiecewiseNormal)
+def _piecewise_to_piecewise(p, q):
+    """E [log q' - log p'] + (E eta^2 - 1) / 2 over p's noise, with eta q's noise for the same z.
+
+    eta is linear between p's edges, the preimages of q's breakpoints, and 0 (put in so that each stretch
+    has a side): its second moment is a sum over stretches. At q's breakpoints eta is q's own edges, known
+    and not computed back.
+    """
+    shape = lax.broadcast_shapes(jnp.shape(p.loc), jnp.shape(q.loc))
+    p, q = (
+        PiecewiseNormal(
+            jnp.broadcast_to(d.loc, shape), jnp.broadcast_to(d.scales, (*shape, d.scales.shape[-1]))
+        )
+        for d in (p, q)
+    )
+    preimages = _inverse_at(p, q.breakpoints)
+    noise = _joined(p.edges, preimages, jnp.zeros_like(p.loc)[..., None])
+    eta = _joined(_inverse_at(q, p.breakpoints), q.edges, q.inverse(p.loc)[..., None])
+    noise, eta = lax.sort((noise, eta), num_keys=1)
+
+    square = _stretch_square(noise, eta).sum(-1)
+    square += _tail_square(-noise[..., 0], -eta[..., 0], p.scales[..., 0] / q.scales[..., 0])
+    square += _tail_square(noise[..., -1], eta[..., -1], p.scales[..., -1] / q.scales[..., -1])
+    low, high = _bounds(preimages)
+    log_slope = ((ndtr(high) - ndtr(low)) * jnp.log(q.scales)).sum(-1) - jnp.log(p.scales).mean(-1)
+    return log_slope + (square - 1) / 2
+
+
+@kl_divergence.register(dist.Normal, PiecewiseNormal)
+def _normal_to_piecewise(p, q):
+    return _piecewise_to_piecewise(PiecewiseNormal(p.loc, jnp.asarray(p.scale)[..., None]), q)
+
+
+def _inverse_at(d, points):
+    """d's noise [..., S] at each of `points` [..., S]."""
+    return _piecewise_linear(
+        points, d.loc[..., None], d.breakpoints[..., None, :], 1 / d.scales[..., None, :]
+    )
+
+
+def _joined(*parts):
+    shape = lax.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return jnp.concatenate([jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], -1)
+
+
+_NODES, _WEIGHTS = ((np.polynomial.legendre.leggauss(8)[i] + 1 - i) / 2 for i in (0, 1))  # on [0, 1]
+
+
+def _stretch_square(noise, eta):
+    """int eta(x)^2 N(x) dx over each stretch [..., S - 1] of the sorted `noise` [..., S], none across 0.
+
+    Wide stretches by the normal's partial moments about the end nearer to 0; narrow ones, where those
+    cancel while the slope may be huge, by Gauss-Legendre, exact to rounding for widths below 1.
+    """
+    positive = noise[..., :-1] >= 0
+    near, far = (jnp.where(positive, x, -y) for x, y in _both(noise[..., :-1], noise[..., 1:]))
+    at_near, at_far = (jnp.where(positive, x, -y) for x, y in _both(eta[..., :-1], eta[..., 1:]))
+    wide = far - near >= 1
+
+    slope = (at_far - at_near) / jnp.where(wide, far - near, 1)
+    mass, start, end = (
+        ndtr(-near) - ndtr(-far),
+        jnp.exp(log_normal_density(near)),
+        jnp.exp(log_normal_density(far)),
+    )
+    first = start - end - near * mass
+    second = (1 + near**2) * mass - near * start - (far - 2 * near) * end
+    by_moments = at_near**2 * mass + 2 * at_near * slope * first + slope**2 * second
+
+    width = jnp.where(wide, 0, far - near)
+    by_nodes = jnp.zeros_like(width)
+    for v, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
+        by_nodes += (
+            weight * (at_near + v * (at_far - at_near)) ** 2 * jnp.exp(log_normal_density(near + v * width))
+        )
+    return jnp.where(wide, by_moments, width * by_nodes)
+
+
+def _both(left, right):
+    return (left, right), (right, left)
+
+
+def _tail_square(start, value, slope):
+    """int_start^inf (value + slope (x - start))^2 N(x) dx."""
+    mass, density = ndtr(-start), jnp.exp(log_normal_density(start))
+    first = density - start * mass
+    return value**2 * mass + 2 * value * slope * first + slope**2 * (mass - start * first)

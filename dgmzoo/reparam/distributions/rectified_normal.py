@@ -1,0 +1,127 @@
+"""The rectified normal: max(0, y) of a normal y, a point mass at zero beside a density above it."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.scipy.special import ndtri
+from numpyro.distributions import constraints
+from numpyro.distributions.kl import kl_divergence
+from numpyro.distributions.transforms import biject_to
+from numpyro.distributions.util import validate_sample
+
+from dgmzoo.reparam.distributions.arrays import aligned, require_positive
+from dgmzoo.reparam.distributions.special import excess_moment, log_ndtr, log_normal_density, ndtr
+
+
+class _AtomAtZero(constraints.ParameterFreeConstraint):
+    """Zero with positive probability, or a positive number: no bijection leads here from the real line."""
+
+    def __call__(self, x):
+        return x >= 0
+
+    def feasible_like(self, prototype):
+        return jnp.zeros_like(prototype)
+
+
+atom_at_zero = _AtomAtZero()
+
+
+@biject_to.register(_AtomAtZero)
+def _refuse_bijection(constraint):
+    raise ValueError(
+        "expected a latent with a density, got a rectified normal, which has a point mass at 0; "
+        "sample y ~ Normal(loc, scale) and use numpyro.deterministic(name, jnp.maximum(y, 0))"
+    )
+
+
+class RectifiedNormal(dist.Distribution):
+    """z = max(0, y) with y ~ N(loc, scale^2); `loc` and `scale` broadcast to the batch shape.
+
+    `log_prob` is a log mass at z = 0 and a log density above (nats): compare it only with another
+    distribution that has an atom at 0. Samples are reparameterized, right for expectations of continuous
+    functions; `log_prob` jumps at 0, so a sampled log-ratio has a biased gradient: use the closed KL
+    (NumPyro's `TraceMeanField_ELBO`), or keep y. NUTS refuses it as a latent. Raises ValueError unless
+    `scale` is positive.
+    """
+
+    arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
+    support = atom_at_zero
+    reparametrized_params: ClassVar = ["loc", "scale"]
+
+    def __init__(self, loc=0.0, scale=1.0, *, validate_args=None):
+        require_positive("scale", scale)
+        self.loc, self.scale = aligned(loc, scale)
+        super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
+
+    def sample(self, key, sample_shape=()):
+        noise = jax.random.normal(key, (*sample_shape, *jnp.shape(self.loc)), self.loc.dtype)
+        loc, scale, noise = aligned(self.loc, self.scale, noise)
+        return jnp.maximum(loc + scale * noise, 0)
+
+    @validate_sample
+    def log_prob(self, value):
+        value, loc, scale = aligned(value, self.loc, self.scale)
+        density = log_normal_density((value - loc) / scale) - jnp.log(scale)
+        return jnp.where(value > 0, density, jnp.where(value == 0, log_ndtr(-loc / scale), -jnp.inf))
+
+    def cdf(self, value):
+        value, loc, scale = aligned(value, self.loc, self.scale)
+        return jnp.where(value < 0, 0, ndtr((value - loc) / scale))
+
+    def icdf(self, q):
+        q, loc, scale = aligned(q, self.loc, self.scale)
+        return jnp.maximum(loc + scale * ndtri(q), 0)
+
+    @property
+    def mean(self):
+        a, alpha, mass_below, mass_above = _tails(self.loc, self.scale)
+        w1 = excess_moment(1, alpha)
+        return self.scale * jnp.where(a < 0, mass_above * w1, a + mass_below * w1)
+
+    @property
+    def variance(self):
+        a, alpha, mass_below, mass_above = _tails(self.loc, self.scale)
+        w1, w2 = excess_moment(1, alpha), excess_moment(2, alpha)
+        below = mass_above * (w2 - mass_above * w1**2)
+        above = 1 - 2 * mass_below + mass_below * (w2 - mass_below * w1**2)
+        return self.scale**2 * jnp.where(a < 0, below, above)
+
+
+def _tails(loc, scale):
+    """(a, |a|, P(y < 0), P(y > 0)) at a = loc / scale."""
+    a = loc / scale
+    return a, jnp.where(a < 0, -a, a), ndtr(-a), ndtr(a)
+
+
+@kl_divergence.register(RectifiedNormal, RectifiedNormal)
+def _rectified_rectified(p, q):
+    """The atoms' term plus the normals' log-ratio over y > 0.
+
+    With y = loc + scale x, and r, d, b the ratio of scales, the distance of locations and q's location in
+    q's scale, twice the log-ratio is (d + r x)^2 - x^2 - 2 log r. Where most of the mass is cut off those
+    moments of x cancel: in the excess t = x + a it is (r t + b)^2 - (t - a)^2 - 2 log r.
+    """
+    loc, scale, other_loc, other_scale = aligned(p.loc, p.scale, q.loc, q.scale)
+    a, alpha, mass_below, mass_above = _tails(loc, scale)
+    b, r, d = other_loc / other_scale, scale / other_scale, (loc - other_loc) / other_scale
+    e = (r - 1) * (r + 1) / 2
+    w1, w2 = excess_moment(1, alpha), excess_moment(2, alpha)
+    atom = mass_below * (log_ndtr(-a) - log_ndtr(-b))
+    cut = mass_above * ((b - a) * (b + a) / 2 - jnp.log(r) + (a - r * b) * w1 + e * w2)
+    whole = mass_above * (e - jnp.log(r) + d**2 / 2) + jnp.exp(log_normal_density(a)) * (r * d - a * e)
+    return atom + jnp.where(a < 0, cut, whole)
+
+
+def _refuse_kl(p, q):
+    names = type(p).__name__, type(q).__name__
+    raise ValueError(
+        f"expected both or neither of the distributions to have an atom at 0, got {names[0]} and {names[1]}, "
+        "whose KL is infinite; use RectifiedNormal for both"
+    )
+
+
+for _continuous in (dist.Normal, dist.Laplace, dist.StudentT, dist.Cauchy, dist.HalfNormal, dist.LogNormal):
+    kl_divergence.add((RectifiedNormal, _continuous), _refuse_kl)
+    kl_divergence.add((_continuous, RectifiedNormal), _refuse_kl)
