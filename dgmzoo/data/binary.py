@@ -1,12 +1,7 @@
 """Decoders of the binary vectors of the NADE and MADE papers: `{"train/x": uint8 {0, 1} [N, D], ...}`.
 
-<<<<<<< HEAD
-The sets go round in two orders of rows, so they are brought into one: sorted, then shuffled by a fixed draw (the first rows
-should look like the rest). Both copies have one digest then.
-=======
 The sets go round in two orders of rows, so they are brought into one: sorted, then shuffled by a fixed draw
 (the first rows should look like the rest). Both copies have one digest then.
->>>>>>> data
 """
 
 from collections.abc import Mapping

@@ -1,14 +1,8 @@
 """The user's cache of decoded sets.
 
-<<<<<<< HEAD
-A set is a folder of `.npy` files and a `manifest.json`, renamed into place whole and under a lock, so that neither two processes
-nor a full disk leave half of one. Arrays are mapped, not read; their digest is computed again only if a file's size or time
-changed, or when asked.
-=======
 A set is a folder of `.npy` files and a `manifest.json`, renamed into place whole and under a lock, so that
 neither two processes nor a full disk leave half of one. Arrays are mapped, not read; their digest is computed
 again only if a file's size or time changed, or when asked.
->>>>>>> data
 """
 
 import contextlib
@@ -83,12 +77,8 @@ def _stamp(path: Path) -> list[int]:
 def read(name: str, sha256: str | None, again: bool = False) -> tuple[Arrays, str] | None:
     """A set as cached, mapped, and its digest; None if there is none, or not that of `sha256`.
 
-<<<<<<< HEAD
-    `again` computes the digest whatever the files' stamps say. An altered copy is reported and counts as none.
-=======
     `again` computes the digest whatever the files' stamps say. An altered copy is reported and counts as
     none.
->>>>>>> data
     """
     folder = root() / name
     try:

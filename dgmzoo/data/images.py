@@ -54,12 +54,8 @@ def binarized_mnist(paths: Paths, entry: Entry) -> Arrays:
 
 
 def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
-<<<<<<< HEAD
-    """Marlin's file stores 1 for background and images by columns; here 1 is the object and images stand upright."""
-=======
     """Marlin's file stores 1 for background and images by columns; here 1 is the object and images stand
     upright."""
->>>>>>> data
     path = paths[entry.files[0]]
     stems = {"train": "train", "valid": "val", "test": "test"}
     raw = files.mat(
@@ -103,12 +99,8 @@ def omniglot(paths: Paths, entry: Entry) -> Arrays:
 
 
 def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
-<<<<<<< HEAD
-    """Lake's characters at 105x105, 1 = ink: background as train, evaluation as test (whose characters are new)."""
-=======
     """Lake's characters at 105x105, 1 = ink: background as train, evaluation as test (whose characters are
     new)."""
->>>>>>> data
     arrays, start = {}, 0
     for split, stem in (("train", "images_background"), ("test", "images_evaluation")):
         if f"{stem}.npz" in paths:
@@ -122,12 +114,8 @@ def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
 
 
 def _characters(path: Path) -> np.ndarray:
-<<<<<<< HEAD
-    """Lake's zip of PNG files, by alphabet, character and drawer: bool [characters, 20, 105, 105], True = white."""
-=======
     """Lake's zip of PNG files, by alphabet, character and drawer: bool [characters, 20, 105, 105], True =
     white."""
->>>>>>> data
     images = {
         name: picture(stream.read(), 1 << 20, name)
         for name, stream, _ in files.members(path, 1 << 28, ".png")

@@ -1,16 +1,9 @@
-<<<<<<< HEAD
-"""One's own data: arrays in memory, `.npy`, `.npz`, a table, a folder of images. Checked, since nothing is known of it.
-
-What the values mean is read off their type: uint8 (or other whole numbers up to 255) are intensities out of 255, or binary if
-none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other real numbers are taken as they are.
-=======
 """One's own data: arrays in memory, `.npy`, `.npz`, a table, a folder of images. Checked, since nothing is
 known of it.
 
 What the values mean is read off their type: uint8 (or other whole numbers up to 255) are intensities out of
 255, or binary if none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other
 real numbers are taken as they are.
->>>>>>> data
 """
 
 import json
@@ -67,12 +60,8 @@ def _named(raw: Mapping[str, np.ndarray], what: str) -> Arrays:
 
 
 def _folder(path: Path) -> Arrays:
-<<<<<<< HEAD
-    """Images of one size; folders `train`, `valid`, `test` are splits, folders below (or instead) are classes."""
-=======
     """Images of one size; folders `train`, `valid`, `test` are splits, folders below (or instead) are
     classes."""
->>>>>>> data
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     parts = [p.relative_to(path).parts for p in found]
     split_of = [part[0] if part[0] in _SPLITS else "all" for part in parts]
@@ -149,20 +138,12 @@ def _view(rows: Any) -> Any:
 def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, Arrays, str]:
     """The entry that arrays amount to, the arrays in canonical form, and their digest.
 
-<<<<<<< HEAD
-    `path`: the mapped file that they come from; what a pass over it finds is remembered while it stays as it is.
-
-    Raises:
-      ValueError: objects, NaN or infinities, other than numbers, shapes that differ between splits, labels that do not
-        fit.
-=======
     `path`: the mapped file that they come from; what a pass over it finds is remembered while it stays as it
     is.
 
     Raises:
       ValueError: objects, NaN or infinities, other than numbers, shapes that differ between splits, labels
         that do not fit.
->>>>>>> data
     """
     out = {key: _canonical(key, a, name) for key, a in arrays.items()}
     rows = {key[:-2]: a for key, a in out.items() if key.endswith("/x")}
@@ -199,12 +180,8 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
 
 
 def _scan(arrays: Arrays, name: str) -> str:
-<<<<<<< HEAD
-    """One pass over the values, piece by piece: least, largest and digest as JSON; NaN and infinities are refused."""
-=======
     """One pass over the values, piece by piece: least, largest and digest as JSON; NaN and infinities are
     refused."""
->>>>>>> data
     low, high = math.inf, -math.inf
     for key, a in arrays.items():
         if key.endswith("/x"):
@@ -215,12 +192,8 @@ def _scan(arrays: Arrays, name: str) -> str:
                 if not (math.isfinite(least) and math.isfinite(most)):
                     good = np.isfinite(piece).reshape(len(piece), -1).all(1)
                     raise ValueError(
-<<<<<<< HEAD
-                        f"expected finite values in {key} of {name}, got NaN or infinity in row {start + int(np.argmin(good))}"
-=======
                         f"expected finite values in {key} of {name}, got NaN or infinity in row "
                         f"{start + int(np.argmin(good))}"
->>>>>>> data
                     )
                 low, high = min(low, least), max(high, most)
     return json.dumps({"low": low, "high": high, "sha256": cache.digest(arrays)})

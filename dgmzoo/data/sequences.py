@@ -1,9 +1,5 @@
-<<<<<<< HEAD
-"""Decoders of sound and music: sequences padded with 0 to the longest, with a mask [N, T] (True = observed)."""
-=======
 """Decoders of sound and music: sequences padded with 0 to the longest, with a mask [N, T] (True =
 observed)."""
->>>>>>> data
 
 import io
 import wave
@@ -28,12 +24,8 @@ def pad(rows: list[np.ndarray], longest: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spoken_digits(paths: Mapping[str, Path], entry: Entry) -> Arrays:
-<<<<<<< HEAD
-    """`{digit}_{speaker}_{index}.wav`, 8 kHz mono 16 bit; recordings 0 to 4 of each speaker and digit are the test set."""
-=======
     """`{digit}_{speaker}_{index}.wav`, 8 kHz mono 16 bit; recordings 0 to 4 of each speaker and digit are
     the test set."""
->>>>>>> data
     clips: dict[str, list] = {"train": [], "test": []}
     path = paths[entry.files[0]]
     found = {}

@@ -22,12 +22,8 @@ IMAGES = (
         shape=(8, 8, 1),
         splits={"all": 1797},
         drawn={"test": 360, "valid": 180},
-<<<<<<< HEAD
-        use="For quick tries: it ships with scikit-learn. Pixel / 16 is the Bernoulli probability of a pixel.",
-=======
         use="For quick tries: it ships with scikit-learn. Pixel / 16 is the Bernoulli probability of a "
         "pixel.",
->>>>>>> data
         decoder="images.digits",
         folder="digits",
         files=("digits.csv",),
@@ -44,15 +40,10 @@ IMAGES = (
         licence="CC BY-SA 3.0",
         shape=(28, 28, 1),
         splits={"train": 60000, "test": 10000},
-<<<<<<< HEAD
-        use="Burda et al. 2016 train on all 60,000 rows, binarized afresh whenever they are read (dynamic). Papers that "
-        "select models hold rows out of train: data.num_validation=10000. Not comparable with binarized_mnist.",
-=======
         use="Burda et al. 2016 train on all 60,000 rows, binarized afresh whenever they are read (dynamic). "
         "Papers that "
         "select models hold rows out of train: data.num_validation=10000. Not comparable with "
         "binarized_mnist.",
->>>>>>> data
         decoder="images.mnist",
         folder="mnist",
         files=_IDX,
@@ -102,13 +93,6 @@ IMAGES = (
     Entry(
         name="binarized_mnist",
         title="MNIST binarized once by Larochelle, 28x28, 0 or 1",
-<<<<<<< HEAD
-        paper=f"Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks, ICML; {_NADE}",
-        licence="CC BY-SA 3.0 (MNIST)",
-        shape=(28, 28, 1),
-        splits={"train": 50000, "valid": 10000, "test": 10000},
-        use="The static binarization of the NADE, MADE and DARN papers. Rows are not in mnist's order; no labels.",
-=======
         paper=f"Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks, ICML; "
         f"{_NADE}",
         licence="CC BY-SA 3.0 (MNIST)",
@@ -116,7 +100,6 @@ IMAGES = (
         splits={"train": 50000, "valid": 10000, "test": 10000},
         use="The static binarization of the NADE, MADE and DARN papers. Rows are not in mnist's order; no "
         "labels.",
->>>>>>> data
         decoder="images.binarized_mnist",
         folder="binarized_mnist",
         files=tuple(f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")),
@@ -128,13 +111,6 @@ IMAGES = (
     Entry(
         name="caltech101_silhouettes",
         title="Silhouettes of objects, 28x28, 0 or 1",
-<<<<<<< HEAD
-        paper="Marlin, Swersky, Chen & de Freitas 2010, Inductive principles for restricted Boltzmann machines, AISTATS",
-        licence="none stated",
-        shape=(28, 28, 1),
-        splits={"train": 4100, "valid": 2264, "test": 2307},
-        use="Upright with 1 = object, as most papers model it; the published file stores 1 = background, by columns.",
-=======
         paper="Marlin, Swersky, Chen & de Freitas 2010, Inductive principles for restricted Boltzmann "
         "machines, AISTATS",
         licence="none stated",
@@ -142,7 +118,6 @@ IMAGES = (
         splits={"train": 4100, "valid": 2264, "test": 2307},
         use="Upright with 1 = object, as most papers model it; the published file stores 1 = background, by "
         "columns.",
->>>>>>> data
         decoder="images.caltech101_silhouettes",
         folder="caltech101_silhouettes",
         files=("caltech101_silhouettes_28_split1.mat",),
@@ -154,22 +129,14 @@ IMAGES = (
     Entry(
         name="freyfaces",
         title="Brendan Frey's face, frame by frame, 28x20, 256 gray levels",
-<<<<<<< HEAD
-        paper="Roweis & Saul 2000, Nonlinear dimensionality reduction by locally linear embedding, Science 290",
-=======
         paper="Roweis & Saul 2000, Nonlinear dimensionality reduction by locally linear embedding, Science "
         "290",
->>>>>>> data
         licence="none stated",
         shape=(28, 20, 1),
         splits={"all": 1965},
         drawn={"test": 200, "valid": 200},
-<<<<<<< HEAD
-        use="Tomczak & Welling 2018 draw 1565 / 200 / 200 at random, here by data.seed: give the seed with a number.",
-=======
         use="Tomczak & Welling 2018 draw 1565 / 200 / 200 at random, here by data.seed: give the seed with "
         "a number.",
->>>>>>> data
         decoder="images.freyfaces",
         folder="freyfaces",
         files=("frey_rawface.mat",),
@@ -181,12 +148,8 @@ IMAGES = (
     Entry(
         name="omniglot",
         title="Handwritten characters, 28x28, gray levels, in Burda's split",
-<<<<<<< HEAD
-        paper="Burda, Grosse & Salakhutdinov 2016, Importance weighted autoencoders; Lake et al. 2015, Science 350",
-=======
         paper="Burda, Grosse & Salakhutdinov 2016, Importance weighted autoencoders; Lake et al. 2015, "
         "Science 350",
->>>>>>> data
         licence="MIT (Lake)",
         shape=(28, 28, 1),
         splits={"train": 24345, "test": 8070},
@@ -206,12 +169,8 @@ IMAGES = (
         licence="MIT",
         shape=(105, 105, 1),
         splits={"train": 19280, "test": 13180},
-<<<<<<< HEAD
-        use="964 background and 659 evaluation characters, 20 drawers each, 1 = ink. Another set than omniglot: never "
-=======
         use="964 background and 659 evaluation characters, 20 drawers each, 1 = ink. Another set than "
         "omniglot: never "
->>>>>>> data
         "compare with that one's numbers; the characters of test are not in train.",
         decoder="images.omniglot_lake",
         folder="omniglot",

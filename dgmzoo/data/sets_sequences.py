@@ -1,21 +1,13 @@
-<<<<<<< HEAD
-"""The table of the text, sound and music sets, and of the toys: what was published, where it lies, what papers do with it."""
-=======
 """The table of the text, sound and music sets, and of the toys: what was published, where it lies, what
 papers do with it."""
->>>>>>> data
 
 from dgmzoo.data.registry import Entry, Source
 
 _GITHUB = "https://raw.githubusercontent.com/"
-<<<<<<< HEAD
-_ROLLS = "Boulanger-Lewandowski, Bengio & Vincent 2012, Modeling temporal dependencies in high-dimensional sequences, ICML"
-=======
 _ROLLS = (
     "Boulanger-Lewandowski, Bengio & Vincent 2012, Modeling temporal dependencies in "
     "high-dimensional sequences, ICML"
 )
->>>>>>> data
 
 
 def _rolls(name: str, title: str, file: str, rows: tuple[int, int, int], bytes_: int) -> Entry:
@@ -41,13 +33,6 @@ SEQUENCES = (
     Entry(
         name="ptb",
         title="Penn Treebank: sentences of the Wall Street Journal, 10,000 words",
-<<<<<<< HEAD
-        paper="Mikolov, Karafiat, Burget, Cernocky & Khudanpur 2010, Recurrent neural network based language model",
-        licence="LDC's agreement; widely redistributed, not open: do not publish passages",
-        shape=(0,),
-        splits={"train": 42068, "valid": 3370, "test": 3761},
-        use="Word-level language models; negative log-likelihood a sentence, perplexity a word with `<eos>` counted.",
-=======
         paper="Mikolov, Karafiat, Burget, Cernocky & Khudanpur 2010, Recurrent neural network based "
         "language model",
         licence="LDC's agreement; widely redistributed, not open: do not publish passages",
@@ -55,7 +40,6 @@ SEQUENCES = (
         splits={"train": 42068, "valid": 3370, "test": 3761},
         use="Word-level language models; negative log-likelihood a sentence, perplexity a word with `<eos>` "
         "counted.",
->>>>>>> data
         decoder="text.treebank",
         folder="ptb",
         files=tuple(f"ptb.{split}.txt" for split in ("train", "valid", "test")),
@@ -88,12 +72,8 @@ SEQUENCES = (
         licence="CC BY-SA 4.0",
         shape=(0,),
         splits={"train": 2700, "test": 300},
-<<<<<<< HEAD
-        use="Six speakers; recordings 0 to 4 of each digit and speaker are the test set. Samples / 32768 in [-1, 1).",
-=======
         use="Six speakers; recordings 0 to 4 of each digit and speaker are the test set. Samples / 32768 in "
         "[-1, 1).",
->>>>>>> data
         decoder="sequences.spoken_digits",
         folder="fsdd",
         files=("recordings.zip",),

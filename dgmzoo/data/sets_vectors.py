@@ -1,9 +1,5 @@
-<<<<<<< HEAD
-"""The table of the sets of binary vectors and of real-valued tables: what was published, where it lies, what papers do with it."""
-=======
 """The table of the sets of binary vectors and of real-valued tables: what was published, where it lies,
 what papers do with it."""
->>>>>>> data
 
 from dgmzoo.data.registry import Entry, Source
 
@@ -11,14 +7,10 @@ _TORONTO = "http://www.cs.toronto.edu/~larocheh/public/datasets/"
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/"
 _GITHUB = "https://raw.githubusercontent.com/"
 _NADE = "Larochelle & Murray 2011, The neural autoregressive distribution estimator, AISTATS"
-<<<<<<< HEAD
-_FOREST = "Larochelle, Bengio & Turian 2010, Tractable multivariate binary density estimation, Neural Computation 22"
-=======
 _FOREST = (
     "Larochelle, Bengio & Turian 2010, Tractable multivariate binary density estimation, "
     "Neural Computation 22"
 )
->>>>>>> data
 _MAF = "Papamakarios, Pavlakou & Murray 2017, Masked autoregressive flow for density estimation, NeurIPS"
 _RNADE = (
     "Uria, Murray & Larochelle 2013, RNADE: the real-valued neural autoregressive density-estimator, NeurIPS"
@@ -161,12 +153,8 @@ def _rnade(
         splits={"all": rows},
         drawn={"valid": rows // 10},
         folds=10,
-<<<<<<< HEAD
-        use="RNADE's protocol: ten 90/10 splits (data.fold, drawn by data.seed), discrete columns and one of each pair "
-=======
         use="RNADE's protocol: ten 90/10 splits (data.fold, drawn by data.seed), discrete columns and one "
         "of each pair "
->>>>>>> data
         "that correlates above .98 dropped, columns normalised by the training rows.",
         decoder=f"tables.{decoder}",
         folder="uci",
@@ -255,12 +243,8 @@ TABLES = (
         8,
         (852174, 94685, 105206),
         {"gas.npy": "data/gas/ethylene_CO.pickle"},
-<<<<<<< HEAD
-        "Published as a pickle, which is never read here: save its sensor columns (all but Time, Meth, Eth) as gas.npy.",
-=======
         "Published as a pickle, which is never read here: save its sensor columns (all but Time, Meth, Eth) "
         "as gas.npy.",
->>>>>>> data
     ),
     _maf(
         "hepmass",

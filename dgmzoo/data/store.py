@@ -1,11 +1,7 @@
 """A registered set by its name: found, fetched, decoded, and its content checked.
 
-<<<<<<< HEAD
-Looked for in this order: the cache, DGMZOO_DATA, copies that other libraries left, then the sources of its entry one by one.
-=======
 Looked for in this order: the cache, DGMZOO_DATA, copies that other libraries left, then the sources of its
 entry one by one.
->>>>>>> data
 """
 
 import importlib
@@ -66,12 +62,8 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
     raise FileNotFoundError(
         "\n  ".join(
             [
-<<<<<<< HEAD
-                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from none:",
-=======
                 f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from "
                 f"none:",
->>>>>>> data
                 *(problems or ["no source is known"]),
                 f"put {', '.join(known.files)} into $DGMZOO_DATA/{known.folder}/ by hand",
             ]
@@ -82,12 +74,8 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
 def _fetched(known: Entry, source: Source, log: Log, progress: Progress | None) -> tuple[Arrays, str]:
     folder = cache.root() / "downloads" / known.name
     log(
-<<<<<<< HEAD
-        f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to {cache.root()}"
-=======
         f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to "
         f"{cache.root()}"
->>>>>>> data
     )
     for _ in range(2):
         paths, resumed = download.fetch(known, source, folder, progress)
@@ -107,12 +95,8 @@ def _fetched(known: Entry, source: Source, log: Log, progress: Progress | None) 
 
 
 def _at_hand(known: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
-<<<<<<< HEAD
-    """Local places that have all of a set's files, nearest first: (where, files by name, whether the user named it)."""
-=======
     """Local places that have all of a set's files, nearest first: (where, files by name, whether the user
     named it)."""
->>>>>>> data
     if not known.files:
         yield "this installation", {}, True
     if (place := os.environ.get("DGMZOO_DATA")) and (
@@ -167,22 +151,14 @@ def check(known: Entry, decoded: Arrays, origin: str) -> str:
         )
         if a.dtype != known.dtype or not fits:
             raise ValueError(
-<<<<<<< HEAD
-                f"expected {known.name} {split} as {known.dtype} {known.shape}, got {a.dtype} {a.shape[1:]} from {origin}"
-=======
                 f"expected {known.name} {split} as {known.dtype} {known.shape}, got {a.dtype} {a.shape[1:]} "
                 f"from {origin}"
->>>>>>> data
             )
     found = cache.digest(decoded)
     if known.sha256 is not None and found != known.sha256:
         raise ValueError(
-<<<<<<< HEAD
-            f"expected {known.name} with content sha256 {known.sha256[:16]}, got {found[:16]} from {origin}; the files "
-=======
             f"expected {known.name} with content sha256 {known.sha256[:16]}, got {found[:16]} from "
             f"{origin}; the files "
->>>>>>> data
             f"are altered or another variant: replace them, or give their path as your own data"
         )
     return found

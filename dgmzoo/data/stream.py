@@ -11,20 +11,6 @@ T = TypeVar("T")
 
 
 def gather(rows: Mapping[str, Any], indices: np.ndarray) -> dict[str, np.ndarray]:
-<<<<<<< HEAD
-    """The rows of a split at `indices` [...], each field [..., *shape]: what the device would gather itself."""
-    flat = indices.reshape(-1)
-    # A mapped array is read from its start to its end: rows in ascending order, then put in the order asked for.
-    ascending = np.argsort(flat, kind="stable")
-    back = np.empty_like(ascending)
-    back[ascending] = np.arange(len(flat))
-    return {
-        name: np.asarray(a[flat[ascending]])[back].reshape(*indices.shape, *a.shape[1:])
-        if isinstance(a, np.memmap)
-        else np.asarray(a[flat]).reshape(*indices.shape, *a.shape[1:])
-        for name, a in rows.items()
-    }
-=======
     """The rows of a split at `indices` [...], each field [..., *shape]: what the device would gather
     itself."""
     flat = indices.reshape(-1)
@@ -33,18 +19,13 @@ def gather(rows: Mapping[str, Any], indices: np.ndarray) -> dict[str, np.ndarray
     back = np.empty_like(ascending)
     back[ascending] = np.arange(len(flat))
     return {name: a[flat[ascending]][back].reshape(*indices.shape, *a.shape[1:]) for name, a in rows.items()}
->>>>>>> data
 
 
 def prefetch(source: Iterable[T], size: int = 2) -> Iterator[T]:
     """The items of `source` in order, up to `size` of them made ahead in a thread.
 
-<<<<<<< HEAD
-    An exception in `source` is raised where its item would have come. Closing the iterator (or dropping it) ends the thread.
-=======
     An exception in `source` is raised where its item would have come. Closing the iterator (or dropping it)
     ends the thread.
->>>>>>> data
     """
     if size < 1:
         raise ValueError(f"expected a prefetch of at least 1 item, got {size}")

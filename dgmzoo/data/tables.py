@@ -1,10 +1,3 @@
-<<<<<<< HEAD
-"""Decoders of real-valued tables: UCI's as RNADE used them, and the five sets of the MAF paper with its preprocessing.
-
-RNADE (Uria, Murray & Larochelle 2013, section 4.1): discrete columns are dropped, and one of each pair of columns whose
-correlation is above .98; each of ten 90/10 splits is normalised by its own training rows (`dataset.load` does that).
-MAF (Papamakarios, Pavlakou & Murray 2017, appendix D): columns, noise, splits and normalisation are part of the set.
-=======
 """Decoders of real-valued tables: UCI's as RNADE used them, and the five sets of the MAF paper with its
 preprocessing.
 
@@ -12,7 +5,6 @@ RNADE (Uria, Murray & Larochelle 2013, section 4.1): discrete columns are droppe
 columns whose correlation is above .98; each of ten 90/10 splits is normalised by its own training rows
 (`dataset.load` does that). MAF (Papamakarios, Pavlakou & Murray 2017, appendix D): columns, noise, splits and
 normalisation are part of the set.
->>>>>>> data
 """
 
 from collections.abc import Mapping
@@ -37,12 +29,8 @@ def drop_correlated(x: np.ndarray, above: float = 0.98) -> np.ndarray:
 
 
 def drop_repeating(x: np.ndarray, times: int = 5) -> np.ndarray:
-<<<<<<< HEAD
-    """Columns left when those go whose *smallest* value occurs more than `times` times: MAF's rule, as it was run."""
-=======
     """Columns left when those go whose *smallest* value occurs more than `times` times: MAF's rule, as it
     was run."""
->>>>>>> data
     return x[:, [(column == column.min()).sum() <= times for column in x.T]]
 
 
@@ -88,12 +76,8 @@ def _normalised(splits: Mapping[str, np.ndarray], by: np.ndarray, ddof: int) -> 
 
 
 def power(paths: Paths, entry: Entry) -> Arrays:
-<<<<<<< HEAD
-    """Shuffled and with uniform noise on five columns, both from NumPy's frozen `RandomState(42)`; two columns dropped."""
-=======
     """Shuffled and with uniform noise on five columns, both from NumPy's frozen `RandomState(42)`; two
     columns dropped."""
->>>>>>> data
     x = _matrix(paths["power.npy"]).copy()
     random = np.random.RandomState(42)
     random.shuffle(x)

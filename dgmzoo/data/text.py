@@ -48,12 +48,8 @@ def newsgroups(paths: Mapping[str, Path], entry: Entry) -> Arrays:
 
 
 def treebank(paths: Mapping[str, Path], entry: Entry) -> Arrays:
-<<<<<<< HEAD
-    """Mikolov's Penn Treebank: a line a sentence, closed by `<eos>`; words numbered by their frequency in train."""
-=======
     """Mikolov's Penn Treebank: a line a sentence, closed by `<eos>`; words numbered by their frequency in
     train."""
->>>>>>> data
     sentences = {}
     for split in ("train", "valid", "test"):
         text = files.unpack(paths[f"ptb.{split}.txt"], 1 << 26).decode("utf-8", "replace")
