@@ -66,6 +66,8 @@ class Training:
     """Readings without improvement after which training stops; None: never."""
     checkpoint_seconds: float = 60.0
     """Least time between two checkpoints; the end and every interruption write one anyway."""
+    stream: bool | None = None
+    """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB. The numbers are the same."""
     steps_per_dispatch: int | None = None
     """Steps run by one call of the device; None: chosen for the hardware. Results do not depend on it but in rounding."""
 

@@ -15,7 +15,8 @@ import pytest
 import dgmzoo
 from dgmzoo.training import checkpoint
 from dgmzoo.training.folder import Folder
-from dgmzoo.training.loop import Interrupted, dispatch_size, dispatches, fit
+from dgmzoo.training.feed import dispatch_size, dispatches
+from dgmzoo.training.loop import Interrupted, fit
 from tests.command import ROOT, SMALL, dgmzoo as command, environment
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "12", "--training.validate-epochs", "3",

@@ -1,5 +1,6 @@
 """The training loop: dispatches, readings, checkpoints; everything that decides a number is in the state or derived."""
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.config import Experiment
-from dgmzoo.data import Dataset, order
+from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model import Model
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
+from dgmzoo.training.feed import Feed, dispatch_size
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
 
@@ -100,30 +102,21 @@ class _Run:
         self.experiment, self.training, self.model, self.dataset = experiment, training, model, dataset
         self.watcher, self.seed = watcher, seed
         self.latest, self.best = checkpoints or (None, None)
-        self.num_train = len(rows["x"])
-        self.per_epoch = training.steps_per_epoch(self.num_train)
-        self.total = training.total_steps(self.num_train)
         self.devices = choose_devices(training.batch_size) if devices is None else list(devices)
         if training.batch_size % len(self.devices):
             raise ValueError(
                 f"expected training.batch_size to be a multiple of the {len(self.devices)} devices, "
                 f"got {training.batch_size}"
             )
+        self.feed = Feed(training, rows, seed, self.devices)
+        self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
         objective = experiment.objective
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
-        self.step = make_step(model, objective, optimizer, dataset.observe, self.num_train, training.ema)
+        self.step = make_step(model, objective, optimizer, dataset.observe, self.feed.num_train, training.ema)
         self.key = jax.random.key(seed)
         self.first = {name: jnp.asarray(np.asarray(leaf[:2])) for name, leaf in rows.items()}
-        self.resident = isinstance(rows["x"], np.ndarray)
-        self.progress = {
-            "sums": {},
-            "count": 0,
-            "best": math.inf,
-            "best_step": None,
-            "bad": 0,
-            "seconds": 0.0,
-        }
+        self.progress = {"sums": {}, "count": 0, "best": math.inf, "best_step": None, "bad": 0, "seconds": 0.0}
         self.valid = None  # rows of the validation split, once they are needed
         self.selected = None  # host copy of the best variables so far
         self.saved_at = None  # step of the last checkpoint
@@ -134,33 +127,30 @@ class _Run:
         state = self._restore()
         begun = int(state.step)
         n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(state), self.per_epoch)
-        dispatch = parallel.compile_dispatch(self.step, self.devices, streamed=not self.resident)
-        rows = self._resident_rows()
+        dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed)
         self.clock = time.monotonic() - self.progress["seconds"]
         self.saved_time, self.saved_at = time.monotonic(), begun
         self.watcher.begin(begun)
         stopped_early = self._patience_is_over()
         step = begun
-        for size in dispatches(begun, self.total, self.per_epoch, n):
-            if stopped_early:
-                break
-            indices = self._indices(step, size)
-            given = rows if self.resident else self._gather(indices)
-            state, metrics = dispatch(state, given, indices)
-            self.pending.append((step, metrics))
-            step += size
-            end_of_epoch = step % self.per_epoch == 0 or step == self.total
-            self._look(everything=end_of_epoch)
-            if end_of_epoch:
-                self._write_row("train", step, self._averages())
-                if self._validates(step):
-                    self._validate(state, step)
-                    stopped_early = self._patience_is_over()
-            if self.watcher.should_stop() and step < self.total:
-                self._save(state, step)
-                raise Interrupted(step)
-            if time.monotonic() - self.saved_time >= self.training.checkpoint_seconds:
-                self._save(state, step)
+        with contextlib.closing(self.feed.portions(begun, n)) as portions:
+            while step < self.total and not stopped_early:
+                size, rows, indices = next(portions)
+                state, metrics = dispatch(state, rows, indices)
+                self.pending.append((step, metrics))
+                step += size
+                end_of_epoch = step % self.per_epoch == 0 or step == self.total
+                self._look(everything=end_of_epoch)
+                if end_of_epoch:
+                    self._write_row("train", step, self._averages())
+                    if self._validates(step):
+                        self._validate(state, step)
+                        stopped_early = self._patience_is_over()
+                if self.watcher.should_stop() and step < self.total:
+                    self._save(state, step)
+                    raise Interrupted(step)
+                if time.monotonic() - self.saved_time >= self.training.checkpoint_seconds:
+                    self._save(state, step)
         self._save(state, step)
         return Fitted(*self._selection(state, step), trained=step - begun)
 
@@ -190,28 +180,6 @@ class _Run:
         self.progress["seconds"] = time.monotonic() - self.clock
         self.latest.save(step, host, self.progress | {"best": repr(self.progress["best"])})
         self.saved_time, self.saved_at = time.monotonic(), step
-
-    # Rows of data
-
-    def _resident_rows(self):
-        if not self.resident:
-            return None
-        rows = {name: np.asarray(leaf) for name, leaf in self.dataset.splits["train"].items()}
-        return parallel.place(rows, self.devices)
-
-    def _indices(self, step: int, size: int) -> np.ndarray:
-        """Row numbers `[size, B]` of the steps from `step` on."""
-        batch = self.training.batch_size
-        found = np.empty((size, batch), np.int32)
-        for i in range(size):
-            epoch, at = divmod(step + i, self.per_epoch)
-            if epoch != getattr(self, "_epoch", None):
-                self._epoch, self._order = epoch, order(self.seed, epoch, self.num_train)
-            found[i] = self._order[at * batch : (at + 1) * batch]
-        return found
-
-    def _gather(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: leaf[indices] for name, leaf in self.dataset.splits["train"].items()}
 
     # Metrics
 
@@ -298,28 +266,6 @@ class _Run:
             for name, leaf in self.first.items()
         }
         return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, rows))
-
-
-def dispatches(start: int, total: int, per_epoch: int, n: int) -> Iterator[int]:
-    """Sizes of the dispatches from step `start` to `total`: n or 1, never across the end of an epoch.
-
-    The grid depends on the position alone, so that a run that goes on repeats the programs of one that never stopped.
-    """
-    step = start
-    while step < total:
-        left = min(per_epoch - step % per_epoch, total - step)
-        size = n if left >= n else 1
-        yield size
-        step += size
-
-
-def dispatch_size(one_at_a_time: bool, per_epoch: int) -> int:
-    """Steps a dispatch: about 50, with as few as possible left over at the end of an epoch."""
-    if one_at_a_time:
-        return 1
-    if per_epoch <= 64:
-        return per_epoch
-    return min(range(32, 65), key=lambda n: (per_epoch % n, -n))
 
 
 def choose_devices(batch_size: int) -> list[jax.Device]:

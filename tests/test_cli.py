@@ -1,0 +1,173 @@
+"""The command as a person meets it: quick listings, and short answers to bad input."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dgmzoo import cli
+from tests.command import ROOT, SMALL, environment
+
+
+def run(*words: str) -> int:
+    """The command in this process (which has paid for its imports): its exit status."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words)
+    return stopped.value.code or 0
+
+
+QUICK = (*SMALL, "--training.epochs", "2", "--training.validate-epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("cli") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        from dgmzoo.training import loop
+
+        patch.setattr(loop, "choose_devices", lambda batch_size: __import__("jax").local_devices()[:1])
+        assert run("train", "vae/digits", *QUICK, "--model.latent-dim", "2", "--run-dir", str(run_dir)) == 0
+    return run_dir
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["train", "--help"]])
+def test_listings_are_quick_and_import_neither_jax_nor_tyro(words):
+    code = (
+        "import resource, sys\nfrom dgmzoo import cli\n"
+        f"try: cli.main({words!r})\nexcept SystemExit as end: assert not end.code\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "heavy = {'jax', 'tyro', 'flax', 'numpyro', 'numpy', 'matplotlib'} & set(sys.modules)\n"
+        "print('CHECK', used.ru_utime + used.ru_stime, sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    _, seconds, heavy = done.stdout[done.stdout.index("CHECK") :].split(maxsplit=2)
+    assert heavy.strip() == "[]" and float(seconds) < 0.5, done.stdout
+
+
+def test_list_shows_every_experiment(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("list") == 0
+    shown = capsys.readouterr().out
+    for name in ("vae/digits", "vae/mnist", "vae/mnist_peers", "vae/mnist_iwae_1l", "dvae/digits_nvil", "ddnn/digits_made"):
+        assert name in shown
+    assert "86.76" in shown
+
+
+def test_a_run_leaves_all_that_it_should(trained):
+    files = {path.name for path in trained.iterdir() if not path.name.startswith(".")}
+    assert files == {"config.json", "metrics.jsonl", "checkpoints", "result.json", "samples.png", "reconstructions.png", "report.html"}  # fmt: skip
+    page = (trained / "report.html").read_text()
+    assert page.count("<svg") == 3 and page.count("data:image/png;base64,") == 2  # curves, KL, the latent map
+    assert "src=\"http" not in page and "href=" not in page.replace("xlink:href=\"#", "")
+    config = json.loads((trained / "config.json").read_text())
+    assert config["experiment"] == "vae/digits" and config["overrides"]["model.latent_dim"] == 2
+    record = json.loads((trained / "result.json").read_text())
+    expected = "schema experiment commit dirty dataset dataset_sha256 split binarization bound num_samples value standard_error "
+    expected += "monte_carlo_error bits_per_dim num_terms train_value seed steps ema parameters versions device seconds paper"
+    assert set(expected.split()) <= set(record)
+    assert record["bound"] == "iw" and record["num_terms"] == 64 and record["paper"] is None
+    assert record["bits_per_dim"] == pytest.approx(record["value"] / 64 / np.log(2), abs=1e-5)
+
+
+def test_evaluate_and_sample(trained, capsys, tmp_path):
+    assert run("evaluate", str(trained), "--num-samples", "1", "--split", "valid") == 0
+    record = json.loads((trained / "result-valid-1.json").read_text())
+    assert record["bound"] == "elbo" and record["split"] == "valid"
+    assert run("sample", str(trained), "--num", "3", "--out", str(tmp_path / "x.npy")) == 0
+    drawn = np.load(tmp_path / "x.npy", allow_pickle=False)
+    assert drawn.shape == (3, 8, 8, 1) and set(np.unique(drawn)) <= {0, 1}
+    assert run("sample", str(trained), "--num", "3", "--out", str(tmp_path / "x.png")) == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+
+
+def pickled(path):
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return path
+
+
+def with_nan(path):
+    x = np.random.default_rng(0).random((200, 8, 8, 1)).astype(np.float32)
+    x[3, 2, 1] = np.nan
+    np.save(path, x)
+    return path
+
+
+BAD = {
+    "unknown experiment": (["train", "vae/digit"], "nearest are vae/digits"),
+    "unknown verb": (["trian"], "did you mean train"),
+    "no experiment": (["train"], "expected the name of an experiment"),
+    "unknown override": (["train", "vae/digits", "--model.latent-dims", "3"], "--model.latent-dim"),
+    "ill-typed override": (["train", "vae/digits", "--model.latent-dim", "three"], "--model.latent-dim"),
+    "latent size 0": (["train", "vae/digits", "--model.latent-dim", "0"], "integer >= 1, got 0"),
+    "no layers": (["train", "vae/digits", "--model.encoder.hidden", "0"], "hidden widths >= 1"),
+    "large batch": (["train", "vae/digits", "--training.batch-size", "5000"], "at most the 1257 training rows, got 5000"),
+    "two lengths": (["train", "vae/digits", "--training.steps", "5", "--training.epochs", "5"], "exactly one"),
+    "wrong objective": (["train", "vae/digits", "--objective", "nvil"], "use a pathwise objective"),
+    "wrong objective for bits": (["train", "dvae/digits_nvil", "--objective", "elbo"], "use a score-function objective"),
+    "unknown objective": (["train", "vae/digits", "--objective", "elbow"], "one of elbo, iwae, nvil"),
+    "unknown family": (["train", "vae/digits", "--model.latent.posterior", "Norml"], "Normal"),
+    "mixed kinds": (["train", "vae/digits", "--model.latent.prior", "BernoulliLogits"], "both discrete or both continuous"),
+    "gray pixels": (["train", "vae/digits", "--data.binarization", "gray"], "expected x in {0, 1}"),
+    "unknown data": (["train", "vae/digits", "--data.name", "mnst"], "mnist"),
+    "no such file": (["train", "vae/digits", "--data.name", "nothing.npy"], "nothing.npy"),
+    "negative rate": (["train", "vae/digits", "--training.learning-rate", "-1"], "learning_rate"),
+    "nan rate": (["train", "vae/digits", "--training.learning-rate", "nan"], "learning_rate"),
+    "not a run": (["evaluate", "/nowhere"], "expected a run directory"),
+    "no such experiment file": (["train", "mine.py"], "mine.py"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_a_short_answer(case, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, answer = BAD[case]
+    assert run(*words) == 2
+    told = capfd.readouterr()
+    said = " ".join((told.err + told.out).replace("│", " ").split())
+    assert answer in said, said
+    assert "Traceback" not in said and len(said) < 1500
+    assert list(tmp_path.iterdir()) == []  # nothing was left behind
+
+
+@pytest.mark.parametrize("make, answer", [(pickled, "pickle"), (with_nan, "NaN")])
+def test_bad_arrays_are_refused(make, answer, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = make(tmp_path / "mine.npy")
+    assert run("train", "vae/digits", "--data.name", str(path)) == 2
+    assert answer.lower() in capfd.readouterr().err.lower()
+    assert [found.name for found in tmp_path.iterdir()] == ["mine.npy"]
+
+
+def test_nan_in_the_loss_stops_with_step_and_term(capfd, tmp_path):
+    words = ("train", "vae/digits", *QUICK, "--training.optimizer", "sgd", "--training.learning-rate", "1e38")
+    assert run(*words, "--run-dir", str(tmp_path / "run")) == 2
+    told = capfd.readouterr().err
+    assert "NaN or infinity at step" in told and "loss" in told and "vae/digits" in told and "Traceback" not in told
+
+
+def test_run_directory_of_another_config_names_the_fields(trained, capfd):
+    before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+    assert run("train", "vae/digits", *QUICK, "--model.latent-dim", "3", "--run-dir", str(trained)) == 2
+    assert "model.latent_dim was 2, now 3" in capfd.readouterr().err
+    assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
+
+
+def test_folder_with_other_things_is_refused(capfd, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert run("train", "vae/digits", "--run-dir", str(tmp_path)) == 2
+    assert "thesis.tex" in capfd.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_a_users_own_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "experiments/vae/digits.py").read_text()
+    (tmp_path / "mine.py").write_text(text)
+    assert run("train", "mine.py", *QUICK, "--run-dir", "run") == 0
+    assert run("evaluate", "run", "--num-samples", "2") == 0
+    (tmp_path / "mine.py").write_text(text + "\n# changed\n")
+    assert run("evaluate", "run", "--num-samples", "2") == 2
+    assert "changed" in capfd.readouterr().err
