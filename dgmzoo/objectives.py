@@ -85,7 +85,7 @@ class ELBO(Objective):
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)
         evidence, updates = model.evidence(variables, batch, key, query)
-        beta = self.beta * jnp.minimum(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else self.beta
+        beta = self.beta * jnp.minimum(1.0, (step + 1).astype(jnp.float32) / self.warmup_steps) if self.warmup_steps else self.beta
         penalty = 0.0
         for latent in evidence.latents.values():
             units = batch_mean(latent.kl, (0, 1)) if self.free_bits else latent.kl.mean((0, 1))  # [U]

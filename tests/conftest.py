@@ -28,9 +28,11 @@ def x64():
         yield
 
 
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def one_device():
     """Train on one device unless a test names others: the eight share two cores."""
     from dgmzoo.training import loop
 
-    monkeypatch.setattr(loop, "choose_devices", lambda batch_size: jax.local_devices()[:1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "choose_devices", lambda batch_size: jax.local_devices()[:1])
+        yield

@@ -24,11 +24,7 @@ QUICK = (*SMALL, "--training.epochs", "2", "--training.validate-epochs", "1")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("cli") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        from dgmzoo.training import loop
-
-        patch.setattr(loop, "choose_devices", lambda batch_size: __import__("jax").local_devices()[:1])
-        assert run("train", "vae/digits", *QUICK, "--model.latent-dim", "2", "--run-dir", str(run_dir)) == 0
+    assert run("train", "vae/digits", *QUICK, "--model.latent-dim", "2", "--run-dir", str(run_dir)) == 0
     return run_dir
 
 

@@ -90,7 +90,7 @@ def evaluation_variables(state: State) -> Variables:
 
 def _average(average, params, step, decay):
     # Early on the average would mostly remember the random start, so the window grows with the step.
-    rate = jnp.maximum(1 - decay, 9.0 / (step + 10.0))
+    rate = jnp.maximum(1 - decay, 9.0 / (step.astype(jnp.float32) + 10.0))
     return jax.tree.map(lambda mean, new: mean + rate.astype(new.dtype) * (new - mean), average, params)
 
 

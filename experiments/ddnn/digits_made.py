@@ -9,12 +9,13 @@ from dgmzoo.objectives import ELBO
 from dgmzoo.zoo.ddnn.made import MADE
 
 experiment = Experiment(
-    model=MADE(hidden=(200,)),
+    model=MADE(hidden=(500,)),
     data=Data("digits", binarization="dynamic"),
     objective=ELBO(),
     training=Training(
         epochs=200,
         batch_size=64,
+        learning_rate=1e-2,
         schedule="cosine",
         final_learning_rate=3e-5,
         validate_epochs=5,

@@ -12,6 +12,7 @@ experiment = Experiment(
     training=Training(
         epochs=300,
         batch_size=64,
+        learning_rate=3e-3,
         schedule="cosine",
         final_learning_rate=3e-5,
         validate_epochs=10,

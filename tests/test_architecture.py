@@ -1,0 +1,89 @@
+"""The house: which package may import which, what the wheel holds, what the listing reads."""
+
+import ast
+import configparser
+from pathlib import Path
+
+import pytest
+
+from dgmzoo import config, experiments
+from tests.command import ROOT
+
+# Rooms from the ground up; each may import its own and those named. Experiments are loaded by config alone, by name.
+MAY_IMPORT = {
+    "model": set(),
+    "files": set(),
+    "reparam": set(),
+    "data": set(),
+    "layers": {"reparam", "model"},
+    "zoo": {"layers", "reparam", "model"},
+    "objectives": {"layers", "reparam", "model"},
+    "config": {"objectives", "data", "experiments"},
+    "overrides": {"config", "objectives"},
+    "evaluation": {"overrides", "config", "data", "model", "files"},
+    "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
+    "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},
+    "arguments": {"overrides", "config"},
+    "cli": {"api", "arguments", "training", "evaluation", "data", "experiments", "files"},
+    "experiments": {"config", "data", "objectives", "zoo", "layers"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of dgmzoo that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dgmzoo":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("dgmzoo.")}
+    return found
+
+
+def files_of(room: str) -> list[Path]:
+    root = ROOT / "experiments" if room == "experiments" else ROOT / "dgmzoo" / room
+    return sorted(root.rglob("*.py")) or [root.with_suffix(".py")]
+
+
+def test_every_room_is_named():
+    rooms = {path.stem for path in (ROOT / "dgmzoo").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms - {"__init__", "__main__"} == set(MAY_IMPORT) - {"experiments"}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_arrows_point_one_way(room):
+    for path in files_of(room):
+        wrong = imports(path) - MAY_IMPORT[room] - {room}
+        assert not wrong, f"{path} imports {wrong}"
+
+
+def test_the_core_knows_neither_flax_nor_files():
+    for path in files_of("reparam"):
+        text = path.read_text()
+        assert "flax" not in text and "jax.jit" not in text and "open(" not in text, path
+
+
+def test_compilation_lives_in_two_places():
+    for path in (ROOT / "dgmzoo").rglob("*.py"):
+        if "jax.jit" in path.read_text() or "jax.pmap" in path.read_text():
+            assert path.parent.name == "evaluation" or path.name == "parallel.py", path
+
+
+def test_setup_lists_every_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "dgmzoo").rglob("__init__.py")}
+    there |= {
+        ".".join(("dgmzoo", *path.parent.relative_to(ROOT).parts)) for path in (ROOT / "experiments").rglob("__init__.py")
+    }
+    assert listed == there
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_the_static_listing_tells_the_truth(name):
+    shown, loaded = experiments.summary(name), config.load(name)
+    assert shown.description and shown.description.endswith(".") and len(shown.description) < 130
+    assert shown.data == loaded.data.name
+    assert shown.papers == tuple((paper.value, paper.source) for paper in loaded.papers)

@@ -1,0 +1,133 @@
+"""Overrides: typed, by path, and recoverable from a run's config."""
+
+import flax.linen as nn
+import numpyro.distributions as dist
+import pytest
+
+import dgmzoo
+from dgmzoo import config, experiments, overrides
+from dgmzoo.arguments import parse_train
+from dgmzoo.evaluation.record import paper
+from dgmzoo.objectives import IWAE
+from dgmzoo.training.folder import describe
+
+CHANGES = [
+    {"model.latent_dim": 10},
+    {"model.latent-dim": 20, "training.learning-rate": 2e-3},
+    {"objective": "iwae"},
+    {"objective": "iwae", "objective.num_samples": 50},
+    {"model.latent.posterior": dist.Laplace, "model.latent.prior": "Laplace"},
+    {"model.encoder.hidden": (3, 4), "model.decoder.hidden": []},
+    {"training.steps": 10},
+    {"data.seed": 3, "evaluation.num_examples": 7, "training.clip_norm": 1},
+    {},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_overrides_survive_the_config_file(changes):
+    base = config.load("vae/digits")
+    changed = overrides.override(base, changes)
+    stored = overrides.difference(base, changed)
+    assert overrides.flatten(overrides.override(base, stored)) == overrides.flatten(changed)
+    assert (stored == {}) == (changes == {})
+    assert describe(changed, 0, "")["experiment"] == "vae/digits"
+
+
+@pytest.mark.parametrize("changes", [change for change in CHANGES[:-1] if "model.latent.posterior" not in change], ids=str)
+def test_the_command_line_says_the_same(changes):
+    words = []
+    for path, value in changes.items():
+        words += [f"--{path}", *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
+    parsed = parse_train("vae/digits", words).experiment
+    assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))
+    assert parsed.name == "vae/digits" and parsed.papers == config.load("vae/digits").papers
+
+
+def test_choosing_an_objective_starts_from_its_own_defaults():
+    chosen = dgmzoo.experiment("vae/digits", {"objective": "iwae"})
+    assert chosen.objective == IWAE() and chosen.objective.num_samples == 5
+
+
+def test_setting_one_length_clears_the_others():
+    changed = dgmzoo.experiment("vae/digits", {"training.steps": 10})
+    assert (changed.training.steps, changed.training.epochs) == (10, None)
+    with pytest.raises(ValueError, match="exactly one"):
+        dgmzoo.experiment("vae/digits", {"training.steps": 10, "training.epochs": 3})
+
+
+@pytest.mark.parametrize(
+    "changes, answer",
+    [
+        ({"model.latentdim": 3}, "did you mean latent_dim"),
+        ({"model.latent_dim": "3"}, "type int, got '3'"),
+        ({"model.latent_dim": True}, "type int, got True"),
+        ({"model.latent_dim": 2.5}, "type int, got 2.5"),
+        ({"training.schedule": "linear"}, "constant"),
+        ({"model.latent_dim.x": 3}, "no fields below 'model.latent_dim'"),
+        ({"papers": ()}, "got 'papers'"),
+        ({"model.parent": None}, "got 'model.parent'"),
+        ({"model.latent.posterior": nn.Dense}, "model.latent.posterior"),
+    ],
+    ids=str,
+)
+def test_wrong_overrides_are_refused(changes, answer):
+    with pytest.raises(ValueError, match="expected") as refused:
+        dgmzoo.experiment("vae/digits", changes)
+    assert answer in str(refused.value)
+
+
+def test_an_experiment_built_in_python_is_kept_for_reading_only():
+    class Mine(nn.Module):
+        def evidence(self, batch, query): ...
+
+    base = config.load("vae/digits")
+    changed = dgmzoo.Experiment(model=Mine(), data=base.data, training=base.training, name=base.name)
+    assert describe(changed, 0, "")["experiment"] is None
+
+
+def test_a_submodule_in_two_fields_is_refused():
+    from dgmzoo.layers.networks import MLP
+    from dgmzoo.zoo.vae.vae import VAE
+
+    shared = MLP((3,))
+    with pytest.raises(ValueError, match="would tie their parameters"):
+        VAE(encoder=shared, decoder=shared)
+
+
+ROW = "vae/mnist_iwae_1l"
+
+
+@pytest.mark.parametrize(
+    "changes, value",
+    [
+        ({}, 86.76),
+        ({"objective.num_samples": 50}, 86.35),
+        ({"objective": "iwae"}, 85.54),
+        ({"objective": "iwae", "objective.num_samples": 50}, 84.78),
+        ({"training.epochs": 10, "data.seed": 4, "training.learning_rate": 1e-4}, 86.76),
+        ({"objective.num_samples": 5}, None),  # not a row of the table here
+        ({"objective.beta": 2.0}, None),
+        ({"model.latent_dim": 49}, None),
+        ({"data.binarization": "static"}, None),
+        ({"evaluation.num_samples": 100}, None),
+        ({"evaluation.num_examples": 100}, None),
+    ],
+    ids=str,
+)
+def test_a_published_figure_is_shown_only_under_its_own_protocol(changes, value):
+    exp = dgmzoo.experiment(ROW, changes)
+    found = paper(exp, "test", 984_000, "iw", exp.evaluation.num_samples)
+    assert (found and found["value"]) == value
+    if value:
+        assert found["budget"] == 0.1
+    assert paper(exp, "valid", 1, "iw", exp.evaluation.num_samples) is None
+    assert paper(exp, "test", 1, "iw", 17) is None
+
+
+def test_every_published_row_can_be_asked_for():
+    for name in experiments.names():
+        base = config.load(name)
+        for row in base.papers:
+            exp = overrides.override(base, row.when)
+            assert paper(exp, "test", 1, "iw", exp.evaluation.num_samples)["value"] == row.value

@@ -1,0 +1,211 @@
+"""Training and measuring as a whole: the right value, two programs, flat memory, selection, the run in Python."""
+
+import gc
+import itertools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dgmzoo
+from dgmzoo import api, data
+from dgmzoo.training import feed, loop, parallel
+from dgmzoo.training.loop import NonFinite, fit
+from dgmzoo.training.optimizer import burda
+
+TINY = {"model.encoder.hidden": (8,), "model.decoder.hidden": (8,), "model.latent_dim": 2, "evaluation.num_samples": 10}
+
+
+class Quiet:
+    """A watcher that keeps the rows."""
+
+    def __init__(self):
+        self.rows = []
+
+    def begin(self, step): ...
+    def write(self, row):
+        self.rows.append(row)
+
+    def progress(self, step, total, latest): ...
+    def should_stop(self):
+        return False
+
+
+def prepared(changes, name="vae/digits"):
+    exp = dgmzoo.experiment(name, changes)
+    dataset = data.load(exp.data)
+    return exp, dgmzoo.functional(api.bind(exp.model, dataset)), dataset
+
+
+def independent_pixels(dataset) -> float:
+    """Negative log-likelihood of the test split where every pixel is a coin of its own, in nats."""
+    source = dataset.splits["train"]["x"].astype(np.float64) / 16
+    p = np.clip(source.mean(0), 1e-3, 1 - 1e-3)
+    x = dataset.fixed("test")["x"]
+    return -float((x * np.log(p) + (1 - x) * np.log1p(-p)).sum((1, 2, 3)).mean())
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The README's first run, at a fifth of its length."""
+    return dgmzoo.train(dgmzoo.experiment("vae/digits", {"training.epochs": 60, "evaluation.num_samples": 200}), progress=False)
+
+
+def test_digits_beat_independent_pixels_by_two_nats(digits):
+    assert digits.record["value"] < independent_pixels(digits.dataset) - 2
+    assert digits.record["bound"] == "iw" and digits.record["elbo"] <= -digits.record["value"]
+    assert digits.record["train_value"] < digits.record["value"] + 0.5
+
+
+def test_the_best_of_the_validation_split_is_kept(digits):
+    valid = [row for row in digits.metrics if row["split"] == "valid"]
+    assert len(valid) == 6
+    assert digits.step == min(valid, key=lambda row: row["loss"])["step"]
+
+
+def test_a_run_in_python(digits):
+    x = digits.dataset.fixed("test", 7)["x"]
+    code = digits.encode(x)["z"]
+    assert code["loc"].shape == code["mean"].shape == (7, 20) and (code["scale"] > 0).all()
+    again = digits.reconstruct(x)
+    assert again.shape == x.shape and np.abs(again - x).mean() < np.abs(again[::-1] - x).mean()
+    assert digits.sample(5).shape == (5, 8, 8, 1) and set(np.unique(digits.sample(5))) <= {0, 1}
+    assert 0 < digits.sample(5, mean=True).mean() < 1
+    assert (digits.sample(5, seed=1) == digits.sample(5, seed=1)).all()
+    assert digits.evaluate("valid", 3)["num_samples"] == 3
+    assert "nats" in repr(digits) and "<svg" in digits._repr_html_() and "image/png" in digits._repr_html_()
+    with pytest.raises(ValueError, match="expected a split"):
+        digits.evaluate("dev")
+    with pytest.raises(ValueError, match="at least 1 example"):
+        digits.sample(0)
+
+
+@pytest.mark.parametrize("name, epochs", [("dvae/digits_nvil", 150), ("ddnn/digits_made", 40)])
+def test_the_other_families_beat_independent_pixels(name, epochs):
+    run = dgmzoo.train(dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 100}), progress=False)
+    assert run.record["value"] < independent_pixels(run.dataset) - 2
+    assert run.record["bound"] == ("exact" if name.startswith("ddnn") else "iw")
+    assert run.record["standard_error"] > 0
+
+
+def test_at_most_two_training_programs(monkeypatch):
+    exp, model, dataset = prepared(TINY | {"training.steps": 45, "training.steps_per_dispatch": 7})
+    sizes, traces = [], itertools.count()
+    real = parallel.compile_dispatch
+
+    def counted(step, devices, streamed=False):
+        def traced(state, rows):
+            next(traces)
+            return step(state, rows)
+
+        dispatch = real(traced, devices, streamed)
+
+        def call(state, rows, indices):
+            sizes.append(len(indices))
+            return dispatch(state, rows, indices)
+
+        return call
+
+    monkeypatch.setattr(parallel, "compile_dispatch", counted)
+    fit(exp, model, dataset, 0, Quiet())
+    assert sum(sizes) == 45 and set(sizes) == {7, 1}
+    assert next(traces) == 2
+
+
+def test_memory_is_flat():
+    exp, model, dataset = prepared(
+        TINY | {"training.steps": 3000, "training.steps_per_dispatch": 1, "training.validate_epochs": 100}
+    )
+    resident = {}
+
+    class Weigh(Quiet):
+        def progress(self, step, total, latest):
+            if step in (304, 2995) or (step // 19 in (16, 157) and step % 19 == 0):
+                gc.collect()
+                with open(f"/proc/{os.getpid()}/statm") as file:
+                    resident[step] = int(file.read().split()[1])
+
+    fit(exp, model, dataset, 0, Weigh())
+    early, late = resident[min(resident)], resident[max(resident)]
+    assert max(resident) > 2900 and min(resident) < 320
+    assert late <= early * 1.05
+
+
+def test_streamed_rows_give_the_same_numbers_to_the_bit():
+    found = []
+    for stream in (False, True):
+        exp, model, dataset = prepared(TINY | {"training.epochs": 2, "training.stream": stream})
+        found.append(fit(exp, model, dataset, 0, Quiet()).variables)
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_early_stopping_counts_readings_without_improvement():
+    exp, model, dataset = prepared(
+        TINY | {"training.epochs": 50, "training.patience": 2, "training.validate_epochs": 1,
+                "training.schedule": "constant", "training.final_learning_rate": 0.0, "training.learning_rate": 1e-12}
+    )  # fmt: skip
+    watch = Quiet()
+    fitted = fit(exp, model, dataset, 0, watch)
+    losses = [row["loss"] for row in watch.rows if row["split"] == "valid"]
+    best = losses.index(min(losses))
+    assert len(losses) < 50 and len(losses) == best + 3
+    assert fitted.step == (best + 1) * 19
+
+
+def test_the_average_of_the_parameters_is_what_is_evaluated():
+    decay = 0.95
+    exp, model, dataset = prepared(TINY | {"training.steps": 4, "training.ema": decay, "data.num_validation": 0})
+    trail, real = [], loop.make_step
+
+    def keep(*arguments):
+        step = real(*arguments)
+
+        def kept(state, rows):
+            state, metrics = step(state, rows)
+            jax.debug.callback(lambda bias: trail.append(np.array(bias)), state.variables["params"]["output"]["Dense_0"]["bias"])
+            return state, metrics
+
+        return kept
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_step", keep)
+        fitted = fit(exp, model, dataset, 0, Quiet())
+    jax.effects_barrier()
+    mean = np.zeros_like(trail[0])  # biases start at 0
+    for step, bias in enumerate(trail):
+        rate = max(1 - decay, 9 / (step + 10))
+        mean = mean + rate * (bias - mean)
+    np.testing.assert_allclose(fitted.variables["params"]["output"]["Dense_0"]["bias"], mean, rtol=1e-5)
+
+
+def test_nan_in_the_loss_names_the_step():
+    exp, model, dataset = prepared(TINY | {"training.epochs": 2})
+
+    def poisoned(variables, batch, key, query=dgmzoo.Query()):  # noqa: B008
+        evidence, updates = model.evidence(variables, batch, key, query)
+        bad = jnp.where(query.step == 23, jnp.nan, 0.0)
+        return evidence._replace(log_likelihood=evidence.log_likelihood + bad), updates
+
+    with pytest.raises(NonFinite, match="at step 23 of vae/digits in .*loss"):
+        fit(exp, model._replace(evidence=poisoned), dataset, 0, Quiet())
+
+
+def test_burdas_schedule():
+    rate = burda(1e-3, 3280)
+    starts = np.cumsum([0, *(3**i for i in range(8))])
+    for stage in range(8):
+        for step in (starts[stage], starts[stage + 1] - 1):
+            np.testing.assert_allclose(rate(int(step)), 1e-3 * 10 ** (-stage / 7), rtol=1e-6)
+
+
+def test_every_epoch_sees_every_row_once_in_an_order_of_its_own():
+    exp, _, dataset = prepared({"training.batch_size": 419, "training.epochs": 3})
+    rows = feed.Feed(exp.training, dataset.splits["train"], 5, jax.local_devices()[:1])
+    epochs = [rows.indices(3 * epoch, 3).ravel() for epoch in range(2)]
+    assert all((np.sort(epoch) == np.arange(1257)).all() for epoch in epochs)
+    assert (epochs[0] != epochs[1]).any()
+    again = feed.Feed(exp.training, dataset.splits["train"], 5, jax.local_devices()[:1])
+    assert (again.indices(2, 3) == np.concatenate([rows.indices(2, 1), rows.indices(3, 2)])).all()
