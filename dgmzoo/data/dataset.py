@@ -98,9 +98,10 @@ def load(config: Data, log: store.Log = store.silent, progress: store.Progress |
     known, arrays, sha256 = _source(config, log, progress)
     binarization = _binarization(config, known)
     numbers = split(config, known)
-    first = next(iter(known.splits))
-    fields = [field for field in ("x", "label", "mask") if f"{first}/{field}" in arrays]
-    splits = {name: {f: _gather(arrays, known, rows, f) for f in fields} for name, rows in numbers.items()}
+    splits = {}
+    for name, rows in numbers.items():
+        fields = {field: _gather(arrays, known, rows, field) for field in ("x", "label", "mask")}
+        splits[name] = {field: a for field, a in fields.items() if a is not None}
     if known.folds:
         train = np.asarray(splits["train"]["x"], np.float64)
         mean, scale = train.mean(0), train.std(0)
@@ -194,12 +195,13 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
 
 
 def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
-    """The rows `numbers` (ascending) of one field; a whole published split is handed on as it is,
-    uncopied."""
+    """The rows `numbers` (ascending) of one field, None if some lack it; a whole published split is not copied."""
     start, parts = 0, []
     for name, count in known.splits.items():
         low, high = np.searchsorted(numbers, (start, start + count))
         if high > low:
+            if f"{name}/{field}" not in arrays:
+                return None
             base, local = arrays[f"{name}/{field}"], numbers[low:high] - start
             whole = high - low == count
             parts.append(base if whole else Rows(base, local) if base.nbytes > MAPPED else base[local])

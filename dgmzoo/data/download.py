@@ -45,15 +45,18 @@ def fetch(
     try:
         if source.kind == "web":
             done = {
-                name: _download(source.where + at, folder / name, limit, progress)
+                name: _download(source.where + at, folder / f"{name}{_packed(at)}", limit, progress)
                 for name, at in named.items()
             }
             return {name: folder / f"{name}{_packed(at)}" for name, at in named.items()}, any(done.values())
         if source.kind == "archive":
             archive = folder / "archive"
             resumed = _download(source.where, archive, limit, progress)
-            with open(archive, "rb") as stream:
-                return _extract(stream, named, folder, source.where, limit), resumed
+            try:
+                with open(archive, "rb") as stream:
+                    return _extract(stream, named, folder, source.where, limit), resumed
+            finally:
+                archive.unlink()
         return _package(source, named, folder, limit), False
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -71,8 +74,7 @@ def _packed(at: str) -> str:
 
 
 def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bool:
-    """Fetch a URL to `path` (plus `.gz` if the URL ends so); True if an earlier part was gone on with."""
-    path = path.with_name(path.name + _packed(url))
+    """Fetch a URL to `path`; True if an earlier part was gone on with."""
     if path.exists():
         return True
     tag = hashlib.sha256(url.encode()).hexdigest()[:8]  # a part is gone on with from its own URL only

@@ -11,7 +11,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -150,57 +150,6 @@ def members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tuple[
                     yield info.filename, stream, info.file_size
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"expected a whole zip file, got {path} ({error})") from error
-
-
-def mat(path: Path, names: Sequence[str], limit: int = LIMIT) -> dict[str, np.ndarray]:
-    """The named numeric or cell arrays of a MATLAB 5 file; other kinds of objects are refused."""
-    from scipy.io import loadmat, whosmat
-
-    _mat_sizes(path, limit)
-    try:
-        there = {name: (shape, kind) for name, shape, kind in whosmat(path)}
-        if missing := [name for name in names if name not in there]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-        if bad := [n for n in names if there[n][1] in ("object", "function", "opaque", "unknown", "struct")]:
-            raise ValueError(f"{', '.join(bad)} is no array of numbers")
-        if sum(math.prod(there[name][0]) for name in names) > limit:
-            raise ValueError("it announces more values than expected")
-        return {
-            name: array for name, array in loadmat(path, variable_names=list(names)).items() if name in names
-        }
-    except Exception as error:  # SciPy raises many kinds on damaged files
-        raise ValueError(f"expected a MATLAB 5 file with {', '.join(names)}, got {path}: {error}") from error
-
-
-def _mat_sizes(path: Path, limit: int) -> None:
-    """Walk the top-level elements of a MATLAB 5 file: each within the file, its unpacked bytes within
-    `limit`."""
-    total = path.stat().st_size
-    with open(path, "rb") as stream:
-        head = stream.read(128)
-        if len(head) < 128 or not head.startswith(b"MATLAB 5.0") or head[126:] not in (b"IM", b"MI"):
-            raise ValueError(f"expected a MATLAB 5 file, got {path}")
-        order = "<" if head[126:] == b"IM" else ">"
-        unpacked = 0
-        while len(tag := stream.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}II", tag)
-            start = stream.tell()
-            if start + size > total:
-                raise ValueError(
-                    f"expected {size} bytes in an element of {path}, got {total - start}; it is cut short"
-                )
-            if kind == 15:  # miCOMPRESSED
-                packed = zlib.decompressobj()
-                try:
-                    block = packed.decompress(stream.read(size), _BLOCK)
-                    while block:
-                        unpacked += len(block)
-                        if unpacked > limit:
-                            raise ValueError(f"expected at most {limit} bytes unpacked, got more in {path}")
-                        block = packed.decompress(packed.unconsumed_tail, _BLOCK)
-                except zlib.error as error:
-                    raise ValueError(f"expected a whole MATLAB 5 file, got {path} ({error})") from error
-            stream.seek(start + size)
 
 
 def table(path: Path, columns: int | None = None, limit: int = 1 << 30) -> tuple[list[str], np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgmzoo.data import files
+from dgmzoo.data import files, mat
 from dgmzoo.data.registry import Entry
 
 Arrays = dict[str, np.ndarray]
@@ -77,7 +77,7 @@ def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
 
 def freyfaces(paths: Paths, entry: Entry) -> Arrays:
     """Roweis' file: one image of 28 rows and 20 columns per column."""
-    x = files.mat(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
+    x = mat.read(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
     if x.shape[0] != 560 or x.dtype != np.uint8:
         raise ValueError(f"expected ff uint8 [560, N], got {x.dtype} {x.shape} in {paths[entry.files[0]]}")
     return {"all/x": np.ascontiguousarray(x.T).reshape(-1, 28, 20, 1)}
@@ -85,7 +85,7 @@ def freyfaces(paths: Paths, entry: Entry) -> Arrays:
 
 def omniglot(paths: Paths, entry: Entry) -> Arrays:
     """Burda's 28x28 split: gray levels in [0, 1], one image per column, stored by columns."""
-    raw = files.mat(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
+    raw = mat.read(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
     arrays = {}
     for split, name in (("train", "data"), ("test", "testdata")):
         x = raw[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgmzoo.data import files
+from dgmzoo.data import files, mat
 from dgmzoo.data.registry import Entry
 
 Arrays = dict[str, np.ndarray]
@@ -63,10 +63,10 @@ def polyphony(paths: Mapping[str, Path], entry: Entry) -> Arrays:
     """Boulanger-Lewandowski's piano rolls as .mat cells: uint8 {0, 1} [N, T, 88]."""
     path = paths[entry.files[0]]
     names = {"train": "traindata", "valid": "validdata", "test": "testdata"}
-    raw = files.mat(path, list(names.values()), 1 << 28)
+    raw = mat.read(path, list(names.values()), 1 << 28)
     rolls = {}
     for split, name in names.items():
-        cells = list(raw[name].ravel()) if raw[name].dtype == object else []
+        cells = raw[name] if isinstance(raw[name], list) else []
         for cell in cells:
             good = (
                 isinstance(cell, np.ndarray)

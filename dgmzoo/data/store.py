@@ -57,8 +57,8 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
                 try:
                     return _fetched(known, source, log, progress)
                 except (ConnectionError, ValueError) as error:
-                    problems.append(str(error))
-                    log(f"{error}; trying the next source")
+                    problems.append(f"{source.where}: {error}")
+                    log(f"{problems[-1]}; trying the next source")
     raise FileNotFoundError(
         "\n  ".join(
             [
