@@ -195,7 +195,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
 
 
 def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
-    """The rows `numbers` (ascending) of one field, None if some lack it; a whole published split is not copied."""
+    """The rows `numbers` (ascending) of one field, None if some lack it; a whole split is not copied."""
     start, parts = 0, []
     for name, count in known.splits.items():
         low, high = np.searchsorted(numbers, (start, start + count))

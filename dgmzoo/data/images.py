@@ -58,7 +58,7 @@ def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
     upright."""
     path = paths[entry.files[0]]
     stems = {"train": "train", "valid": "val", "test": "test"}
-    raw = files.mat(
+    raw = mat.read(
         path, [f"{stem}_{field}" for stem in stems.values() for field in ("data", "labels")], 1 << 27
     )
     arrays = {}

@@ -1,7 +1,8 @@
-"""Reading MATLAB 5 files: arrays of numbers and cells of them, nothing else, every size checked before it is used.
+"""Reading MATLAB 5 files: arrays of numbers and cells of them, nothing else; sizes are checked before use.
 
-Our own reader, since SciPy's crashes the process on some damaged files. The format is MathWorks' "MAT-File Format", chapter
-1: a 128-byte header, then elements of an 8-byte tag (kind, size) and data; an array is an element of elements.
+A reader of our own, since SciPy's crashes the process on some damaged files. The format is MathWorks'
+"MAT-File Format", chapter 1: a 128-byte header, then elements of an 8-byte tag (kind, size) and data; an array is an
+element of elements.
 """
 
 import math
@@ -25,7 +26,7 @@ def read(path: Path, names: Collection[str], limit: int) -> dict[str, Value]:
       limit: bytes that the file's elements may unpack to, all together.
 
     Raises:
-      ValueError: not such a file, cut short, damaged, or a named variable is absent or neither numbers nor a cell.
+      ValueError: not such a file, cut short, damaged, or a named variable is absent or of another kind.
     """
     try:
         if path.stat().st_size > limit:

@@ -143,12 +143,14 @@ def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
     elif kind in ("rolls", "sound"):
         row = dataset.fixed(split, 1)
         x = row["x"][0][row["mask"][0]]
-        axes.imshow(x.T, origin="lower", aspect="auto", cmap="gray_r") if kind == "rolls" else axes.plot(
-            x, linewidth=0.5
-        )
+        if kind == "rolls":
+            axes.imshow(x.T, origin="lower", aspect="auto", cmap="gray_r")
+        else:
+            axes.plot(x, linewidth=0.5)
         axes.set_xlabel("time step")
     else:
-        x = dataset.fixed(split, num)["x"].reshape(num if num < len(dataset.splits[split]["x"]) else -1, -1)
+        x = dataset.fixed(split, num)["x"]
+        x = x.reshape(len(x), -1)
         axes.imshow(x, aspect="auto", cmap="gray_r", interpolation="nearest")
         axes.set_ylabel("row")
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def gather(rows: Mapping[str, Any], indices: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of a split at `indices` [...], each field [..., *shape]: what the device would gather itself."""
+    """The rows of a split at `indices` [...], as the device would gather them."""
     return {name: a[indices] for name, a in rows.items()}
 
 
