@@ -1,7 +1,7 @@
 """Reading MATLAB 5 files: arrays of numbers and cells of them, nothing else; sizes are checked before use.
 
-A reader of our own, since SciPy's crashes the process on some damaged files. The format is MathWorks'
-"MAT-File Format", chapter 1: a 128-byte header, then elements of an 8-byte tag (kind, size) and data; an array is an
+A reader of our own, since SciPy's crashes the process on some damaged files. The format (MathWorks, "MAT-File
+Format", chapter 1): a 128-byte header, then elements of an 8-byte tag (kind, size) and data; an array is an
 element of elements.
 """
 
