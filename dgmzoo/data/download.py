@@ -83,11 +83,12 @@ def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bo
     try:
         resumed = _transfer(url, part, start, limit, progress)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not start:
-            raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
-        resumed = _transfer(url, part, 0, limit, progress)
+        if error.code == 416 and start:  # the part is longer than the file: start anew
+            part.unlink()
+            return _download(url, path, limit, progress)
+        raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
     except TimeoutError as error:
-        raise ConnectionError(f"{url} did not answer within {TIMEOUT:.0f} s") from error
+        raise ConnectionError(f"{url} did not answer within {TIMEOUT:g} s") from error
     except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
         raise ConnectionError(f"{url} cannot be read: {getattr(error, 'reason', None) or error}") from error
     part.rename(path)
@@ -95,21 +96,19 @@ def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bo
 
 
 def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress | None) -> bool:
-    headers = {"User-Agent": "dgmzoo", "Accept-Encoding": "identity"} | (
-        {"Range": f"bytes={start}-"} if start else {}
-    )
+    headers = {"User-Agent": "dgmzoo", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
-        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(
-            f"bytes {start}-"
-        ):
-            start = 0
+        if response.status != 206 or f"bytes {start}-" not in response.headers.get("Content-Range", ""):
+            start = 0  # the server sends the whole file
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
         if total is not None and total > limit:
             raise ConnectionError(f"{url} announces {total} bytes where at most {limit} were expected")
         got, mark, since = start, start, time.monotonic()
         with open(part, "ab" if start else "wb") as out:
-            while block := response.read1(_BLOCK):
+            while block := _read(response, url):
                 got += len(block)
                 if got > limit:
                     part.unlink()
@@ -128,6 +127,16 @@ def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress |
     if total is not None and got < total:
         raise ConnectionError(f"{url} ended after {got} of {total} bytes; fetching again goes on there")
     return start > 0
+
+
+def _read(response: http.client.HTTPResponse, url: str) -> bytes:
+    """The next bytes; faults of the network are told apart from those of the disk, both OSErrors."""
+    try:
+        return response.read1(_BLOCK)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ConnectionError(f"{url} broke off: {error}") from error
 
 
 def _package(source: Source, named: Mapping[str, str], folder: Path, limit: int) -> dict[str, Path]:

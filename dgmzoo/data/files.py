@@ -6,6 +6,7 @@ Headers are read and checked against what is really there before anything is all
 
 import gzip
 import io
+import itertools
 import math
 import struct
 import warnings
@@ -152,33 +153,42 @@ def members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tuple[
         raise ValueError(f"expected a whole zip file, got {path} ({error})") from error
 
 
-def table(path: Path, columns: int | None = None, limit: int = 1 << 30) -> tuple[list[str], np.ndarray]:
+def table(path: Path, columns: int | None = None, limit: int = LIMIT) -> tuple[list[str], np.ndarray]:
     """A text table: column names (empty without a header line) and values float64 [rows, columns].
 
     Separators are comma, semicolon, tab or blanks, told from the first line; `columns` reads the first ones
     alone.
     """
-    text = unpack(path, limit).decode("utf-8", "replace")
-    first = text[: text.find("\n")] if "\n" in text else text
-    separator = next((s for s in ",;\t" if s in first), None)
-    cells = [cell.strip().strip('"') for cell in first.split(separator)]
-    header = not all(_is_number(cell) for cell in cells[:columns])
     try:
-        with warnings.catch_warnings():
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error")  # NumPy only warns of an empty table
+            lines = _lines(stream, limit)
+            first = next(lines, "")
+            separator = next((s for s in ",;\t" if s in first), None)
+            cells = [cell.strip().strip('"') for cell in first.split(separator)]
+            header = not all(_is_number(cell) for cell in cells[:columns])
             values = np.loadtxt(
-                io.StringIO(text),
+                lines if header else itertools.chain([first], lines),
                 delimiter=separator,
-                skiprows=int(header),
                 usecols=range(columns) if columns else None,
                 comments=None,
                 ndmin=2,
             )
-    except (ValueError, UserWarning) as error:
+    except (ValueError, UserWarning, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(
             f"expected a table of numbers with one header line at most, got {path}: {error}"
         ) from error
     return (cells if header else []), values
+
+
+def _lines(stream, limit: int) -> Iterator[str]:
+    """The lines of a text, one by one: none of them, and not all of them, longer than they may be."""
+    total = 0
+    while line := stream.readline(_BLOCK):
+        total += len(line)
+        if len(line) == _BLOCK or total > limit:
+            raise ValueError(f"expected lines below {_BLOCK} bytes and {limit} in all, got more")
+        yield line.decode("utf-8")
 
 
 def _is_number(text: str) -> bool:

@@ -108,6 +108,15 @@ def test_threshold_and_gray(small_mnist):
     np.testing.assert_allclose(gray.observe(jax.random.key(0), rows)["x"], x / 255, rtol=1e-6)
 
 
+def test_exactly_one_half_is_below_the_threshold():
+    half = load(Data(binarization="threshold"))
+    rows = {"x": np.arange(17, dtype=np.uint8)[:, None]}
+    np.testing.assert_array_equal(half.observe(jax.random.key(0), rows)["x"][:, 0], np.arange(17) > 8)
+    np.testing.assert_array_equal(half.fixed("test")["x"], half.splits["test"]["x"] > 8)
+    share = load(from_arrays(np.tile([0.5, 0.51], (9, 1)).astype(np.float32), binarization="threshold"))
+    assert share.fixed("train")["x"][0].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("maximum", [16, 255])
 def test_dynamic_draws_have_the_pixels_means(maximum):
     observe = jax.jit(Observe("dynamic", maximum, "images"))

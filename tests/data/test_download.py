@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -153,6 +154,21 @@ def test_resuming_what_has_changed_starts_anew(mnist, server):
     assert any("does not fit together" in line for line in said) and held() == WHOLE
 
 
+def test_a_part_longer_than_the_file_starts_anew(mnist, server):
+    def beyond(handler, name, start):
+        if start:
+            handler.send_error(416)
+            return True
+
+    half = cache.root() / "downloads" / "mnist"
+    half.mkdir(parents=True)
+    tag = download.hashlib.sha256(f"{server.address}{FIRST}".encode()).hexdigest()[:8]
+    (half / f"{FIRST}.{tag}.part").write_bytes(bytes(len(CONTENTS[FIRST]) + 1))
+    server.behave = beyond
+    store.fetch("mnist")
+    assert server.requests[1] == (FIRST, 0) and held() == WHOLE
+
+
 def test_server_that_cannot_resume(mnist, server):
     def deaf(handler, name, start):
         handler.send_response(200)
@@ -231,6 +247,17 @@ def rubbish(handler, name, start):
     return True
 
 
+def resetting(handler, name, start):
+    handler.send_response(200)
+    handler.send_header("Content-Length", "9000")
+    handler.end_headers()
+    handler.wfile.write(b"x" * 100)
+    handler.wfile.flush()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    return True
+
+
 def nonsense(handler, name, start):
     handler.wfile.write(b"SSH-2.0-hello\r\n")
     return True
@@ -245,6 +272,7 @@ BAD = {
     short: "ended after",
     altered: "content sha256",
     rubbish: "whole gzip file",
+    resetting: "broke off|ended after",
     nonsense: "cannot be read",
 }
 

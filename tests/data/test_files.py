@@ -83,6 +83,8 @@ HOSTILE = {
     "words.csv": (b"a,b\n1,2\n3,x\n", "table of numbers"),
     "ragged.csv": (b"1,2\n3\n", "table of numbers"),
     "hollow.csv": (b"", "table of numbers"),
+    "oneline.csv": (b"1," * (1 << 20), "lines below 1048576 bytes"),
+    "binary.csv": (bytes(range(128, 256)), "table of numbers"),
     "nan.csv": (b"1,2\n3,nan\n4,5\n", "NaN or infinity in row 1"),
     "set.pkl": (pickle.dumps(Trap()), r"expected a \.npy, \.npz, \.csv"),
 }
