@@ -32,8 +32,7 @@ _BLOCK = 1 << 16
 def fetch(
     entry: Entry, source: Source, folder: Path, progress: Progress | None = None
 ) -> tuple[dict[str, Path], bool]:
-    """The files of a set from one source, in `folder`: paths by the decoder's names, and whether any was
-    resumed.
+    """The files of a set from one source, in `folder`: paths by name, and whether any was resumed.
 
     Raises:
       ConnectionError: the source does not answer, or not with the files; says how.
@@ -63,8 +62,8 @@ def fetch(
             shutil.rmtree(folder, ignore_errors=True)
             raise OSError(
                 error.errno,
-                f"no room for {entry.name} in {folder.parent}; free some or set DGMZOO_CACHE to another "
-                f"place",
+                f"no room for {entry.name} in {folder.parent}; free some or "
+                f"set DGMZOO_CACHE to another place",
             ) from error
         raise
 
@@ -183,8 +182,7 @@ def _to_data(stream: BinaryIO, what: str) -> None:
 def _extract(
     stream: BinaryIO, named: Mapping[str, str], folder: Path, what: str, limit: int
 ) -> dict[str, Path]:
-    """The wanted regular files of a tar stream, written under the names that the decoder knows: no path in
-    it counts."""
+    """The wanted regular files of a tar stream, written under the decoder's names: no path in it counts."""
     wanted, paths = {at: name for name, at in named.items()}, {}
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as archive:

@@ -1,5 +1,4 @@
-"""Reading files that may lie: bounded memory and time, nothing unpickled, each fault a ValueError naming the
-file.
+"""Reading files that may lie: memory and time are bounded, nothing is unpickled, faults are ValueErrors.
 
 Headers are read and checked against what is really there before anything is allocated.
 """
@@ -66,8 +65,7 @@ def idx(path: Path, limit: int = LIMIT) -> np.ndarray:
 
 
 def filled(stream, shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
-    """An array read from a stream; memory is taken up as bytes arrive, so a header that lies costs
-    nothing."""
+    """An array read from a stream; memory is taken up as bytes arrive, whatever a header says."""
     array = np.empty(shape, dtype)
     view, got = memoryview(array.reshape(-1).view(np.uint8)), 0
     while got < len(view) and (more := stream.readinto(view[got : got + _BLOCK])):
@@ -99,9 +97,8 @@ def _npy_header(stream, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise ValueError(f"expected a NumPy array file, got {what} ({error})") from error
     if dtype.hasobject or dtype.names or dtype.kind not in "biuf":
         raise ValueError(
-            f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects and is not "
-            f"read; "
-            f"save a plain numeric array"
+            f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects "
+            f"and is not read; save a plain numeric array"
         )
     return shape, fortran, dtype
 
@@ -115,8 +112,8 @@ def npy(path: Path) -> np.ndarray:
         there, size = stream.tell() - start, math.prod(shape) * dtype.itemsize
     if there != size:
         raise ValueError(
-            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; the file is truncated or "
-            f"altered"
+            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; "
+            f"the file is truncated or altered"
         )
     return np.load(path, mmap_mode="r" if size else None, allow_pickle=False)
 

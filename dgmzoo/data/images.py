@@ -54,8 +54,7 @@ def binarized_mnist(paths: Paths, entry: Entry) -> Arrays:
 
 
 def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
-    """Marlin's file stores 1 for background and images by columns; here 1 is the object and images stand
-    upright."""
+    """Marlin's file stores 1 = background, by columns; here 1 is the object and images stand upright."""
     path = paths[entry.files[0]]
     stems = {"train": "train", "valid": "val", "test": "test"}
     raw = mat.read(
@@ -99,8 +98,7 @@ def omniglot(paths: Paths, entry: Entry) -> Arrays:
 
 
 def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
-    """Lake's characters at 105x105, 1 = ink: background as train, evaluation as test (whose characters are
-    new)."""
+    """Lake's characters at 105x105, 1 = ink: background as train, evaluation (new characters) as test."""
     arrays, start = {}, 0
     for split, stem in (("train", "images_background"), ("test", "images_evaluation")):
         if f"{stem}.npz" in paths:
@@ -114,8 +112,7 @@ def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
 
 
 def _characters(path: Path) -> np.ndarray:
-    """Lake's zip of PNG files, by alphabet, character and drawer: bool [characters, 20, 105, 105], True =
-    white."""
+    """Lake's zip of PNG files in order of their names: bool [characters, 20, 105, 105], True = white."""
     images = {
         name: picture(stream.read(), 1 << 20, name)
         for name, stream, _ in files.members(path, 1 << 28, ".png")

@@ -1,5 +1,4 @@
-"""Decoders of sound and music: sequences padded with 0 to the longest, with a mask [N, T] (True =
-observed)."""
+"""Decoders of sound and music: sequences padded with 0 to the longest, with a mask [N, T]."""
 
 import io
 import wave
@@ -24,8 +23,7 @@ def pad(rows: list[np.ndarray], longest: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spoken_digits(paths: Mapping[str, Path], entry: Entry) -> Arrays:
-    """`{digit}_{speaker}_{index}.wav`, 8 kHz mono 16 bit; recordings 0 to 4 of each speaker and digit are
-    the test set."""
+    """`{digit}_{speaker}_{index}.wav`, 8 kHz mono 16 bit; recordings 0 to 4 are the test set."""
     clips: dict[str, list] = {"train": [], "test": []}
     path = paths[entry.files[0]]
     found = {}

@@ -54,8 +54,7 @@ def _look(dataset: Dataset, split: str) -> list[str]:
 
 
 def _images(dataset: Dataset, split: str) -> list[str]:
-    """The first images side by side, gray even where training binarizes them, shrunk to 32 columns at
-    most."""
+    """The first images side by side, gray even where training binarizes them, 32 columns at most."""
     step = -(-dataset.shape[1] // 32)
     num = min(len(dataset.splits[split]["x"]), max(1, _WIDTH // (dataset.shape[1] // step + 1)))
     x = np.asarray(dataset.splits[split]["x"][:num], np.float32).mean(-1)
@@ -111,8 +110,7 @@ def _words(dataset: Dataset, split: str, num: int = 3) -> list[str]:
 
 
 def picture(dataset: Dataset, path: Path | str, split: str = "train", num: int = 64) -> Path:
-    """Write a picture of a split's first rows (images, rolls, sounds) or of all of them (points, tables);
-    its path."""
+    """Write a picture of a split's first rows (of all rows, for points and tables); gives the path back."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -156,8 +154,7 @@ def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] in [0, 1] as one sheet [rows * (H + 1), columns * (W + 1), C], or without C if
-    it is 1."""
+    """Images [N, H, W, C] as one sheet [rows * (H + 1), columns * (W + 1), C], without C if it is 1."""
     num, height, width, channels = images.shape
     columns = int(np.ceil(np.sqrt(num)))
     rows = -(-num // columns)

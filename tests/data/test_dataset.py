@@ -216,7 +216,14 @@ def test_a_mapped_set_is_gathered_not_copied(monkeypatch, tmp_path):
         rows[np.array([[3, 1], [0, 2]])], x[data.numbers["train"]][[[3, 1], [0, 2]]]
     )
     np.testing.assert_array_equal(np.asarray(rows), x[data.numbers["train"]])
+    static = load(Data(str(tmp_path / "big.npy"), binarization="static")).splits["train"]["x"]
+    assert isinstance(static, Rows) and static.dtype == np.uint8
     monkeypatch.setattr(dataset, "MAPPED", 1 << 30)
+    whole = load(Data(str(tmp_path / "big.npy"), binarization="static")).splits["train"]["x"]
+    assert isinstance(whole, np.ndarray)
+    np.testing.assert_array_equal(static[np.array([[3, 1], [0, 2]])], whole[[[3, 1], [0, 2]]])
+    np.testing.assert_array_equal(static[5], whole[5])
+    np.testing.assert_array_equal(np.asarray(static), whole)
     copied = load(Data(str(tmp_path / "big.npy"), binarization="dynamic"))
     assert copied.sha256 == data.sha256
     np.testing.assert_array_equal(copied.fixed("test")["x"], data.fixed("test")["x"])
