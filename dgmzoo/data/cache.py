@@ -90,7 +90,7 @@ def read(name: str, sha256: str | None, again: bool = False) -> tuple[Arrays, st
         same = all(stamps[key] == _stamp(_file(folder, key)) for key in stamps)
         if (again or not same) and digest(mapped) != found:
             raise ValueError(f"expected content sha256 {found[:16]}, got {digest(mapped)[:16]}")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         warnings.warn(

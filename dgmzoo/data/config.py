@@ -58,8 +58,8 @@ def from_arrays(
     """A data config over arrays in memory; `options` are further fields of `Data`.
 
     Args:
-      train: rows [N, ...], or a mapping with `x` and perhaps `label` and `mask`; a Hugging Face `datasets` object
-        or a `tf.data` set of such rows is read through its NumPy view.
+      train: rows [N, ...], or a mapping with `x` and perhaps `label` and `mask`; a Hugging Face `datasets`
+        object or a `tf.data` set of such rows is read through its NumPy view.
       valid, test: the same; None: drawn by the seed (test), the protocol's (validation).
       label: labels [N] of the training rows, or a mapping from split to labels.
     """

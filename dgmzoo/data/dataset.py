@@ -1,8 +1,8 @@
-"""`load`: from a data config to a `Dataset`: verified rows, split, and the function that observes them in
-a step."""
+"""`load`: from a data config to a `Dataset` of verified rows, split, with the function that observes them."""
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,25 @@ MAPPED = 1 << 30
 
 
 class Rows:
-    """Some rows of an array that stays where it is: `rows[indices]` gathers them; for sets larger than
-    memory."""
+    """Rows of an array that stays where it is: `rows[indices]` gathers them, and binarizes them if `draw` does."""
 
-    def __init__(self, base: np.ndarray, numbers: np.ndarray):
-        self.base, self.numbers = base, numbers
-        self.dtype, self.ndim, self.shape = base.dtype, base.ndim, (len(numbers), *base.shape[1:])
-        self.nbytes = int(np.prod(self.shape)) * base.dtype.itemsize
+    def __init__(
+        self, base: Any, places: np.ndarray, draw: Callable[[np.ndarray, Any], np.ndarray] | None = None
+    ):
+        self.base, self.places, self.draw = base, places, draw
+        self.dtype = base.dtype if draw is None else np.dtype(np.uint8)
+        self.ndim, self.shape = base.ndim, (len(places), *base.shape[1:])
+        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.places)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return self.base[self.numbers[index]]
+        values = self.base[self.places[index]]
+        return values if self.draw is None else self.draw(values, index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self.base[self.numbers], dtype)
+        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +101,10 @@ def load(config: Data, log: store.Log = store.silent, progress: store.Progress |
     known, arrays, sha256 = _source(config, log, progress)
     binarization = _binarization(config, known)
     numbers = split(config, known)
-    first = next(iter(known.splits))
-    fields = [field for field in ("x", "label", "mask") if f"{first}/{field}" in arrays]
-    splits = {name: {f: _gather(arrays, known, rows, f) for f in fields} for name, rows in numbers.items()}
+    splits = {}
+    for name, rows in numbers.items():
+        fields = {field: _gather(arrays, known, rows, field) for field in ("x", "label", "mask")}
+        splits[name] = {field: a for field, a in fields.items() if a is not None}
     if known.folds:
         train = np.asarray(splits["train"]["x"], np.float64)
         mean, scale = train.mean(0), train.std(0)
@@ -108,7 +112,8 @@ def load(config: Data, log: store.Log = store.silent, progress: store.Progress |
             rows["x"] = ((rows["x"] - mean) / scale).astype(np.float32)
     if binarization == "static" and known.binarization != "static":
         for name, rows in splits.items():
-            rows["x"] = draws.binarize(np.asarray(rows["x"]), numbers[name], known.maximum, config.seed)
+            static = _static(rows["x"], numbers[name], known.maximum, config.seed)
+            rows["x"] = static if static.nbytes > MAPPED else np.asarray(static)
     return Dataset(
         name=known.name,
         sha256=sha256,
@@ -122,6 +127,16 @@ def load(config: Data, log: store.Log = store.silent, progress: store.Progress |
         words=decode_words(arrays["meta/words"]) if "meta/words" in arrays else None,
         entry=known,
     )
+
+
+def _static(x: Any, numbers: np.ndarray, maximum: int | None, seed: int) -> Rows:
+    """Rows binarized as they are gathered: the draw of a row depends on its number in the set alone."""
+
+    def draw(values: np.ndarray, index: Any) -> np.ndarray:
+        flat = values.reshape(-1, *x.shape[1:])
+        return draws.binarize(flat, numbers[index].reshape(-1), maximum, seed).reshape(values.shape)
+
+    return Rows(x, np.arange(len(x)), draw)
 
 
 def _source(config: Data, log: store.Log, progress: store.Progress | None) -> tuple[Entry, store.Arrays, str]:
@@ -159,8 +174,7 @@ def _binarization(config: Data, known: Entry) -> str | None:
 
 
 def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
-    """split -> [N] row numbers in the whole set, ascending; what the set does not publish is drawn by the
-    seed."""
+    """split -> [N] row numbers in the whole set, ascending; unpublished splits are drawn by the seed."""
     if config.fold and not known.folds:
         raise ValueError(f"expected data.fold 0 for {known.name}, which has one split, got {config.fold}")
     starts = np.cumsum([0, *known.splits.values()])
@@ -186,20 +200,21 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
         rest = rest[draws.order(config.seed, 0, len(rest), "split")]
     if num_valid >= len(rest):
         raise ValueError(
-            f"expected data.num_validation below the {len(rest)} training rows of {known.name}, got "
-            f"{num_valid}"
+            f"expected data.num_validation below the {len(rest)} training rows of {known.name}, "
+            f"got {num_valid}"
         )
     valid = {"valid": np.sort(rest[:num_valid])} if num_valid else {}
     return {"train": np.sort(rest[num_valid:]), **valid, **out}
 
 
 def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
-    """The rows `numbers` (ascending) of one field; a whole published split is handed on as it is,
-    uncopied."""
+    """The rows `numbers` (ascending) of one field, None if some lack it; a whole split is not copied."""
     start, parts = 0, []
     for name, count in known.splits.items():
         low, high = np.searchsorted(numbers, (start, start + count))
         if high > low:
+            if f"{name}/{field}" not in arrays:
+                return None
             base, local = arrays[f"{name}/{field}"], numbers[low:high] - start
             whole = high - low == count
             parts.append(base if whole else Rows(base, local) if base.nbytes > MAPPED else base[local])

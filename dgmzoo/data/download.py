@@ -32,8 +32,7 @@ _BLOCK = 1 << 16
 def fetch(
     entry: Entry, source: Source, folder: Path, progress: Progress | None = None
 ) -> tuple[dict[str, Path], bool]:
-    """The files of a set from one source, in `folder`: paths by the decoder's names, and whether any was
-    resumed.
+    """The files of a set from one source, in `folder`: paths by name, and whether any was resumed.
 
     Raises:
       ConnectionError: the source does not answer, or not with the files; says how.
@@ -45,23 +44,26 @@ def fetch(
     try:
         if source.kind == "web":
             done = {
-                name: _download(source.where + at, folder / name, limit, progress)
+                name: _download(source.where + at, folder / f"{name}{_packed(at)}", limit, progress)
                 for name, at in named.items()
             }
             return {name: folder / f"{name}{_packed(at)}" for name, at in named.items()}, any(done.values())
         if source.kind == "archive":
             archive = folder / "archive"
             resumed = _download(source.where, archive, limit, progress)
-            with open(archive, "rb") as stream:
-                return _extract(stream, named, folder, source.where, limit), resumed
+            try:
+                with open(archive, "rb") as stream:
+                    return _extract(stream, named, folder, source.where, limit), resumed
+            finally:
+                archive.unlink()
         return _package(source, named, folder, limit), False
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             shutil.rmtree(folder, ignore_errors=True)
             raise OSError(
                 error.errno,
-                f"no room for {entry.name} in {folder.parent}; free some or set DGMZOO_CACHE to another "
-                f"place",
+                f"no room for {entry.name} in {folder.parent}; free some or "
+                f"set DGMZOO_CACHE to another place",
             ) from error
         raise
 
@@ -71,8 +73,7 @@ def _packed(at: str) -> str:
 
 
 def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bool:
-    """Fetch a URL to `path` (plus `.gz` if the URL ends so); True if an earlier part was gone on with."""
-    path = path.with_name(path.name + _packed(url))
+    """Fetch a URL to `path`; True if an earlier part was gone on with."""
     if path.exists():
         return True
     tag = hashlib.sha256(url.encode()).hexdigest()[:8]  # a part is gone on with from its own URL only
@@ -81,11 +82,12 @@ def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bo
     try:
         resumed = _transfer(url, part, start, limit, progress)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not start:
-            raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
-        resumed = _transfer(url, part, 0, limit, progress)
+        if error.code == 416 and start:  # the part is longer than the file: start anew
+            part.unlink()
+            return _download(url, path, limit, progress)
+        raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
     except TimeoutError as error:
-        raise ConnectionError(f"{url} did not answer within {TIMEOUT:.0f} s") from error
+        raise ConnectionError(f"{url} did not answer within {TIMEOUT:g} s") from error
     except (urllib.error.URLError, http.client.HTTPException, ValueError) as error:
         raise ConnectionError(f"{url} cannot be read: {getattr(error, 'reason', None) or error}") from error
     part.rename(path)
@@ -93,21 +95,19 @@ def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bo
 
 
 def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress | None) -> bool:
-    headers = {"User-Agent": "dgmzoo", "Accept-Encoding": "identity"} | (
-        {"Range": f"bytes={start}-"} if start else {}
-    )
+    headers = {"User-Agent": "dgmzoo", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
-        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(
-            f"bytes {start}-"
-        ):
-            start = 0
+        if response.status != 206 or f"bytes {start}-" not in response.headers.get("Content-Range", ""):
+            start = 0  # the server sends the whole file
         length = response.headers.get("Content-Length")
         total = start + int(length) if length is not None else None
         if total is not None and total > limit:
             raise ConnectionError(f"{url} announces {total} bytes where at most {limit} were expected")
         got, mark, since = start, start, time.monotonic()
         with open(part, "ab" if start else "wb") as out:
-            while block := response.read1(_BLOCK):
+            while block := _read(response, url):
                 got += len(block)
                 if got > limit:
                     part.unlink()
@@ -126,6 +126,16 @@ def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress |
     if total is not None and got < total:
         raise ConnectionError(f"{url} ended after {got} of {total} bytes; fetching again goes on there")
     return start > 0
+
+
+def _read(response: http.client.HTTPResponse, url: str) -> bytes:
+    """The next bytes; faults of the network are told apart from those of the disk, both OSErrors."""
+    try:
+        return response.read1(_BLOCK)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ConnectionError(f"{url} broke off: {error}") from error
 
 
 def _package(source: Source, named: Mapping[str, str], folder: Path, limit: int) -> dict[str, Path]:
@@ -172,8 +182,7 @@ def _to_data(stream: BinaryIO, what: str) -> None:
 def _extract(
     stream: BinaryIO, named: Mapping[str, str], folder: Path, what: str, limit: int
 ) -> dict[str, Path]:
-    """The wanted regular files of a tar stream, written under the names that the decoder knows: no path in
-    it counts."""
+    """The wanted regular files of a tar stream, written under the decoder's names: no path in it counts."""
     wanted, paths = {at: name for name, at in named.items()}, {}
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as archive:

@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 
 _PURPOSES = ("order", "split", "binarization", "toy")
-_CHUNK_WORDS = 1 << 16
+_CHUNK_WORDS = 1 << 13
 
 
 def words(seed: int, purpose: str, num: int, stream: int = 0, start: int = 0) -> np.ndarray:
-    """`num` uniform 64-bit words [num] of the stream that (seed, purpose, stream) names, from word `start`
-    (of 4)."""
+    """Uniform 64-bit words [num] of the stream that seed, purpose, stream name; from `start` (of 4) on."""
     key = (np.uint64(seed), np.uint64(stream * len(_PURPOSES) + _PURPOSES.index(purpose)))
     counter = np.array([start // 4, 0, 0, 0], np.uint64)
     return np.random.Philox(key=np.array(key), counter=counter).random_raw(num)
@@ -39,8 +38,7 @@ def threshold(rows: np.ndarray, maximum: int | None) -> np.ndarray:
 
 
 def binarize(rows: np.ndarray, numbers: np.ndarray, maximum: int | None, seed: int) -> np.ndarray:
-    """One Bernoulli draw per value, uint8 [N, ...], that depends on the seed and each row's number in the set
-    alone.
+    """One Bernoulli draw per value, uint8 [N, ...], that depends on seed and row number alone.
 
     Args:
       rows: intensities [N, ...].

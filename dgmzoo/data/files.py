@@ -1,17 +1,17 @@
-"""Reading files that may lie: bounded memory and time, nothing unpickled, each fault a ValueError naming the
-file.
+"""Reading files that may lie: memory and time are bounded, nothing is unpickled, faults are ValueErrors.
 
 Headers are read and checked against what is really there before anything is allocated.
 """
 
 import gzip
 import io
+import itertools
 import math
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +65,7 @@ def idx(path: Path, limit: int = LIMIT) -> np.ndarray:
 
 
 def filled(stream, shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
-    """An array read from a stream; memory is taken up as bytes arrive, so a header that lies costs
-    nothing."""
+    """An array read from a stream; memory is taken up as bytes arrive, whatever a header says."""
     array = np.empty(shape, dtype)
     view, got = memoryview(array.reshape(-1).view(np.uint8)), 0
     while got < len(view) and (more := stream.readinto(view[got : got + _BLOCK])):
@@ -98,9 +97,8 @@ def _npy_header(stream, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise ValueError(f"expected a NumPy array file, got {what} ({error})") from error
     if dtype.hasobject or dtype.names or dtype.kind not in "biuf":
         raise ValueError(
-            f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects and is not "
-            f"read; "
-            f"save a plain numeric array"
+            f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects "
+            f"and is not read; save a plain numeric array"
         )
     return shape, fortran, dtype
 
@@ -114,8 +112,8 @@ def npy(path: Path) -> np.ndarray:
         there, size = stream.tell() - start, math.prod(shape) * dtype.itemsize
     if there != size:
         raise ValueError(
-            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; the file is truncated or "
-            f"altered"
+            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; "
+            f"the file is truncated or altered"
         )
     return np.load(path, mmap_mode="r" if size else None, allow_pickle=False)
 
@@ -152,84 +150,42 @@ def members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tuple[
         raise ValueError(f"expected a whole zip file, got {path} ({error})") from error
 
 
-def mat(path: Path, names: Sequence[str], limit: int = LIMIT) -> dict[str, np.ndarray]:
-    """The named numeric or cell arrays of a MATLAB 5 file; other kinds of objects are refused."""
-    from scipy.io import loadmat, whosmat
-
-    _mat_sizes(path, limit)
-    try:
-        there = {name: (shape, kind) for name, shape, kind in whosmat(path)}
-        if missing := [name for name in names if name not in there]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-        if bad := [n for n in names if there[n][1] in ("object", "function", "opaque", "unknown", "struct")]:
-            raise ValueError(f"{', '.join(bad)} is no array of numbers")
-        if sum(math.prod(there[name][0]) for name in names) > limit:
-            raise ValueError("it announces more values than expected")
-        return {
-            name: array for name, array in loadmat(path, variable_names=list(names)).items() if name in names
-        }
-    except Exception as error:  # SciPy raises many kinds on damaged files
-        raise ValueError(f"expected a MATLAB 5 file with {', '.join(names)}, got {path}: {error}") from error
-
-
-def _mat_sizes(path: Path, limit: int) -> None:
-    """Walk the top-level elements of a MATLAB 5 file: each within the file, its unpacked bytes within
-    `limit`."""
-    total = path.stat().st_size
-    with open(path, "rb") as stream:
-        head = stream.read(128)
-        if len(head) < 128 or not head.startswith(b"MATLAB 5.0") or head[126:] not in (b"IM", b"MI"):
-            raise ValueError(f"expected a MATLAB 5 file, got {path}")
-        order = "<" if head[126:] == b"IM" else ">"
-        unpacked = 0
-        while len(tag := stream.read(8)) == 8:
-            kind, size = struct.unpack(f"{order}II", tag)
-            start = stream.tell()
-            if start + size > total:
-                raise ValueError(
-                    f"expected {size} bytes in an element of {path}, got {total - start}; it is cut short"
-                )
-            if kind == 15:  # miCOMPRESSED
-                packed = zlib.decompressobj()
-                try:
-                    block = packed.decompress(stream.read(size), _BLOCK)
-                    while block:
-                        unpacked += len(block)
-                        if unpacked > limit:
-                            raise ValueError(f"expected at most {limit} bytes unpacked, got more in {path}")
-                        block = packed.decompress(packed.unconsumed_tail, _BLOCK)
-                except zlib.error as error:
-                    raise ValueError(f"expected a whole MATLAB 5 file, got {path} ({error})") from error
-            stream.seek(start + size)
-
-
-def table(path: Path, columns: int | None = None, limit: int = 1 << 30) -> tuple[list[str], np.ndarray]:
+def table(path: Path, columns: int | None = None, limit: int = LIMIT) -> tuple[list[str], np.ndarray]:
     """A text table: column names (empty without a header line) and values float64 [rows, columns].
 
     Separators are comma, semicolon, tab or blanks, told from the first line; `columns` reads the first ones
     alone.
     """
-    text = unpack(path, limit).decode("utf-8", "replace")
-    first = text[: text.find("\n")] if "\n" in text else text
-    separator = next((s for s in ",;\t" if s in first), None)
-    cells = [cell.strip().strip('"') for cell in first.split(separator)]
-    header = not all(_is_number(cell) for cell in cells[:columns])
     try:
-        with warnings.catch_warnings():
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("error")  # NumPy only warns of an empty table
+            lines = _lines(stream, limit)
+            first = next(lines, "")
+            separator = next((s for s in ",;\t" if s in first), None)
+            cells = [cell.strip().strip('"') for cell in first.split(separator)]
+            header = not all(_is_number(cell) for cell in cells[:columns])
             values = np.loadtxt(
-                io.StringIO(text),
+                lines if header else itertools.chain([first], lines),
                 delimiter=separator,
-                skiprows=int(header),
                 usecols=range(columns) if columns else None,
                 comments=None,
                 ndmin=2,
             )
-    except (ValueError, UserWarning) as error:
+    except (ValueError, UserWarning, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(
             f"expected a table of numbers with one header line at most, got {path}: {error}"
         ) from error
     return (cells if header else []), values
+
+
+def _lines(stream, limit: int) -> Iterator[str]:
+    """The lines of a text, one by one: none of them, and not all of them, longer than they may be."""
+    total = 0
+    while line := stream.readline(_BLOCK):
+        total += len(line)
+        if len(line) == _BLOCK or total > limit:
+            raise ValueError(f"expected lines below {_BLOCK} bytes and {limit} in all, got more")
+        yield line.decode("utf-8")
 
 
 def _is_number(text: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgmzoo.data import files
+from dgmzoo.data import files, mat
 from dgmzoo.data.registry import Entry
 
 Arrays = dict[str, np.ndarray]
@@ -54,11 +54,10 @@ def binarized_mnist(paths: Paths, entry: Entry) -> Arrays:
 
 
 def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
-    """Marlin's file stores 1 for background and images by columns; here 1 is the object and images stand
-    upright."""
+    """Marlin's file stores 1 = background, by columns; here 1 is the object and images stand upright."""
     path = paths[entry.files[0]]
     stems = {"train": "train", "valid": "val", "test": "test"}
-    raw = files.mat(
+    raw = mat.read(
         path, [f"{stem}_{field}" for stem in stems.values() for field in ("data", "labels")], 1 << 27
     )
     arrays = {}
@@ -77,7 +76,7 @@ def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
 
 def freyfaces(paths: Paths, entry: Entry) -> Arrays:
     """Roweis' file: one image of 28 rows and 20 columns per column."""
-    x = files.mat(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
+    x = mat.read(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
     if x.shape[0] != 560 or x.dtype != np.uint8:
         raise ValueError(f"expected ff uint8 [560, N], got {x.dtype} {x.shape} in {paths[entry.files[0]]}")
     return {"all/x": np.ascontiguousarray(x.T).reshape(-1, 28, 20, 1)}
@@ -85,7 +84,7 @@ def freyfaces(paths: Paths, entry: Entry) -> Arrays:
 
 def omniglot(paths: Paths, entry: Entry) -> Arrays:
     """Burda's 28x28 split: gray levels in [0, 1], one image per column, stored by columns."""
-    raw = files.mat(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
+    raw = mat.read(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
     arrays = {}
     for split, name in (("train", "data"), ("test", "testdata")):
         x = raw[name]
@@ -99,8 +98,7 @@ def omniglot(paths: Paths, entry: Entry) -> Arrays:
 
 
 def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
-    """Lake's characters at 105x105, 1 = ink: background as train, evaluation as test (whose characters are
-    new)."""
+    """Lake's characters at 105x105, 1 = ink: background as train, evaluation (new characters) as test."""
     arrays, start = {}, 0
     for split, stem in (("train", "images_background"), ("test", "images_evaluation")):
         if f"{stem}.npz" in paths:
@@ -114,8 +112,7 @@ def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
 
 
 def _characters(path: Path) -> np.ndarray:
-    """Lake's zip of PNG files, by alphabet, character and drawer: bool [characters, 20, 105, 105], True =
-    white."""
+    """Lake's zip of PNG files in order of their names: bool [characters, 20, 105, 105], True = white."""
     images = {
         name: picture(stream.read(), 1 << 20, name)
         for name, stream, _ in files.members(path, 1 << 28, ".png")

@@ -36,8 +36,7 @@ class Observe:
 
 
 def uniform16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform whole numbers 0..65535 as uint32, two from each 32-bit word: half the cost of
-    `jax.random.bernoulli`."""
+    """Uniform whole numbers 0..65535, uint32: two from each 32-bit word, which halves the cost of a draw."""
     size = math.prod(shape)
     words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
     halves = jnp.concatenate([words & jnp.uint32(0xFFFF), words >> jnp.uint32(16)])
@@ -45,8 +44,7 @@ def uniform16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _threshold(x: jax.Array, maximum: int | None) -> jax.Array:
-    """`draws.threshold` on the device: P(uniform16 < t) = t / 65536 is off by at most 2^-17, and exact at
-    0 and 1."""
+    """`draws.threshold` on the device: P(uniform16 < t) = t / 65536 is off by at most 2^-17."""
     if maximum is None:
         return jnp.round(x.astype(jnp.float32) * 65536).astype(jnp.uint32)
     return (x.astype(jnp.uint32) * jnp.uint32(65536) + jnp.uint32(maximum // 2)) // jnp.uint32(maximum)

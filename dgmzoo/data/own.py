@@ -1,5 +1,4 @@
-"""One's own data: arrays in memory, `.npy`, `.npz`, a table, a folder of images. Checked, since nothing is
-known of it.
+"""One's own data: arrays in memory, `.npy`, `.npz`, a table, a folder of images; all of it is checked.
 
 What the values mean is read off their type: uint8 (or other whole numbers up to 255) are intensities out of
 255, or binary if none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other
@@ -46,8 +45,7 @@ def read(path: Path) -> tuple[Entry, Arrays, str]:
 
 
 def _named(raw: Mapping[str, np.ndarray], what: str) -> Arrays:
-    """Members `x` (unsplit) or `train`, `valid`, `test`, and `label` or `train_label`, ... as
-    `split/field`."""
+    """Members `x`, or `train`, `valid`, `test`, with `label` or `train_label`, ..., as `split/field`."""
     names = {"x": "all/x", "label": "all/label", "mask": "all/mask"}
     for split in _SPLITS:
         names |= {split: f"{split}/x", f"{split}_label": f"{split}/label", f"{split}_mask": f"{split}/mask"}
@@ -60,8 +58,7 @@ def _named(raw: Mapping[str, np.ndarray], what: str) -> Arrays:
 
 
 def _folder(path: Path) -> Arrays:
-    """Images of one size; folders `train`, `valid`, `test` are splits, folders below (or instead) are
-    classes."""
+    """Images of one size: folders `train`, `valid`, `test` are splits, others below or instead classes."""
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
     parts = [p.relative_to(path).parts for p in found]
     split_of = [part[0] if part[0] in _SPLITS else "all" for part in parts]
@@ -180,8 +177,7 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
 
 
 def _scan(arrays: Arrays, name: str) -> str:
-    """One pass over the values, piece by piece: least, largest and digest as JSON; NaN and infinities are
-    refused."""
+    """One pass over the values, piece by piece: least, largest and digest as JSON; NaN is refused."""
     low, high = math.inf, -math.inf
     for key, a in arrays.items():
         if key.endswith("/x"):

@@ -1,5 +1,4 @@
-"""Decoders of sound and music: sequences padded with 0 to the longest, with a mask [N, T] (True =
-observed)."""
+"""Decoders of sound and music: sequences padded with 0 to the longest, with a mask [N, T]."""
 
 import io
 import wave
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgmzoo.data import files
+from dgmzoo.data import files, mat
 from dgmzoo.data.registry import Entry
 
 Arrays = dict[str, np.ndarray]
@@ -24,8 +23,7 @@ def pad(rows: list[np.ndarray], longest: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spoken_digits(paths: Mapping[str, Path], entry: Entry) -> Arrays:
-    """`{digit}_{speaker}_{index}.wav`, 8 kHz mono 16 bit; recordings 0 to 4 of each speaker and digit are
-    the test set."""
+    """`{digit}_{speaker}_{index}.wav`, 8 kHz mono 16 bit; recordings 0 to 4 are the test set."""
     clips: dict[str, list] = {"train": [], "test": []}
     path = paths[entry.files[0]]
     found = {}
@@ -63,10 +61,10 @@ def polyphony(paths: Mapping[str, Path], entry: Entry) -> Arrays:
     """Boulanger-Lewandowski's piano rolls as .mat cells: uint8 {0, 1} [N, T, 88]."""
     path = paths[entry.files[0]]
     names = {"train": "traindata", "valid": "validdata", "test": "testdata"}
-    raw = files.mat(path, list(names.values()), 1 << 28)
+    raw = mat.read(path, list(names.values()), 1 << 28)
     rolls = {}
     for split, name in names.items():
-        cells = list(raw[name].ravel()) if raw[name].dtype == object else []
+        cells = raw[name] if isinstance(raw[name], list) else []
         for cell in cells:
             good = (
                 isinstance(cell, np.ndarray)

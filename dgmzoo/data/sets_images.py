@@ -1,4 +1,4 @@
-"""The table of the image sets: what was published, where it lies, what papers do with it."""
+"""The image sets: what was published, where it lies, what papers do with it."""
 
 from dgmzoo.data.registry import Entry, Source
 
@@ -40,10 +40,9 @@ IMAGES = (
         licence="CC BY-SA 3.0",
         shape=(28, 28, 1),
         splits={"train": 60000, "test": 10000},
-        use="Burda et al. 2016 train on all 60,000 rows, binarized afresh whenever they are read (dynamic). "
-        "Papers that "
-        "select models hold rows out of train: data.num_validation=10000. Not comparable with "
-        "binarized_mnist.",
+        use="Burda et al. 2016 train on all 60,000 rows, binarized afresh whenever they are read "
+        "(dynamic). Papers that select models hold rows out of train: data.num_validation=10000. Not "
+        "comparable with binarized_mnist.",
         decoder="images.mnist",
         folder="mnist",
         files=_IDX,
@@ -93,7 +92,7 @@ IMAGES = (
     Entry(
         name="binarized_mnist",
         title="MNIST binarized once by Larochelle, 28x28, 0 or 1",
-        paper=f"Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks, ICML; "
+        paper="Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks, ICML; "
         f"{_NADE}",
         licence="CC BY-SA 3.0 (MNIST)",
         shape=(28, 28, 1),
@@ -116,8 +115,8 @@ IMAGES = (
         licence="none stated",
         shape=(28, 28, 1),
         splits={"train": 4100, "valid": 2264, "test": 2307},
-        use="Upright with 1 = object, as most papers model it; the published file stores 1 = background, by "
-        "columns.",
+        use="Upright with 1 = object, as most papers model it; the published file stores 1 = background, "
+        "by columns.",
         decoder="images.caltech101_silhouettes",
         folder="caltech101_silhouettes",
         files=("caltech101_silhouettes_28_split1.mat",),
@@ -170,8 +169,7 @@ IMAGES = (
         shape=(105, 105, 1),
         splits={"train": 19280, "test": 13180},
         use="964 background and 659 evaluation characters, 20 drawers each, 1 = ink. Another set than "
-        "omniglot: never "
-        "compare with that one's numbers; the characters of test are not in train.",
+        "omniglot: never compare with that one's numbers; the characters of test are not in train.",
         decoder="images.omniglot_lake",
         folder="omniglot",
         files=("images_background.npz", "images_evaluation.npz"),

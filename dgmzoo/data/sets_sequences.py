@@ -1,5 +1,4 @@
-"""The table of the text, sound and music sets, and of the toys: what was published, where it lies, what
-papers do with it."""
+"""The text, sound and music sets, and the toys: what was published, where it lies, what papers do with it."""
 
 from dgmzoo.data.registry import Entry, Source
 
@@ -38,8 +37,8 @@ SEQUENCES = (
         licence="LDC's agreement; widely redistributed, not open: do not publish passages",
         shape=(0,),
         splits={"train": 42068, "valid": 3370, "test": 3761},
-        use="Word-level language models; negative log-likelihood a sentence, perplexity a word with `<eos>` "
-        "counted.",
+        use="Word-level language models; negative log-likelihood a sentence, perplexity a word with "
+        "`<eos>` counted.",
         decoder="text.treebank",
         folder="ptb",
         files=tuple(f"ptb.{split}.txt" for split in ("train", "valid", "test")),
@@ -72,8 +71,8 @@ SEQUENCES = (
         licence="CC BY-SA 4.0",
         shape=(0,),
         splits={"train": 2700, "test": 300},
-        use="Six speakers; recordings 0 to 4 of each digit and speaker are the test set. Samples / 32768 in "
-        "[-1, 1).",
+        use="Six speakers; recordings 0 to 4 of each digit and speaker are the test set. Samples / 32768 "
+        "in [-1, 1).",
         decoder="sequences.spoken_digits",
         folder="fsdd",
         files=("recordings.zip",),

@@ -1,5 +1,4 @@
-"""The table of the sets of binary vectors and of real-valued tables: what was published, where it lies,
-what papers do with it."""
+"""Binary vectors and real-valued tables: what was published, where it lies, what papers do with it."""
 
 from dgmzoo.data.registry import Entry, Source
 
@@ -154,8 +153,7 @@ def _rnade(
         drawn={"valid": rows // 10},
         folds=10,
         use="RNADE's protocol: ten 90/10 splits (data.fold, drawn by data.seed), discrete columns and one "
-        "of each pair "
-        "that correlates above .98 dropped, columns normalised by the training rows.",
+        "of each pair that correlates above .98 dropped, columns normalised by the training rows.",
         decoder=f"tables.{decoder}",
         folder="uci",
         files=(file,),

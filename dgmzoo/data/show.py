@@ -54,8 +54,7 @@ def _look(dataset: Dataset, split: str) -> list[str]:
 
 
 def _images(dataset: Dataset, split: str) -> list[str]:
-    """The first images side by side, gray even where training binarizes them, shrunk to 32 columns at
-    most."""
+    """The first images side by side, gray even where training binarizes them, 32 columns at most."""
     step = -(-dataset.shape[1] // 32)
     num = min(len(dataset.splits[split]["x"]), max(1, _WIDTH // (dataset.shape[1] // step + 1)))
     x = np.asarray(dataset.splits[split]["x"][:num], np.float32).mean(-1)
@@ -111,8 +110,7 @@ def _words(dataset: Dataset, split: str, num: int = 3) -> list[str]:
 
 
 def picture(dataset: Dataset, path: Path | str, split: str = "train", num: int = 64) -> Path:
-    """Write a picture of a split's first rows (images, rolls, sounds) or of all of them (points, tables);
-    its path."""
+    """Write a picture of a split's first rows (of all rows, for points and tables); gives the path back."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -143,19 +141,20 @@ def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
     elif kind in ("rolls", "sound"):
         row = dataset.fixed(split, 1)
         x = row["x"][0][row["mask"][0]]
-        axes.imshow(x.T, origin="lower", aspect="auto", cmap="gray_r") if kind == "rolls" else axes.plot(
-            x, linewidth=0.5
-        )
+        if kind == "rolls":
+            axes.imshow(x.T, origin="lower", aspect="auto", cmap="gray_r")
+        else:
+            axes.plot(x, linewidth=0.5)
         axes.set_xlabel("time step")
     else:
-        x = dataset.fixed(split, num)["x"].reshape(num if num < len(dataset.splits[split]["x"]) else -1, -1)
+        x = dataset.fixed(split, num)["x"]
+        x = x.reshape(len(x), -1)
         axes.imshow(x, aspect="auto", cmap="gray_r", interpolation="nearest")
         axes.set_ylabel("row")
 
 
 def grid(images: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] in [0, 1] as one sheet [rows * (H + 1), columns * (W + 1), C], or without C if
-    it is 1."""
+    """Images [N, H, W, C] as one sheet [rows * (H + 1), columns * (W + 1), C], without C if it is 1."""
     num, height, width, channels = images.shape
     columns = int(np.ceil(np.sqrt(num)))
     rows = -(-num // columns)

@@ -57,13 +57,13 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
                 try:
                     return _fetched(known, source, log, progress)
                 except (ConnectionError, ValueError) as error:
-                    problems.append(str(error))
-                    log(f"{error}; trying the next source")
+                    problems.append(f"{source.where}: {error}")
+                    log(f"{problems[-1]}; trying the next source")
     raise FileNotFoundError(
         "\n  ".join(
             [
-                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from "
-                f"none:",
+                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, "
+                f"got it from none:",
                 *(problems or ["no source is known"]),
                 f"put {', '.join(known.files)} into $DGMZOO_DATA/{known.folder}/ by hand",
             ]
@@ -95,8 +95,7 @@ def _fetched(known: Entry, source: Source, log: Log, progress: Progress | None) 
 
 
 def _at_hand(known: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
-    """Local places that have all of a set's files, nearest first: (where, files by name, whether the user
-    named it)."""
+    """Local places that have all of a set's files, nearest first: (where, files, named by the user)."""
     if not known.files:
         yield "this installation", {}, True
     if (place := os.environ.get("DGMZOO_DATA")) and (

@@ -29,8 +29,7 @@ def drop_correlated(x: np.ndarray, above: float = 0.98) -> np.ndarray:
 
 
 def drop_repeating(x: np.ndarray, times: int = 5) -> np.ndarray:
-    """Columns left when those go whose *smallest* value occurs more than `times` times: MAF's rule, as it
-    was run."""
+    """Columns left when those go whose *smallest* value occurs more than `times` times: MAF's rule."""
     return x[:, [(column == column.min()).sum() <= times for column in x.T]]
 
 
@@ -76,8 +75,7 @@ def _normalised(splits: Mapping[str, np.ndarray], by: np.ndarray, ddof: int) -> 
 
 
 def power(paths: Paths, entry: Entry) -> Arrays:
-    """Shuffled and with uniform noise on five columns, both from NumPy's frozen `RandomState(42)`; two
-    columns dropped."""
+    """Two columns dropped, shuffled, uniform noise on five columns: draws of the frozen `RandomState(42)`."""
     x = _matrix(paths["power.npy"]).copy()
     random = np.random.RandomState(42)
     random.shuffle(x)

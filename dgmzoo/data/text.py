@@ -48,8 +48,7 @@ def newsgroups(paths: Mapping[str, Path], entry: Entry) -> Arrays:
 
 
 def treebank(paths: Mapping[str, Path], entry: Entry) -> Arrays:
-    """Mikolov's Penn Treebank: a line a sentence, closed by `<eos>`; words numbered by their frequency in
-    train."""
+    """Mikolov's Penn Treebank: a line a sentence, closed by `<eos>`; words numbered by frequency."""
     sentences = {}
     for split in ("train", "valid", "test"):
         text = files.unpack(paths[f"ptb.{split}.txt"], 1 << 26).decode("utf-8", "replace")
