@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+from dgmzoo.cli_data import data
+
 HELP = """\
 usage: dgmzoo VERB ...
 
@@ -16,6 +18,7 @@ A functional zoo of likelihood-based deep generative models.
   train NAME [options]         train one and measure it; goes on where a run stopped
   evaluate RUN_DIR [options]   measure a run again, with other settings
   sample RUN_DIR [options]     draw from a run's model
+  data VERB                    list, show, fetch or verify data sets
 
 NAME is an experiment of the list, or the path of a file that defines `experiment`.
 `dgmzoo train NAME --help` shows every field of an experiment; all can be overridden, such as
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> int:
-    verbs = {"list": list_experiments, "train": train, "evaluate": evaluate, "sample": sample}
+    verbs = {"list": list_experiments, "train": train, "evaluate": evaluate, "sample": sample, "data": data}
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0

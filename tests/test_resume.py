@@ -14,10 +14,11 @@ import pytest
 
 import dgmzoo
 from dgmzoo.training import checkpoint
-from dgmzoo.training.folder import Folder
 from dgmzoo.training.feed import dispatch_size, dispatches
+from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import Interrupted, fit
-from tests.command import ROOT, SMALL, dgmzoo as command, environment
+from tests.command import ROOT, SMALL, environment
+from tests.command import dgmzoo as command
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "12", "--training.validate-epochs", "3",
          "--training.steps-per-dispatch", "7", "--training.ema", ".9", "--training.checkpoint-seconds", "0")  # fmt: skip
