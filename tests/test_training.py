@@ -189,7 +189,7 @@ def test_nan_in_the_loss_names_the_step():
         bad = jnp.where(query.step == 23, jnp.nan, 0.0)
         return evidence._replace(log_likelihood=evidence.log_likelihood + bad), updates
 
-    with pytest.raises(NonFinite, match="at step 23 of vae/digits in .*loss"):
+    with pytest.raises(NonFinite, match=r"at step 23 of vae/digits in .*loss"):
         fit(exp, model._replace(evidence=poisoned), dataset, 0, Quiet())
 
 
