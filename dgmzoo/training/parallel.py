@@ -71,11 +71,20 @@ def init_on(init: Callable, key, rows, devices: Sequence[jax.Device]) -> State:
 
 
 def place(tree, devices: Sequence[jax.Device]):
-    """Copies of the leaves on all devices."""
+    """Copies of the leaves on all devices; of a state's local collection each device gets its own part."""
+
+    def put(leaves, sharding):
+        # Placed on several devices, an array would stay the buffer of the first, `may_alias=False` or not.
+        own = jax.tree.map(lambda leaf: jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf, leaves)
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding, may_alias=False), own)
+
     if len(devices) == 1:
-        return jax.tree.map(lambda leaf: jax.device_put(leaf, devices[0], may_alias=False), tree)
-    sharding = NamedSharding(Mesh(np.array(devices), (DEVICES,)), PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding, may_alias=False), tree)
+        return put(tree, devices[0])
+    mesh = Mesh(np.array(devices), (DEVICES,))
+    placed = put(tree, NamedSharding(mesh, PartitionSpec()))
+    if isinstance(tree, State) and LOCAL in tree.variables:
+        placed.variables[LOCAL] = put(tree.variables[LOCAL], NamedSharding(mesh, PartitionSpec(DEVICES)))
+    return placed
 
 
 def from_one_device(variables):

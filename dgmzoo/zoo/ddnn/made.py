@@ -62,11 +62,11 @@ class MADE(nn.Module):
         if query.train or self.num_masks == 1:
             mask = query.step % self.num_masks
             _, (log_p, output) = score(self, None, mask)
-            return Evidence(log_p[None], output=output)
+            return Evidence(jnp.repeat(log_p[None], query.num_samples, 0), output=output)
         over_masks = nn.scan(score, variable_broadcast="params", split_rngs={"params": False})
         _, (log_p, output) = over_masks(self, None, jnp.arange(self.num_masks))
         mixture = jax.nn.logsumexp(log_p, 0) - math.log(self.num_masks)
-        return Evidence(mixture[None], output=jax.tree.map(lambda leaf: leaf[0], output))
+        return Evidence(jnp.repeat(mixture[None], query.num_samples, 0), output=jax.tree.map(lambda leaf: leaf[0], output))
 
     def generate(self, num: int, context=None) -> Draw:
         chosen = jax.random.randint(self.make_rng("sample"), (num,), 0, self.num_masks)
