@@ -203,9 +203,6 @@ def _joined(*parts):
     return jnp.concatenate([jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], -1)
 
 
-_NODES, _WEIGHTS = ((np.polynomial.legendre.leggauss(8)[i] + 1 - i) / 2 for i in (0, 1))  # on [0, 1]
-
-
 def _stretch_square(noise, eta):
     """int eta(x)^2 N(x) dx over each stretch [..., S - 1] of the sorted `noise` [..., S], none across 0.
 
@@ -229,10 +226,10 @@ def _stretch_square(noise, eta):
 
     width = jnp.where(wide, 0, far - near)
     by_nodes = jnp.zeros_like(width)
-    for v, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
-        by_nodes += (
-            weight * (at_near + v * (at_far - at_near)) ** 2 * jnp.exp(log_normal_density(near + v * width))
-        )
+    nodes, weights = np.polynomial.legendre.leggauss(8 if width.dtype == jnp.float64 else 4)
+    for v, weight in zip(((1 + nodes) / 2).tolist(), (weights / 2).tolist(), strict=True):
+        density = jnp.exp(log_normal_density(near + v * width))
+        by_nodes += weight * (at_near + v * (at_far - at_near)) ** 2 * density
     return jnp.where(wide, by_moments, width * by_nodes)
 
 
