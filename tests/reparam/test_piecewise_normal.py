@@ -167,7 +167,7 @@ def test_shapes_and_transformations():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="expected scales of shape .* got shape \\(\\)"):
+    with pytest.raises(ValueError, match=r"expected scales of shape .* got shape \(\)"):
         PiecewiseNormal(0.0, 1.0)
     with pytest.raises(ValueError, match="expected a positive scales"):
         PiecewiseNormal(0.0, jnp.array([1.0, 0.0]))
@@ -187,7 +187,7 @@ def test_compiles_quickly():
     assert time.perf_counter() - start < 10
 
 
-# One observation, one unit: x ~ N(1.3 z - 0.2, 0.7^2). Parameters: the posterior's, then the prior's, [5] each.
+# One observation, one unit: x ~ N(1.3 z - 0.2, 0.7^2). Parameters [10]: the posterior's, then the prior's.
 PARAMS = np.array([0.2, -0.3, -0.8, 0.1, -0.5, 0.1, 0.3, 0.0, -0.4, 0.5])
 
 
@@ -221,7 +221,7 @@ def centred_both_closed(params, noise):
 
 
 def transported_prior(params, noise):
-    """The prior's noise is the latent, with a normal posterior; the prior's map is the decoder's first step."""
+    """The prior's noise is the latent, with a normal posterior; its map is the decoder's first step."""
     q, p = dist.Normal(params[0], jnp.exp(params[1])), pair(params)[1]
     latent = q.loc + q.scale * noise
     return decoder(p.transform(latent)) + dist.Normal(0.0, 1.0).log_prob(latent) - q.log_prob(latent)
