@@ -11,7 +11,7 @@ from numpyro.distributions.kl import kl_divergence
 
 from dgmzoo.reparam.distributions.arrays import aligned
 from dgmzoo.reparam.distributions.horseshoe import Horseshoe, log_density_at_square
-from dgmzoo.reparam.distributions.slab import log_slab_mass
+from dgmzoo.reparam.distributions.slab import log_slab_mass, slab_ratio
 from dgmzoo.reparam.distributions.special import HALF_LOG_2PI, log_normal_density, ndtr
 
 
@@ -78,7 +78,7 @@ def augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab=jnp.inf)
     loc, sd, local_loc, local_scale, scale, slab = aligned(loc, sd, local_loc, local_scale, scale, slab)
     precision = jnp.exp(2 * (local_scale**2 - local_loc - jnp.log(scale))) + 1 / slab**2
     normal = jnp.log(scale) + local_loc - jnp.log(sd) - 0.5 + (loc**2 + sd**2) / 2 * precision
-    return normal + half_cauchy_kl(local_loc, local_scale) + log_slab_mass(scale / slab)
+    return normal + half_cauchy_kl(local_loc, local_scale) + log_slab_mass(slab_ratio(scale, slab))
 
 
 def log_regularized_scale(log_scale, slab):
