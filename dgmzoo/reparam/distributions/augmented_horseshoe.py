@@ -76,7 +76,7 @@ def augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab=jnp.inf)
     those where they are made.
     """
     loc, sd, local_loc, local_scale, scale, slab = aligned(loc, sd, local_loc, local_scale, scale, slab)
-    precision = jnp.exp(2 * (local_scale**2 - local_loc - jnp.log(scale))) + 1 / slab**2
+    precision = jnp.exp(2 * (local_scale**2 - local_loc - jnp.log(scale))) + (1 / slab) ** 2
     normal = jnp.log(scale) + local_loc - jnp.log(sd) - 0.5 + (loc**2 + sd**2) / 2 * precision
     return normal + half_cauchy_kl(local_loc, local_scale) + log_slab_mass(slab_ratio(scale, slab))
 
