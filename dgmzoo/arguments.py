@@ -31,6 +31,8 @@ class Train:
     """The experiment."""
     run_dir: Path | None = None
     """Where to keep the run; a run that was stopped there goes on. None: runs/NAME/seed-N."""
+    seeds: int | None = None
+    """Train this many seeds at once, from --seed on, each in RUN_DIR/seed-N."""
     seed: int = 0
     """Of initial values, order of the rows and noise."""
 

@@ -96,14 +96,17 @@ def train(words: list[str]) -> int:
 
     name, *rest = words
     options = parse_train(name, rest)
-    run_dir = options.run_dir or Path("runs") / Path(name).with_suffix("") / f"seed-{options.seed}"
+    parent = Path("runs") / Path(name).with_suffix("")
+    many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
+    run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
     try:
-        run = api.train(options.experiment, run_dir=run_dir, seed=options.seed)
+        runs = api.train(options.experiment, run_dir, options.seed, seeds=many)
     except Interrupted as stopped:
         print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
         return 130
-    _say(run.record, run_dir)
-    print(f"report: {run_dir / 'report.html'}")
+    for run in [runs] if many is None else runs:
+        _say(run.record, run.path)
+        print(f"report: {run.path / 'report.html'}")
     return 0
 
 

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import shutil
 
 import chex
 import jax
@@ -230,3 +231,19 @@ def test_seeds_that_train_together_refuse_early_stopping():
     exp, model, dataset = prepared(TINY | {"training.patience": 2})
     with pytest.raises(ValueError, match="patience"):
         loop.fit_seeds(exp, model, dataset, [Track("", seed, Quiet(), None) for seed in range(2)])
+
+
+def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
+    exp = dgmzoo.experiment("vae/digits", TINY | {"training.epochs": 2, "training.validate_epochs": 1})
+    runs = dgmzoo.train(exp, tmp_path, seeds=(3, 1), progress=False)
+    assert [run.path.name for run in runs] == ["seed-3", "seed-1"]
+    assert runs[0].record["seed"] == 3 and runs[0].record["value"] != runs[1].record["value"]
+    shutil.rmtree(tmp_path / "seed-1" / "checkpoints" / "latest" / "38")  # one seed lost its last checkpoint
+    shutil.rmtree(tmp_path / "seed-1" / "checkpoints" / "best")
+    again = dgmzoo.train(exp, tmp_path, seeds=(3, 1), progress=False)
+    assert [run.record["value"] for run in again] == [run.record["value"] for run in runs]
+    assert [row["step"] for row in again[0].metrics] == [row["step"] for row in runs[0].metrics]
+    alone = dgmzoo.load(tmp_path / "seed-1")
+    assert alone.seed == 1 and alone.evaluate()["value"] == runs[1].record["value"]
+    with pytest.raises(ValueError, match="different seeds"):
+        dgmzoo.train(exp, seeds=(1, 1))

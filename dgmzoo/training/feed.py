@@ -25,7 +25,9 @@ class Portion(NamedTuple):
 class Feed:
     """The training rows, dispatch by dispatch."""
 
-    def __init__(self, training: Training, rows: Mapping[str, Any], seeds: Sequence[int], devices: Sequence[jax.Device]):
+    def __init__(
+        self, training: Training, rows: Mapping[str, Any], seeds: Sequence[int], devices: Sequence[jax.Device]
+    ):
         self.rows, self.seeds, self.devices, self.batch = rows, seeds, devices, training.batch_size
         self.orders: dict[tuple[int, int], np.ndarray] = {}
         self.num_train = len(rows["x"])

@@ -13,9 +13,7 @@ from dgmzoo.training.step import LOCAL, State, Step
 Dispatch = Callable  # (state, rows, indices [n, B]) -> (state, metrics {name: [n]})
 
 
-def compile_dispatch(
-    step: Step, devices: Sequence[jax.Device], streamed: bool = False, num_seeds: int = 1
-) -> Dispatch:
+def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool = False, num_seeds: int = 1) -> Dispatch:
     """A function that runs one step for each row of `indices`.
 
     It is called as `(state, rows, indices)`: `rows {name: [N, ...]}` the data on the device and `indices [n, B]`
