@@ -85,7 +85,7 @@ class Categorical(Output):
             )
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
-        return dist.CategoricalLogits(raw.astype(jnp.promote_types(raw.dtype, jnp.float32)))
+        return dist.CategoricalLogits(families.widened(raw))
 
 
 def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
