@@ -12,6 +12,7 @@ import numpy as np
 
 from dgmzoo import config, data, files, overrides
 from dgmzoo.config import Experiment
+from dgmzoo.data.console import told
 from dgmzoo.evaluation import ask, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
@@ -48,7 +49,8 @@ def train(what: Experiment | str, run_dir: str | Path | None = None, seed: int =
       Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
     exp = config.load(what) if isinstance(what, str) else what
-    dataset = data.load(exp.data)
+    with told(progress) as (log, fetching):
+        dataset = data.load(exp.data, log, fetching)
     module = bind(exp.model, dataset)
     exp.training.total_steps(len(dataset.splits["train"]["x"]))  # refuse a batch larger than the data before any file
     model = functional(module)

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
     "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},
     "arguments": {"overrides", "config"},
-    "cli": {"api", "arguments", "training", "evaluation", "data", "experiments", "files"},
+    "cli_data": {"data"},
+    "cli": {"cli_data", "api", "arguments", "training", "evaluation", "data", "experiments", "files"},
     "experiments": {"config", "data", "objectives", "zoo", "layers"},
 }
 

@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
     return run_dir
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["train", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["list"], ["train", "--help"], ["data", "list"], ["data", "--help"]])
 def test_listings_are_quick_and_import_neither_jax_nor_tyro(words):
     code = (
         "import resource, sys\nfrom dgmzoo import cli\n"
@@ -77,6 +77,20 @@ def test_evaluate_and_sample(trained, capsys, tmp_path):
     assert run("sample", str(trained), "--num", "3", "--out", str(tmp_path / "x.png")) == 0
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     capsys.readouterr()
+
+
+def test_data_verbs(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run("data", "list") == 0
+    listed = capsys.readouterr().out
+    for name in ("digits", "mnist", "binarized_mnist", "ptb", "power"):
+        assert name in listed
+    assert run("data", "show", "digits", "--out", str(tmp_path / "digits.png")) == 0
+    assert "1,257" in capsys.readouterr().out and (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
+    assert run("data", "verify", "digits") == 0
+    assert "sha256 070b07ff" in capsys.readouterr().out
+    assert run("data", "show", "mnsit") == 2 and "did you mean" in capsys.readouterr().err
+    assert run("data", "fetch") == 2 and run("data", "what") == 2
 
 
 def pickled(path):

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 import dgmzoo
+from dgmzoo import api, data, overrides
 from dgmzoo.training import checkpoint
-from dgmzoo.training.folder import Folder
 from dgmzoo.training.feed import dispatch_size, dispatches
+from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import Interrupted, fit
-from tests.command import ROOT, SMALL, dgmzoo as command, environment
+from tests.command import ROOT, SMALL, environment
+from tests.command import dgmzoo as command
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "12", "--training.validate-epochs", "3",
          "--training.steps-per-dispatch", "7", "--training.ema", ".9", "--training.checkpoint-seconds", "0")  # fmt: skip
@@ -188,14 +190,17 @@ def test_two_processes_in_one_run_directory(tmp_path, small):
 
 
 def test_length_may_grow_and_nothing_else_may_change(tmp_path, small):
-    constant = dgmzoo.overrides.override(small, {"training.schedule": "constant", "training.final_learning_rate": 0.0})
+    constant = overrides.override(small, {"training.schedule": "constant", "training.final_learning_rate": 0.0})
     dgmzoo.train(constant, run_dir=tmp_path / "run", progress=False)
-    longer = dgmzoo.overrides.override(constant, {"training.epochs": 3})
+    longer = overrides.override(constant, {"training.epochs": 3})
     grown = dgmzoo.train(longer, run_dir=tmp_path / "run", progress=False)
+    at_once = dgmzoo.train(longer, progress=False)
+    losses = [[row["loss"] for row in run.metrics if row["split"] == "train"] for run in (grown, at_once)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
     before = (tmp_path / "run/config.json").read_bytes()
     for change in ({"training.epochs": 1}, {"training.learning_rate": 1.0}, {"model.latent_dim": 3}, {"data.seed": 1}):
         with pytest.raises(ValueError, match=next(iter(change)).replace(".", r"\.")):
-            dgmzoo.train(dgmzoo.overrides.override(longer, change), run_dir=tmp_path / "run", progress=False)
+            dgmzoo.train(overrides.override(longer, change), run_dir=tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="seed was 0, now 1"):
         dgmzoo.train(longer, run_dir=tmp_path / "run", seed=1, progress=False)
     assert (tmp_path / "run/config.json").read_bytes() == before
@@ -220,7 +225,7 @@ def test_interrupted_in_memory_raises(small):
         def should_stop(self):
             return True
 
-    dataset = dgmzoo.data.load(small.data)
-    model = dgmzoo.functional(dgmzoo.api.bind(small.model, dataset))
+    dataset = data.load(small.data)
+    model = dgmzoo.functional(api.bind(small.model, dataset))
     with pytest.raises(Interrupted, match="stopped at step 19"):
         fit(small, model, dataset, 0, Stop())

@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from dgmzoo import api, data
 from dgmzoo.training import feed, loop, parallel
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
+from dgmzoo.training.track import Track
 
 TINY = {"model.encoder.hidden": (8,), "model.decoder.hidden": (8,), "model.latent_dim": 2, "evaluation.num_samples": 10}
 
@@ -95,12 +97,12 @@ def test_at_most_two_training_programs(monkeypatch):
     sizes, traces = [], itertools.count()
     real = parallel.compile_dispatch
 
-    def counted(step, devices, streamed=False):
+    def counted(step, devices, *rest):
         def traced(state, rows):
             next(traces)
             return step(state, rows)
 
-        dispatch = real(traced, devices, streamed)
+        dispatch = real(traced, devices, *rest)
 
         def call(state, rows, indices):
             sizes.append(len(indices))
@@ -189,7 +191,7 @@ def test_nan_in_the_loss_names_the_step():
         bad = jnp.where(query.step == 23, jnp.nan, 0.0)
         return evidence._replace(log_likelihood=evidence.log_likelihood + bad), updates
 
-    with pytest.raises(NonFinite, match="at step 23 of vae/digits in .*loss"):
+    with pytest.raises(NonFinite, match=r"at step 23 of vae/digits, seed 0, in .*loss"):
         fit(exp, model._replace(evidence=poisoned), dataset, 0, Quiet())
 
 
@@ -203,9 +205,28 @@ def test_burdas_schedule():
 
 def test_every_epoch_sees_every_row_once_in_an_order_of_its_own():
     exp, _, dataset = prepared({"training.batch_size": 419, "training.epochs": 3})
-    rows = feed.Feed(exp.training, dataset.splits["train"], 5, jax.local_devices()[:1])
+    rows = feed.Feed(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
     epochs = [rows.indices(3 * epoch, 3).ravel() for epoch in range(2)]
     assert all((np.sort(epoch) == np.arange(1257)).all() for epoch in epochs)
     assert (epochs[0] != epochs[1]).any()
-    again = feed.Feed(exp.training, dataset.splits["train"], 5, jax.local_devices()[:1])
+    again = feed.Feed(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
     assert (again.indices(2, 3) == np.concatenate([rows.indices(2, 1), rows.indices(3, 2)])).all()
+
+
+def test_seeds_that_train_together_train_as_alone():
+    exp, model, dataset = prepared(TINY | {"training.epochs": 3, "training.validate_epochs": 1, "training.ema": 0.9})
+    watches = [Quiet() for _ in range(3)]
+    tracks = [Track("", seed, watch, None) for seed, watch in zip((4, 0, 7), watches, strict=True)]
+    together = loop.fit_seeds(exp, model, dataset, tracks)
+    for seed, one, watch in zip((4, 0, 7), together, watches, strict=True):
+        alone = Quiet()
+        fitted = fit(exp, model, dataset, seed, alone)
+        assert one.step == fitted.step
+        chex.assert_trees_all_close(one.variables, fitted.variables, atol=1e-5, rtol=1e-4)
+        assert [row["loss"] for row in watch.rows] == pytest.approx([row["loss"] for row in alone.rows], rel=1e-5)
+
+
+def test_seeds_that_train_together_refuse_early_stopping():
+    exp, model, dataset = prepared(TINY | {"training.patience": 2})
+    with pytest.raises(ValueError, match="patience"):
+        loop.fit_seeds(exp, model, dataset, [Track("", seed, Quiet(), None) for seed in range(2)])

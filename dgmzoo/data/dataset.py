@@ -20,11 +20,9 @@ MAPPED = 1 << 30
 
 
 class Rows:
-    """Rows of an array that stays where it is: `rows[indices]` gathers them, and binarizes them if `draw` does."""
+    """Rows of an array that stays where it is: `rows[indices]` gathers them, and binarizes if `draw` does."""
 
-    def __init__(
-        self, base: Any, places: np.ndarray, draw: Callable[[np.ndarray, Any], np.ndarray] | None = None
-    ):
+    def __init__(self, base: Any, places: np.ndarray, draw: Callable[..., np.ndarray] | None = None):
         self.base, self.places, self.draw = base, places, draw
         self.dtype = base.dtype if draw is None else np.dtype(np.uint8)
         self.ndim, self.shape = base.ndim, (len(places), *base.shape[1:])

@@ -95,7 +95,7 @@ def _npy_header(stream, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
         shape, fortran, dtype = reader[version](stream)
     except Exception as error:  # NumPy raises several kinds here, SyntaxError among them
         raise ValueError(f"expected a NumPy array file, got {what} ({error})") from error
-    if dtype.hasobject or dtype.names or dtype.kind not in "biuf":
+    if dtype.kind not in "biuf":
         raise ValueError(
             f"expected numbers, got {what} with dtype {dtype}, which may hold pickled objects "
             f"and is not read; save a plain numeric array"

@@ -109,6 +109,7 @@ def _toy(name: str, title: str) -> Entry:
         shape=(2,),
         splits={"train": 10000, "valid": 1000, "test": 10000},
         use="Pictures of a density in two dimensions. Drawn by data.seed.",
+        decoder="toys.decode",
         kind="points",
         dtype="float32",
     )

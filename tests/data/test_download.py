@@ -547,6 +547,9 @@ def test_archive_gives_up_named_regular_files_only(mnist, server, tmp_path):
     server.contents["b.tar.gz"] = server.contents["a.tar.gz"][:-5000]
     with pytest.raises(FileNotFoundError, match=r"lacks set/|not a whole archive"):
         store.fetch("mnist")
+    server.contents["b.tar.gz"] = server.contents["a.tar.gz"]
+    store.fetch("mnist")  # the bad archive is not kept
+    assert held() == WHOLE
 
 
 def test_archive_that_is_a_bomb(mnist, server, tmp_path):

@@ -11,7 +11,7 @@ from numpyro.distributions.kl import kl_divergence
 
 from dgmzoo.reparam.distributions.arrays import aligned
 from dgmzoo.reparam.distributions.horseshoe import Horseshoe, log_density_at_square
-from dgmzoo.reparam.distributions.slab import log_slab_mass
+from dgmzoo.reparam.distributions.slab import log_slab_mass, slab_ratio
 from dgmzoo.reparam.distributions.special import HALF_LOG_2PI, log_normal_density, ndtr
 
 
@@ -31,26 +31,28 @@ def _expected_softplus(loc, scale):
     a fixed grid.
     """
     double = loc.dtype == jnp.float64
-    nodes, weights = np.polynomial.hermite_e.hermegauss(32 if double else 12)
-    narrow = scale < 0.5
-    width = jnp.where(narrow, scale, 0.5)[..., None]
-    values = softplus(2 * (loc[..., None] + width * _constant(nodes, width)))
-    by_nodes = (values * _constant(weights / weights.sum(), values)).sum(-1)
+    limit, num = (0.5, 32) if double else (0.4, 8)
+    narrow = scale < limit
+    nodes, weights = np.polynomial.hermite_e.hermegauss(num)
+    width = jnp.where(narrow, scale, limit)
+    at_nodes = softplus(2 * (loc[None] + width[None] * _leading(nodes, loc)))
+    by_nodes = (_leading(weights / weights.sum(), loc) * at_nodes).sum(0)
 
-    step, reach = (0.3, 15.0) if double else (0.4, 8.0)
+    step, reach = (0.25, 15.0) if double else (0.4, 8.0)
     grid = np.arange(-reach, reach + step / 2, step)
-    normal_cdf = np.array([0.5 * math.erfc(-y / _SMOOTH * math.sqrt(0.5)) for y in grid])
-    relu = grid * normal_cdf + _SMOOTH * np.exp(-((grid / _SMOOTH) ** 2) / 2) / math.sqrt(2 * math.pi)
+    cdf = np.array([0.5 * math.erfc(-y / _SMOOTH * math.sqrt(0.5)) for y in grid])
+    relu = grid * cdf + _SMOOTH * np.exp(-((grid / _SMOOTH) ** 2) / 2) / math.sqrt(2 * math.pi)
     rest = step * (np.logaddexp(0, 2 * grid) - 2 * relu)
     width = jnp.where(narrow, 1, scale)
-    z = (_constant(grid, loc[..., None]) - loc[..., None]) / width[..., None]
-    rest = (jnp.exp(log_normal_density(z)) * _constant(rest, z)).sum(-1) / width
-    by_grid = 2 * _mean_relu(loc, jnp.sqrt(width**2 + _SMOOTH**2)) + rest
+    density = jnp.exp(log_normal_density((_leading(grid, loc) - loc[None]) / width[None])) / width[None]
+    by_grid = 2 * _mean_relu(loc, jnp.sqrt(width**2 + _SMOOTH**2)) + (_leading(rest, loc) * density).sum(0)
     return jnp.where(narrow, by_nodes, by_grid)
 
 
-def _constant(values, like):
-    return jnp.broadcast_to(jnp.asarray(values, like.dtype), (*like.shape[:-1], len(values)))
+def _leading(values, like):
+    """Constants along a new first axis [N, ...]: sums over it run faster on CPU than over a last one."""
+    constants = jnp.asarray(values, like.dtype).reshape(-1, *[1] * like.ndim)
+    return jnp.broadcast_to(constants, (len(values), *like.shape))
 
 
 def half_cauchy_kl(loc, scale):
@@ -74,9 +76,9 @@ def augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab=jnp.inf)
     those where they are made.
     """
     loc, sd, local_loc, local_scale, scale, slab = aligned(loc, sd, local_loc, local_scale, scale, slab)
-    precision = jnp.exp(2 * (local_scale**2 - local_loc - jnp.log(scale))) + 1 / slab**2
+    precision = jnp.exp(2 * (local_scale**2 - local_loc - jnp.log(scale))) + (1 / slab) ** 2
     normal = jnp.log(scale) + local_loc - jnp.log(sd) - 0.5 + (loc**2 + sd**2) / 2 * precision
-    return normal + half_cauchy_kl(local_loc, local_scale) + log_slab_mass(scale / slab)
+    return normal + half_cauchy_kl(local_loc, local_scale) + log_slab_mass(slab_ratio(scale, slab))
 
 
 def log_regularized_scale(log_scale, slab):

@@ -12,7 +12,12 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
 from dgmzoo.reparam.distributions.arrays import aligned, require_positive
-from dgmzoo.reparam.distributions.slab import log_slab_mass, shrunk_scale, shrunk_scale_second_moment
+from dgmzoo.reparam.distributions.slab import (
+    log_slab_mass,
+    shrunk_scale,
+    shrunk_scale_second_moment,
+    slab_ratio,
+)
 from dgmzoo.reparam.distributions.special import log_scaled_e1, ndtr
 
 _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
@@ -48,7 +53,7 @@ class Horseshoe(dist.Distribution):
         scale, slab, noise = aligned(self.scale, self.slab, noise)
         # Ratios of normals are Cauchy; the shift, far below what a draw resolves, only forbids 0 / 0.
         local = jnp.abs(upper) / (jnp.abs(lower) + jnp.finfo(noise.dtype).eps)
-        return scale * shrunk_scale(local, scale / slab) * noise
+        return scale * shrunk_scale(local, slab_ratio(scale, slab)) * noise
 
     @validate_sample
     def log_prob(self, value):
@@ -58,11 +63,11 @@ class Horseshoe(dist.Distribution):
 
     def cdf(self, value):
         value, scale, slab = aligned(value, self.scale, self.slab)
-        return _mixture_cdf(value / scale, scale / slab)
+        return _mixture_cdf(value / scale, slab_ratio(scale, slab))
 
     def icdf(self, q):
         q, scale, slab = aligned(q, self.scale, self.slab)
-        ratio, tail = scale / slab, jnp.minimum(q, 1 - q)
+        ratio, tail = slab_ratio(scale, slab), jnp.minimum(q, 1 - q)
         reach = 40.0 if q.dtype == jnp.float64 else 18.0
 
         def halve(_, bounds):
@@ -88,14 +93,14 @@ class Horseshoe(dist.Distribution):
 
     @property
     def variance(self):
-        return self.scale**2 * shrunk_scale_second_moment(self.scale / self.slab)
+        return self.scale**2 * shrunk_scale_second_moment(slab_ratio(self.scale, self.slab))
 
 
 def log_density_at_square(log_square, scale, slab):
     """The horseshoe's log-density (nats) at log z^2, since z^2 itself may leave the floating range."""
     log_u = log_square - 2 * jnp.log(scale) - math.log(2)
     plain = log_scaled_e1(log_u) - jnp.log(scale) - _HALF_LOG_2PI3
-    return plain - jnp.exp(log_square - 2 * jnp.log(slab)) / 2 - log_slab_mass(scale / slab)
+    return plain - jnp.exp(log_square - 2 * jnp.log(slab)) / 2 - log_slab_mass(slab_ratio(scale, slab))
 
 
 def _mixture_cdf(value, ratio):

@@ -60,14 +60,14 @@ def _bounds(edges):
     return jnp.concatenate([-end, edges], -1), jnp.concatenate([edges, end], -1)
 
 
-def _piecewise_linear(x, origin, edges, slopes):
-    """f(x) [...] with f(origin) = 0 and slope `slopes` [..., M] between the interior `edges` [..., M - 1].
+def _piecewise_linear(x, edges, slopes):
+    """f(x) [...] with f(0) = 0 and slope `slopes` [..., M] between the interior `edges` [..., M - 1].
 
     A sum of one clipped stretch per piece: no search, no gather, and a gradient in every argument.
     """
-    x, origin, slopes = aligned(x[..., None], origin[..., None], slopes)
+    x, slopes = aligned(x[..., None], slopes)
     low, high = (jnp.broadcast_to(bound, x.shape) for bound in _bounds(edges))
-    return (slopes * (jnp.clip(x, low, high) - jnp.clip(origin, low, high))).sum(-1)
+    return (slopes * (jnp.clip(x, low, high) - jnp.clip(jnp.zeros_like(x), low, high))).sum(-1)
 
 
 class PiecewiseNormal(dist.Distribution):
@@ -102,22 +102,26 @@ class PiecewiseNormal(dist.Distribution):
         return jnp.asarray(_pieces(self.scales.shape[-1]).edges[1:-1], self.scales.dtype)
 
     @property
-    def breakpoints(self):
-        """The same points in z [..., M - 1], increasing."""
+    def steps(self):
+        """The points in z at which the density jumps, less `loc` [..., M - 1]: without its rounding."""
         reach = jnp.asarray(_pieces(self.scales.shape[-1]).reach, self.scales.dtype)
-        steps, reach = jnp.broadcast_arrays(self.scales[..., None, :], reach)
-        loc, shift = aligned(self.loc[..., None], (steps * reach).sum(-1))
-        return loc + shift
+        scales, reach = jnp.broadcast_arrays(self.scales[..., None, :], reach)
+        return (scales * reach).sum(-1)
+
+    @property
+    def breakpoints(self):
+        """The points in z [..., M - 1] at which the density jumps, increasing."""
+        return self.loc[..., None] + self.steps
 
     def transform(self, noise):
         """T(noise): the sample whose standard normal noise is `noise`."""
         noise, loc = aligned(noise, self.loc)
-        return loc + _piecewise_linear(noise, jnp.zeros_like(noise), self.edges, self.scales)
+        return loc + _piecewise_linear(noise, self.edges, self.scales)
 
     def inverse(self, value):
         """The standard normal noise of the sample `value`."""
         value, loc = aligned(value, self.loc)
-        return _piecewise_linear(value, loc, self.breakpoints, 1 / self.scales)
+        return _piecewise_linear(value - loc, self.steps, 1 / self.scales)
 
     def sample(self, key, sample_shape=()):
         shape = (*sample_shape, *jnp.shape(self.loc))
@@ -125,11 +129,11 @@ class PiecewiseNormal(dist.Distribution):
 
     @validate_sample
     def log_prob(self, value):
-        noise = self.inverse(value)
-        value, log_scales = aligned(jnp.asarray(value)[..., None], jnp.log(self.scales))
-        low, high = (jnp.broadcast_to(bound, value.shape) for bound in _bounds(self.breakpoints))
-        log_slope = jnp.where((low <= value) & (value < high), log_scales, 0).sum(-1)
-        return log_normal_density(noise) - log_slope
+        value, loc = aligned(value, self.loc)
+        step, log_scales = aligned((value - loc)[..., None], jnp.log(self.scales))
+        low, high = (jnp.broadcast_to(bound, step.shape) for bound in _bounds(self.steps))
+        log_slope = jnp.where((low <= step) & (step < high), log_scales, 0).sum(-1)
+        return log_normal_density(self.inverse(value)) - log_slope
 
     def cdf(self, value):
         return ndtr(self.inverse(value))
@@ -173,9 +177,10 @@ def _piecewise_to_piecewise(p, q):
         )
         for d in (p, q)
     )
-    preimages = _inverse_at(p, q.breakpoints)
-    noise = _joined(p.edges, preimages, jnp.zeros_like(p.loc)[..., None])
-    eta = _joined(_inverse_at(q, p.breakpoints), q.edges, q.inverse(p.loc)[..., None])
+    gap, zero = (p.loc - q.loc)[..., None], jnp.zeros_like(p.loc)[..., None]
+    preimages = _inverse_at(p, q.steps - gap)
+    noise = _joined(p.edges, preimages, zero)
+    eta = _joined(_inverse_at(q, p.steps + gap), q.edges, _inverse_at(q, gap))
     noise, eta = lax.sort((noise, eta), num_keys=1)
 
     square = _stretch_square(noise, eta).sum(-1)
@@ -191,19 +196,14 @@ def _normal_to_piecewise(p, q):
     return _piecewise_to_piecewise(PiecewiseNormal(p.loc, jnp.asarray(p.scale)[..., None]), q)
 
 
-def _inverse_at(d, points):
-    """d's noise [..., S] at each of `points` [..., S]."""
-    return _piecewise_linear(
-        points, d.loc[..., None], d.breakpoints[..., None, :], 1 / d.scales[..., None, :]
-    )
+def _inverse_at(d, steps):
+    """d's noise [..., S] at the points `steps` [..., S] away from its location."""
+    return _piecewise_linear(steps, d.steps[..., None, :], 1 / d.scales[..., None, :])
 
 
 def _joined(*parts):
     shape = lax.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return jnp.concatenate([jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], -1)
-
-
-_NODES, _WEIGHTS = ((np.polynomial.legendre.leggauss(8)[i] + 1 - i) / 2 for i in (0, 1))  # on [0, 1]
 
 
 def _stretch_square(noise, eta):
@@ -229,10 +229,10 @@ def _stretch_square(noise, eta):
 
     width = jnp.where(wide, 0, far - near)
     by_nodes = jnp.zeros_like(width)
-    for v, weight in zip(_NODES.tolist(), _WEIGHTS.tolist(), strict=True):
-        by_nodes += (
-            weight * (at_near + v * (at_far - at_near)) ** 2 * jnp.exp(log_normal_density(near + v * width))
-        )
+    nodes, weights = np.polynomial.legendre.leggauss(8 if width.dtype == jnp.float64 else 4)
+    for v, weight in zip(((1 + nodes) / 2).tolist(), (weights / 2).tolist(), strict=True):
+        density = jnp.exp(log_normal_density(near + v * width))
+        by_nodes += weight * (at_near + v * (at_far - at_near)) ** 2 * density
     return jnp.where(wide, by_moments, width * by_nodes)
 
 

@@ -7,7 +7,7 @@ from numpyro.infer.reparam import Reparam
 
 from dgmzoo.reparam.distributions.arrays import aligned
 from dgmzoo.reparam.distributions.horseshoe import Horseshoe
-from dgmzoo.reparam.distributions.slab import shrunk_scale
+from dgmzoo.reparam.distributions.slab import shrunk_scale, slab_ratio
 
 
 class HorseshoeReparam(Reparam):
@@ -33,4 +33,4 @@ class HorseshoeReparam(Reparam):
         local = numpyro.sample(f"{name}_local", self._wrap(dist.HalfCauchy(one), shape, event_dim))
         noise = numpyro.sample(f"{name}_noise", self._wrap(dist.Normal(0 * one, one), shape, event_dim))
         local, noise, scale, slab = aligned(local, noise, base.scale, base.slab)
-        return None, scale * shrunk_scale(local, scale / slab) * noise
+        return None, scale * shrunk_scale(local, slab_ratio(scale, slab)) * noise

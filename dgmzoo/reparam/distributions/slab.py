@@ -18,6 +18,12 @@ for _k in range(1, _TERMS):
     _TAN.append(sum(_TAN[i] * _TAN[_k - 1 - i] for i in range(_k)) / (2 * _k + 1))
 
 
+def slab_ratio(scale, slab):
+    """r = scale / slab; 0, and with no gradient in `slab`, where that is infinite."""
+    finite = jnp.isfinite(slab)
+    return jnp.where(finite, scale / jnp.where(finite, slab, 1), 0)
+
+
 def _series(coefficients, x):
     total = jnp.zeros_like(x)
     for coefficient in reversed(coefficients):
