@@ -16,8 +16,8 @@ class MaskedDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, degree_in: jax.Array, degree_out: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         compare = jnp.greater if self.strict else jnp.greater_equal
         mask = compare(degree_out[None, :], degree_in[:, None])  # [in, out]
         return x @ jnp.where(mask, kernel, jnp.zeros((), kernel.dtype)) + bias[None]

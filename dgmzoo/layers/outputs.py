@@ -85,7 +85,7 @@ class Categorical(Output):
             )
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
-        return dist.CategoricalLogits(raw.astype(jnp.promote_types(raw.dtype, jnp.float32)))
+        return dist.CategoricalLogits(families.widened(raw))
 
 
 def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -95,6 +95,8 @@ def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = 
     """
     if x.shape != p.batch_shape[1:]:
         raise ValueError(f"expected x of shape {p.batch_shape[1:]}, got {x.shape}")
+    if mask is not None:  # what is missing may be anything, NaN too, which would reach the gradient
+        x = jnp.where(mask, x, jnp.ones((), x.dtype))
     with numpyro_rules():
         terms = p.log_prob(x[None])  # [K, B, *shape]
     if mask is not None:

@@ -30,7 +30,7 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
     sizes = _sizes(family)
     if raw.shape[-1] != sum(sizes.values()):
         raise ValueError(f"expected {sum(sizes.values())} raw numbers a unit, got shape {raw.shape}")
-    raw = raw.astype(jnp.promote_types(raw.dtype, jnp.float32))  # densities are not for bfloat16
+    raw = widened(raw)
     parameters, start = {}, 0
     for name, size in sizes.items():
         constraint = family.arg_constraints[name]
@@ -39,6 +39,11 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
         start += size
     with numpyro_rules():
         return family(**parameters)
+
+
+def widened(raw: chex.Array) -> chex.Array:
+    """At least single precision: densities are not for bfloat16."""
+    return raw.astype(jnp.float32) if jnp.finfo(raw.dtype).bits < 32 else raw
 
 
 def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
