@@ -98,7 +98,8 @@ class Model(NamedTuple):
         collections as they stand after a training query, and is empty otherwise.
       generate: `(variables, key, num, context=None) -> Draw`.
       prepare: `(variables, key) -> variables`, once before evaluation (a Boltzmann prior's log Z).
-      bound: what the mean of `log_weight` is: "exact" | "elbo" | None (no bound on log p(x)).
+      bound: what the mean of `log_weight` is: "exact" | "elbo" | "predictive" (at the mean of variational weights: no
+        bound) | None (a point or quantized code: no bound on log p(x)).
     """
 
     init: Callable[..., Variables]
@@ -117,6 +118,7 @@ def functional(module: nn.Module) -> Model:
     """The pure functions of a Linen module that has `evidence(batch, query)`.
 
     The module may also have `generate(num, context)`, `prepare()` and a class attribute `bound` ("elbo" by default).
+    `init` asks for evidence once, in training: a module that moves its own state then checks `is_initializing()`.
     """
     if not hasattr(module, "evidence"):
         raise ValueError(f"expected a module with evidence(batch, query), got {type(module).__name__}")

@@ -122,7 +122,8 @@ class NVIL(Objective):
     """The ELBO of a model with discrete latents, by the score function with baselines.
 
     The learning signal `log p(x, z) - log q(z | x)` is centred by a network of x and a running mean, and divided by its
-    running standard deviation. Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
+    running standard deviation. The running mean includes the batch itself, as in the paper's algorithm 1, which scales
+    the gradient of q by 1 - (1 - decay) / (K B). Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
     """
 
     baseline_hidden: tuple[int, ...] = (100,)
@@ -142,7 +143,7 @@ class NVIL(Objective):
             raise ValueError(f"expected baseline_learning_rate > 0 and decay in [0, 1), got {self}")
 
     def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
-        zero = jnp.zeros((), jnp.float32)
+        zero = jnp.zeros(())
         return {
             "params": {"baseline": self._baseline.init(key, batch["x"])["params"]},
             "signal": {"mean": zero, "variance": zero},

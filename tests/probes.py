@@ -248,9 +248,6 @@ class Enumeration(Objective):
 
     estimate: ClassVar[str] = "enumeration"
 
-    def check(self, module):
-        """Exact for every discrete layer."""
-
     def __call__(self, model, variables, batch, key, step, num_data):
         codes = all_codes(self.units)
         every = jnp.broadcast_to(codes[:, None], (len(codes), batch["x"].shape[0], self.units))

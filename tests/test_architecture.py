@@ -48,7 +48,9 @@ def files_of(room: str) -> list[Path]:
 
 
 def test_every_room_is_named():
-    rooms = {path.stem for path in (ROOT / "dgmzoo").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    rooms = {
+        path.stem for path in (ROOT / "dgmzoo").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert rooms - {"__init__", "__main__"} == set(MAY_IMPORT) - {"experiments"}
 
 
@@ -77,7 +79,8 @@ def test_setup_lists_every_package():
     listed = set(setup["options"]["packages"].split())
     there = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "dgmzoo").rglob("__init__.py")}
     there |= {
-        ".".join(("dgmzoo", *path.parent.relative_to(ROOT).parts)) for path in (ROOT / "experiments").rglob("__init__.py")
+        ".".join(("dgmzoo", *path.parent.relative_to(ROOT).parts))
+        for path in (ROOT / "experiments").rglob("__init__.py")
     }
     assert listed == there
 

@@ -34,7 +34,9 @@ def test_overrides_survive_the_config_file(changes):
     assert describe(changed, 0, "")["experiment"] == "vae/digits"
 
 
-@pytest.mark.parametrize("changes", [change for change in CHANGES[:-1] if "model.latent.posterior" not in change], ids=str)
+@pytest.mark.parametrize(
+    "changes", [change for change in CHANGES[:-1] if "model.latent.posterior" not in change], ids=str
+)
 def test_the_command_line_says_the_same(changes):
     words = []
     for path, value in changes.items():

@@ -53,7 +53,9 @@ def independent_pixels(dataset) -> float:
 @pytest.fixture(scope="module")
 def digits():
     """The README's first run, at a fifth of its length."""
-    return dgmzoo.train(dgmzoo.experiment("vae/digits", {"training.epochs": 60, "evaluation.num_samples": 200}), progress=False)
+    return dgmzoo.train(
+        dgmzoo.experiment("vae/digits", {"training.epochs": 60, "evaluation.num_samples": 200}), progress=False
+    )
 
 
 def test_digits_beat_independent_pixels_by_two_nats(digits):
@@ -87,7 +89,9 @@ def test_a_run_in_python(digits):
 
 @pytest.mark.parametrize("name, epochs", [("dvae/digits_nvil", 150), ("ddnn/digits_made", 40)])
 def test_the_other_families_beat_independent_pixels(name, epochs):
-    run = dgmzoo.train(dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 100}), progress=False)
+    run = dgmzoo.train(
+        dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 100}), progress=False
+    )
     assert run.record["value"] < independent_pixels(run.dataset) - 2
     assert run.record["bound"] == ("exact" if name.startswith("ddnn") else "iw")
     assert run.record["standard_error"] > 0
@@ -168,7 +172,9 @@ def test_the_average_of_the_parameters_is_what_is_evaluated():
 
         def kept(state, rows):
             state, metrics = step(state, rows)
-            jax.debug.callback(lambda bias: trail.append(np.array(bias)), state.variables["params"]["output"]["Dense_0"]["bias"])
+            jax.debug.callback(
+                lambda bias: trail.append(np.array(bias)), state.variables["params"]["output"]["Dense_0"]["bias"]
+            )
             return state, metrics
 
         return kept

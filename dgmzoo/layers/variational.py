@@ -52,11 +52,16 @@ class VariationalLayer(nn.Module):
             )
 
     def refusal(self, estimate: str) -> str | None:
-        """Why this layer's gradients would be wrong under an objective's `estimate`; None where they are exact."""
+        """Why this layer's gradients would be wrong under an objective's `estimate`; None where they are exact.
+
+        Args:
+          estimate: "closed" (KL in closed form), "sampled" (log q - log p at samples) or "importance" (weights) need
+            a pathwise gradient; "score" needs samples that carry none.
+        """
         name = self.posterior.__name__
         if estimate == "score" and pathwise.has_path(self.posterior):
             return f"its posterior {name} is reparameterized, so use a pathwise objective (elbo, iwae)"
-        if estimate != "score" and not pathwise.has_path(self.posterior):
+        if estimate in ("closed", "sampled", "importance") and not pathwise.has_path(self.posterior):
             return f"its posterior {name} has no pathwise gradient, so use a score-function objective (nvil)"
         return None
 

@@ -7,8 +7,11 @@ import numpyro.distributions as dist
 import pytest
 from scipy import integrate, special, stats
 
+from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.model import Query
+from dgmzoo.model import Query, functional
+from dgmzoo.zoo.ddnn.made import MADE
+from dgmzoo.zoo.vae.vae import VAE
 
 SCIPY = {
     dist.Normal: lambda q: stats.norm(q["loc"], q["scale"]),
@@ -139,3 +142,17 @@ def test_bad_layers_are_refused():
         answer(VariationalLayer())
     with pytest.raises(ValueError, match=r"expected given 'z' of shape \(2, 3, 2\), got \(3, 2\)"):
         answer(VariationalLayer(units=2), query=Query(2, given={"z": jnp.zeros((3, 2))}))
+
+
+def test_what_is_not_observed_does_not_reach_the_network():
+    x = jnp.array([[1.0, jnp.nan], [0.0, 1.0]])
+    mask = jnp.array([[True, False], [True, True]])
+    model = functional(VAE(latent_dim=2, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2,)))
+    key = jax.random.key(0)
+    variables = model.init(key, {"x": jnp.zeros((2, 2)), "mask": mask})
+    found, _ = model.evidence(variables, {"x": x, "mask": mask}, key)
+    other, _ = model.evidence(variables, {"x": x.at[0, 1].set(7.0), "mask": mask}, key)
+    assert jnp.isfinite(found.log_weight).all() and (found.log_weight == other.log_weight).all()
+    made = functional(MADE(hidden=(3,), shape=(2,)))
+    with pytest.raises(ValueError, match="without a mask"):
+        made.init(key, {"x": jnp.zeros((2, 2)), "mask": mask})
