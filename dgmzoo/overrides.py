@@ -12,8 +12,13 @@ import typeguard
 
 from dgmzoo import objectives
 from dgmzoo.config import LENGTHS, Experiment, Training
+from dgmzoo.layers import named
+from dgmzoo.layers.latent import LatentLayer
 
-CHOICES: dict[type, dict[str, type]] = {objectives.Objective: objectives.NAMES}  # what is chosen by name
+CHOICES: dict[type, dict[str, type]] = {  # what is chosen by name
+    objectives.Objective: objectives.NAMES,
+    LatentLayer: named.LAYERS,
+}
 
 
 def fields(part: Any) -> dict[str, dataclasses.Field]:
@@ -33,7 +38,7 @@ def is_part(value: Any) -> bool:
 
 def choices(part: Any) -> dict[str, type] | None:
     """The classes, by name, that may stand in place of this part."""
-    return next((named for base, named in CHOICES.items() if isinstance(part, base)), None)
+    return next((by_name for base, by_name in CHOICES.items() if isinstance(part, base)), None)
 
 
 def flatten(part: Any, path: str = "") -> dict[str, Any]:
@@ -42,8 +47,8 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
     for name in fields(part):
         value, here = getattr(part, name), f"{path}.{name}" if path else name
         if is_part(value):
-            named = {cls: short for short, cls in (choices(value) or {}).items()}
-            flat[here] = named.get(type(value), type(value).__name__)
+            short = {cls: name for name, cls in (choices(value) or {}).items()}
+            flat[here] = short.get(type(value), type(value).__name__)
             flat |= flatten(value, here)
         else:
             flat[here] = _plain(value)
@@ -54,10 +59,10 @@ def difference(base: Experiment, changed: Experiment) -> dict[str, Any]:
     """The overrides that turn one experiment into the other, as plain values."""
     before, after = flatten(base), flatten(changed)
     for path, value in after.items():
-        named = choices(_at(changed, path))
-        if named and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
+        chosen = choices(_at(changed, path))
+        if chosen and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
             kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.")}
-            defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
+            defaults = {f"{path}.{key}": default for key, default in flatten(chosen[value]()).items()}
             before = kept | defaults
     return {path: value for path, value in after.items() if before.get(path, dataclasses.MISSING) != value}
 
@@ -112,11 +117,11 @@ def _rebuild(part: Any, tree: dict, path: str) -> Any:
 
 
 def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
-    named = choices(current)
-    if named and isinstance(value, str):
-        if value not in named:
-            raise ValueError(f"expected {path} one of {', '.join(named)}, got {value!r}")
-        return named[value]()
+    chosen = choices(current)
+    if chosen and isinstance(value, str):
+        if value not in chosen:
+            raise ValueError(f"expected {path} one of {', '.join(chosen)}, got {value!r}")
+        return chosen[value]()
     if is_part(current) and value == type(current).__name__:
         return current
     if typing.get_origin(hint) is type and isinstance(value, str):
@@ -131,17 +136,15 @@ def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
 
 
 def family(name: str) -> type[dist.Distribution]:
-    """A distribution family by its class's name.
+    """A distribution family by its class's name, or by a variational layer's.
 
     Raises:
       ValueError: there is none.
     """
-    found = getattr(dist, name, None)
-    if not (isinstance(found, type) and issubclass(found, dist.Distribution)):
-        known = [key for key, cls in vars(dist).items() if isinstance(cls, type) and issubclass(cls, dist.Distribution)]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    if name not in named.FAMILIES:
+        near = difflib.get_close_matches(name, named.FAMILIES, n=3, cutoff=0.3)
         raise ValueError(f"expected the name of a distribution family, got {name!r}; the nearest are {', '.join(near)}")
-    return found
+    return named.FAMILIES[name]
 
 
 def _at(part: Any, path: str) -> Any:

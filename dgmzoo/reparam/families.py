@@ -1,5 +1,6 @@
 """From raw network outputs to distributions: any NumPyro family whose parameters are constrained one by one."""
 
+import functools
 import math
 
 import chex
@@ -44,6 +45,12 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
 def widened(raw: chex.Array) -> chex.Array:
     """At least single precision: densities are not for bfloat16."""
     return raw.astype(jnp.float32) if jnp.finfo(raw.dtype).bits < 32 else raw
+
+
+@functools.cache
+def sized(family: type[Distribution], **sizes: int) -> type[Distribution]:
+    """The family with other `raw_sizes`: how many numbers a parameter that is a vector takes."""
+    return type(family.__name__, (family,), {"raw_sizes": sizes})
 
 
 def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
