@@ -12,8 +12,9 @@ from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, augmented_horseshoe_kl, augmented_horseshoe_log_prob
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
-_REACH = 6.0  # of the mean of log lambda to both sides: its KL holds exp(-2 mean + 2 sd^2)
-_LEAST, _MOST = 1e-3, 2.0  # sd of log lambda
+# Bounds of q(log lambda), whose KL holds exp(-2 mean + 2 sd^2); the best sd is .5 to .63 whatever a wide q(z) is.
+_REACH = 6.0  # of the mean, to both sides
+_LEAST, _MOST, _START = 0.01, 2.0, 0.6  # sd
 
 
 class HorseshoeLayer(LatentLayer):
@@ -43,7 +44,8 @@ class HorseshoeLayer(LatentLayer):
         of_z = families.from_raw(dist.Normal, raw[..., :2])
         raw = raw.astype(of_z.loc.dtype)
         local = _REACH * jnp.tanh(raw[..., 2] / _REACH)
-        spread = _LEAST + (_MOST - 2 * _LEAST) * jax.nn.sigmoid(raw[..., 3])  # 1 at 0
+        shift = math.log((_START - _LEAST) / (_MOST - _START))
+        spread = _LEAST + (_MOST - _LEAST) * jax.nn.sigmoid(raw[..., 3] + shift)
         return dist.Normal(jnp.stack([of_z.loc, local], -1), jnp.stack([of_z.scale, spread], -1))
 
     def _prior_from(self, raw: jax.Array) -> dist.Distribution:

@@ -153,4 +153,4 @@ class Free(nn.Module):
 
     @nn.compact
     def __call__(self) -> jax.Array:
-        return self.param("raw", nn.initializers.zeros, self.shape)
+        return self.param("raw", nn.initializers.zeros, self.shape, jnp.float32)
