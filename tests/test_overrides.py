@@ -47,6 +47,10 @@ def test_overrides_survive_the_config_file(changes):
 def test_the_command_line_says_the_same(changes):
     words = []
     for path, value in changes.items():
+        if isinstance(value, bool):
+            above, _, name = path.rpartition(".")
+            words.append(f"--{path}" if value else f"--{above}.no-{name}")
+            continue
         words += [f"--{path}", *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
     parsed = parse_train("vae/digits", words).experiment
     assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))

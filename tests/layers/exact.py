@@ -33,7 +33,7 @@ LAYERS = {
     "normal, piecewise centred": PiecewiseLayer(posterior=dist.Normal, prior=PIECEWISE, centred=True),
 }
 DOUBLE = {"horseshoe", "horseshoe without slab"}  # layers with two variables a unit
-WIDE = ((0.25, 12.0), (0.14, 7.0))  # step and reach of their grids: all there is
+WIDE = ((0.25, 12.0), (0.1, 7.0))  # step and reach of their grids: all there is
 NARROW = ((0.15, 4.8), (0.07, 2.1))  # where the posterior is
 X = np.array([[0.8]])
 
