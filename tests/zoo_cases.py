@@ -81,7 +81,13 @@ ENTRIES = [
     ),
     # As above, posteriors of independent units leave a gap between bound and entropy.
     Case("vae-horseshoe", VAE(latent_dim=2, latent=HorseshoeLayer(), **_SMALL), tolerance=0.5, learning_rate=0.02),
-    Case("vae-horseshoe-iwae", VAE(latent_dim=2, latent=HorseshoeLayer(slab=None), **_SMALL), IWAE(), tolerance=0.3),
+    Case(
+        "vae-horseshoe-iwae",
+        VAE(latent_dim=2, latent=HorseshoeLayer(), **_SMALL),
+        IWAE(),
+        tolerance=0.4,
+        learning_rate=0.01,
+    ),
     Case("vae-rectified", VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL), tolerance=0.4),
     Case("vae-rectified-iwae", VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL), IWAE(), tolerance=0.3),
     Case("vae-piecewise", VAE(latent_dim=2, latent=PiecewiseLayer(), **_SMALL), tolerance=0.4),
@@ -90,12 +96,7 @@ ENTRIES = [
         VAE(latent_dim=2, latent=PiecewiseLayer(prior=PiecewiseNormal), **_SMALL),
         IWAE(),
         tolerance=0.3,
-    ),
-    Case(
-        "vae-piecewise-centred",
-        VAE(latent_dim=2, latent=PiecewiseLayer(prior=PiecewiseNormal, centred=True), **_SMALL),
-        ELBO(num_samples=5),
-        tolerance=0.4,
+        learning_rate=0.01,
     ),
     # No bound on log p(x): what is reached is a perfect reconstruction.
     Case("autoencoder", VAE(latent_dim=2, latent=PointLayer(), **_SMALL), entropy=0.0, draws=False),
