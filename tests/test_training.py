@@ -13,6 +13,7 @@ import pytest
 
 import dgmzoo
 from dgmzoo import api, data
+from dgmzoo.model import in_precision
 from dgmzoo.training import feed, loop, parallel
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
@@ -253,3 +254,42 @@ def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
     assert alone.seed == 1 and alone.evaluate()["value"] == runs[1].record["value"]
     with pytest.raises(ValueError, match="different seeds"):
         dgmzoo.train(exp, seeds=(1, 1))
+
+
+EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,
+         "training.final_learning_rate": 0.0, "data.binarization": "threshold", "data.num_validation": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{"training.accumulate": 4}, {"training.remat": True}], ids=str)
+def test_parts_of_a_batch_and_rematerialisation_give_the_same_numbers(changes):
+    found = []
+    for extra in ({}, changes):
+        exp, model, dataset = prepared(EXACT | extra, "ddnn/digits_made")
+        found.append(fit(exp, model, dataset, 0, Quiet()).variables)
+    chex.assert_trees_all_close(*found, atol=1e-6)
+
+
+def test_accumulation_passes_state_from_part_to_part():
+    exp, model, dataset = prepared({"training.steps": 2, "training.accumulate": 2}, "dvae/digits_nvil")
+    signal = fit(exp, model, dataset, 0, Quiet()).variables["signal"]
+    assert signal["mean"] < -1 and signal["variance"] > 0
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_the_rest_in_float32():
+    exp, model, dataset = prepared(TINY | {"training.epochs": 5, "training.compute": "bfloat16"})
+    rows, exact = Quiet(), Quiet()
+    fitted = fit(exp, model, dataset, 0, rows)
+    assert {leaf.dtype for leaf in jax.tree.leaves(fitted.variables)} == {jnp.dtype("float32")}
+    fit(*prepared(TINY | {"training.epochs": 5}), 0, exact)
+    ours, theirs = (np.array([row["loss"] for row in each.rows]) for each in (rows, exact))
+    assert (ours != theirs).any() and np.abs(ours - theirs).max() < 0.3
+    text = str(jax.make_jaxpr(in_precision(model, jnp.dtype("bfloat16")).evidence)(
+        fitted.variables, {"x": jnp.zeros((2, 8, 8, 1))}, jax.random.key(0)))  # fmt: skip
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products and all("bf16" in line for line in products)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    exp, model, dataset = prepared({"training.accumulate": 3})
+    with pytest.raises(ValueError, match="multiple of 1 devices times 3 parts"):
+        fit(exp, model, dataset, 0, Quiet())

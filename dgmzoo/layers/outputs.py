@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.model import Draw
+from dgmzoo.model import Draw, compute_dtype
 from dgmzoo.reparam import families
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -39,7 +39,8 @@ class Output(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> dist.Distribution:
         """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
-        raw = nn.Dense(math.prod(shape) * self.size, kernel_init=nn.initializers.glorot_uniform())(features)
+        init = nn.initializers.glorot_uniform()
+        raw = nn.Dense(math.prod(shape) * self.size, dtype=compute_dtype(), kernel_init=init)(features)
         return self.distribution(raw.reshape(*features.shape[:-1], *shape, self.size))
 
 

@@ -5,6 +5,7 @@ A layer comes in two halves, since in a hierarchy the prior needs the layer abov
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from dgmzoo.model import Latent, Query
+from dgmzoo.model import Latent, Query, compute_dtype
 from dgmzoo.reparam import families
 from dgmzoo.reparam.divergence import closed_kl
 from dgmzoo.reparam.estimators import pathwise
@@ -71,8 +72,9 @@ class VariationalLayer(nn.Module):
         # Small heads start the posterior near the family's standard member, where KL and gradients are small.
         init = nn.initializers.variance_scaling(0.01, "fan_avg", "uniform")
         size = families.raw_size(self.prior)
-        self.posterior_head = nn.Dense(self.units * families.raw_size(self.posterior), kernel_init=init)
-        self.prior_head = nn.Dense(self.units * size, kernel_init=init)
+        dense = functools.partial(nn.Dense, dtype=compute_dtype(), kernel_init=init)
+        self.posterior_head = dense(self.units * families.raw_size(self.posterior))
+        self.prior_head = dense(self.units * size)
         if self.learned_prior:
             self.prior_raw = self.param("prior_raw", nn.initializers.zeros, (self.units, size))
 

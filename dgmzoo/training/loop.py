@@ -12,7 +12,7 @@ import numpy as np
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.model import Model
+from dgmzoo.model import Model, in_precision
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.feed import Feed, dispatch_size
@@ -108,18 +108,23 @@ class _Run:
         training = experiment.training
         rows = dataset.splits["train"]
         self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
-        self.devices = choose_devices(training.batch_size) if devices is None else list(devices)
-        if training.batch_size % len(self.devices):
+        self.devices = choose_devices(training.batch_size // training.accumulate) if devices is None else list(devices)
+        if training.batch_size % (len(self.devices) * training.accumulate):
             raise ValueError(
-                f"expected training.batch_size to be a multiple of the {len(self.devices)} devices, "
-                f"got {training.batch_size}"
+                f"expected training.batch_size to be a multiple of {len(self.devices)} devices times "
+                f"{training.accumulate} parts (training.accumulate), got {training.batch_size}"
             )
         self.feed = Feed(training, rows, [track.seed for track in tracks], self.devices)
         self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
         objective = experiment.objective
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
-        self.step = make_step(model, objective, optimizer, dataset.observe, self.feed.num_train, training.ema)
+        if training.compute != "float32":
+            model = in_precision(model, jnp.dtype(training.compute))
+        if training.remat:
+            model = model._replace(evidence=jax.checkpoint(model.evidence))
+        num_data, ema = self.feed.num_train, training.ema
+        self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
         self.keys = [jax.random.key(track.seed) for track in tracks]
         self.first = {name: jnp.asarray(np.asarray(leaf[:2])) for name, leaf in rows.items()}
         self.valid = None  # rows of the validation split, once they are needed
