@@ -102,6 +102,15 @@ def test_data_verbs(capsys, monkeypatch, tmp_path):
     assert run("data", "fetch") == 2 and run("data", "what") == 2
 
 
+def test_bench_prints_its_figures(capsys, tmp_path):
+    words = ("bench", "vae/digits", *SMALL, "--num-epochs", "2")
+    assert run(*words, "--json", "--profile", str(tmp_path / "trace")) == 0
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(found) == {"seconds_per_epoch", "steps_per_second", "compile_seconds", "matmul_share", "memory_bytes", "iw_samples_per_second"}  # fmt: skip
+    assert all(value > 0 for value in found.values()) and found["matmul_share"] < 1
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
 def pickled(path):
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     return path

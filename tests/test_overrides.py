@@ -6,7 +6,7 @@ import pytest
 
 import dgmzoo
 from dgmzoo import config, experiments, overrides
-from dgmzoo.arguments import parse_train
+from dgmzoo.arguments import Train, parse
 from dgmzoo.evaluation.record import paper
 from dgmzoo.objectives import IWAE
 from dgmzoo.training.folder import describe
@@ -41,7 +41,7 @@ def test_the_command_line_says_the_same(changes):
     words = []
     for path, value in changes.items():
         words += [f"--{path}", *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
-    parsed = parse_train("vae/digits", words).experiment
+    parsed = parse(Train, "vae/digits", words).experiment
     assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))
     assert parsed.name == "vae/digits" and parsed.papers == config.load("vae/digits").papers
 

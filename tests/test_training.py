@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import dgmzoo
-from dgmzoo import api, data
+from dgmzoo import api, bench, data
 from dgmzoo.model import in_precision
 from dgmzoo.training import feed, loop, parallel
 from dgmzoo.training.loop import NonFinite, fit
@@ -293,3 +293,15 @@ def test_a_batch_that_does_not_divide_is_refused():
     exp, model, dataset = prepared({"training.accumulate": 3})
     with pytest.raises(ValueError, match="multiple of 1 devices times 3 parts"):
         fit(exp, model, dataset, 0, Quiet())
+
+
+def test_bench_counts_the_products_of_a_step():
+    exp, model, dataset = prepared(TINY)
+    flops = 0
+    for (a, b), parameters, times in bench.products_of_step(exp, model, dataset):
+        (contracted, _), _ = parameters["dimension_numbers"]
+        inner = np.prod([a.shape[axis] for axis in contracted])
+        flops += times * 2 * a.size * b.size // inner  # no batch axes here
+    layers = [(64, 8), (8, 4), (2, 8), (8, 64)]  # encoder, posterior head, decoder, output
+    forward = sum(2 * 64 * rows * columns for rows, columns in layers)
+    assert flops == 3 * forward - 2 * 64 * 64 * 8  # backward twice, but x needs no gradient
