@@ -85,7 +85,7 @@ class Categorical(Output):
             )
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
-        return dist.CategoricalLogits(raw.astype(jnp.promote_types(raw.dtype, jnp.float32)))
+        return dist.CategoricalLogits(families.at_least_float32(raw))
 
 
 def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -106,6 +106,10 @@ def described(p: dist.Distribution) -> dict[str, jax.Array]:
     """The parameters and mean of p, for `Evidence.output`; a categorical's "mean" is its most probable value."""
     if isinstance(p, dist.CategoricalLogits):
         return {"logits": p.logits, "mean": jnp.argmax(p.logits, -1)}
+    if isinstance(p, dist.MixtureSameFamily):
+        with numpyro_rules():
+            whole = {"logits": p.mixing_distribution.logits, "mean": p.mean}
+        return families.parameters(p.component_distribution) | whole
     return families.parameters(p)
 
 
