@@ -24,8 +24,10 @@ class HierarchicalVAE(nn.Module):
 
     latent_dims: tuple[int, ...] = (100, 50)
     """Number of units in each layer of latents, from the data upwards."""
-    hidden: tuple[tuple[int, ...], ...] = ((200, 200), (100, 100))
-    """Widths of the deterministic layers below each layer of latents, on the way up; on the way down the reverse."""
+    hidden: tuple[int, ...] = (200, 100)
+    """Width of the deterministic layers below each layer of latents, on the way up and on the way down."""
+    depth: int = 2
+    """Number of deterministic layers between two layers of latents or above the data; 0 for linear maps."""
     activation: Activation = "tanh"
     """Of the deterministic layers."""
     latent: VariationalLayer = VariationalLayer()
@@ -42,8 +44,12 @@ class HierarchicalVAE(nn.Module):
         check_entry(self)
         if not self.latent_dims or any(size < 1 for size in self.latent_dims):
             raise ValueError(f"expected latent_dims of at least one size >= 1, got {self.latent_dims}")
-        if len(self.hidden) != len(self.latent_dims):
-            raise ValueError(f"expected hidden widths for each of {len(self.latent_dims)} layers, got {self.hidden}")
+        if len(self.hidden) != len(self.latent_dims) or any(width < 1 for width in self.hidden):
+            raise ValueError(
+                f"expected a hidden width >= 1 for each of {len(self.latent_dims)} layers, got {self.hidden}"
+            )
+        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 0:
+            raise ValueError(f"expected depth of an integer >= 0, got {self.depth!r}")
         layer = self.latent.clone(parent=None)  # asking a bound one would set it up
         reason = None if layer.refusal("closed") else layer.refusal("sampled")
         if reason and len(self.latent_dims) > 1:
@@ -55,8 +61,8 @@ class HierarchicalVAE(nn.Module):
             self.latent.clone(units=size, learned_prior=self.latent.learned_prior and level == top)
             for level, size in enumerate(self.latent_dims)
         ]
-        self.encoders = [MLP(widths, self.activation) for widths in self.hidden]
-        self.decoders = [MLP(widths[::-1], self.activation) for widths in self.hidden]
+        self.encoders = [MLP(self.depth * (width,), self.activation) for width in self.hidden]
+        self.decoders = [MLP(self.depth * (width,), self.activation) for width in self.hidden]
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x = batch["x"]  # [B, *shape]
