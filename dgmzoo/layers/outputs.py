@@ -109,6 +109,10 @@ def described(p: dist.Distribution) -> dict[str, jax.Array]:
     """The parameters and mean of p, for `Evidence.output`; a categorical's "mean" is its most probable value."""
     if isinstance(p, dist.CategoricalLogits):
         return {"logits": p.logits, "mean": jnp.argmax(p.logits, -1)}
+    if isinstance(p, dist.MixtureSameFamily):
+        with numpyro_rules():
+            whole = {"logits": p.mixing_distribution.logits, "mean": p.mean}
+        return families.parameters(p.component_distribution) | whole
     return families.parameters(p)
 
 

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from numpyro.distributions import constraints
 
 from dgmzoo.model import Latent, Query, compute_dtype
 from dgmzoo.reparam import families
@@ -64,6 +65,8 @@ class VariationalLayer(nn.Module):
             return f"its posterior {name} is reparameterized, so use a pathwise objective (elbo, iwae)"
         if estimate in ("closed", "sampled", "importance") and not pathwise.has_path(self.posterior):
             return f"its posterior {name} has no pathwise gradient, so use a score-function objective (nvil)"
+        if estimate == "doubly" and constraints.is_dependent(self.posterior.support):
+            return f"the support of its posterior {name} moves with the parameters, so use iwae"
         return None
 
     def setup(self):
@@ -96,13 +99,18 @@ class VariationalLayer(nn.Module):
             sample = pathwise.sample(q, self.make_rng("sample"), query.num_samples)
         return Inferred(q, sample)
 
-    def score(self, inferred: Inferred, above: jax.Array | None = None) -> Latent:
-        """The sample under the prior, which is `p(z | above)` where features `[K, B, H]` of the layer above come."""
+    def score(self, inferred: Inferred, above: jax.Array | None = None, bottom_up: bool = False) -> Latent:
+        """The sample under the prior, which is `p(z | above)` where features `[K, B, H]` of the layer above come.
+
+        Args:
+          bottom_up: whether the layer above was inferred from this very sample. The KL is then the sample's: a closed
+            form would average over z with `above` held still, though it depends on z.
+        """
         q, z = inferred
         p = self._prior(above, z.dtype)
         with numpyro_rules():
             log_p, log_q = p.log_prob(z), q.log_prob(z)  # [K, B, U]
-        kl = closed_kl(q, p)
+        kl = None if bottom_up else closed_kl(q, p)
         return Latent(
             value=z,
             sample=z,

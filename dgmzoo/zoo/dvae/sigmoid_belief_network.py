@@ -58,7 +58,7 @@ class SigmoidBeliefNetwork(nn.Module):
             below = inferred[-1].sample  # [K, B, U]
         latents, above = {}, None
         for level in reversed(range(len(self.layers))):
-            latent = self.layers[level].score(inferred[level], above)
+            latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)
             latents[f"z{level + 1}"] = latent
             above = self.decoders[level](2 * latent.value - 1)
         p = self.output(above, self.shape)  # [K, B, *shape]
