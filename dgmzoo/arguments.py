@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,11 +128,17 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         return None
     hints = typing.get_type_hints(type(part), include_extras=True)
     hidden = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    texts = {each.arg_name: each.description for each in docstring_parser.parse_from_object(type(part)).params}
+    texts = {}
+    for parent in reversed(type(part).__mro__[:-1]):  # fields of a parent are explained there
+        if dataclasses.is_dataclass(parent) and parent.__module__.partition(".")[0] != "flax":
+            texts |= {each.arg_name: each.description for each in docstring_parser.parse_from_object(parent).params}
     shown = []
     for name in overrides.fields(part):
         hidden.pop(name)
-        spec = StructFieldSpec(name=name, type=hints[name], default=getattr(part, name), helptext=texts.get(name))
+        hint = hints[name]
+        if hint is Callable or typing.get_origin(hint) is Callable:
+            hint = tyro.conf.Fixed[hint]  # a function has no spelling on the command line
+        spec = StructFieldSpec(name=name, type=hint, default=getattr(part, name), helptext=texts.get(name))
         shown.append(spec)
     hidden = {} if isinstance(part, nn.Module) else hidden
     return StructConstructorSpec(instantiate=lambda **given: type(part)(**hidden, **given), fields=tuple(shown))

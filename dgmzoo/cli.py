@@ -35,12 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(_run(words))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, ArithmeticError) as error:
-        if os.environ.get("DGMZOO_TRACEBACK"):
+        print("interrupted; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(130)  # XLA may still be computing, and does not survive an interpreter that takes itself down
+    except (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        own = not isinstance(error, RuntimeError) or "out of memory" in str(error).lower()
+        if os.environ.get("DGMZOO_TRACEBACK") or not own:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {str(error) or 'not enough memory'}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -83,7 +84,11 @@ def list_experiments(words: list[str]) -> int:
     for column in ("experiment", "data", "published", "what it is"):
         table.add_column(column, no_wrap=column in ("experiment", "data"))
     for name in experiments.names():
-        found = experiments.summary(name)
+        try:
+            found = experiments.summary(name)
+        except (SyntaxError, ValueError, KeyError, IndexError) as error:
+            table.add_row(name, "", "", f"cannot be read: {error}")
+            continue
         values = ", ".join(str(value) for value, _ in found.papers)
         table.add_row(found.name, found.data, values, found.description)
     Console().print(table)
@@ -104,7 +109,7 @@ def train(words: list[str]) -> int:
 
     name, *rest = words
     options = parse(Train, name, rest)
-    parent = Path("runs") / Path(name).with_suffix("")
+    parent = Path("runs") / (Path(name).stem if name.endswith(".py") else name)
     many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
     run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
     try:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -115,11 +116,12 @@ class Training:
 
     def total_steps(self, num_train: int) -> int:
         """Length of the run in steps."""
+        per_epoch = self.steps_per_epoch(num_train)
         if self.steps is not None:
             return self.steps
         if self.examples is not None:
             return math.ceil(self.examples / self.batch_size)
-        return self.epochs * self.steps_per_epoch(num_train)
+        return self.epochs * per_epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,6 +189,7 @@ def load(name: str) -> Experiment:
       ValueError: there is none (the nearest names are given), or the file defines no `experiment`.
     """
     if name.endswith(".py"):
+        name = str(Path(name).resolve())
         module = _execute(Path(name))
     elif name in experiments.names():
         module = importlib.import_module(f"{experiments.__name__}.{name.replace('/', '.')}")
@@ -206,9 +209,20 @@ def file_digest(name: str) -> str | None:
 
 
 def _execute(path: Path):
+    """Run a user's file as a module, whose classes and neighbours can be found like any other's."""
     if not path.is_file():
         raise ValueError(f"expected the path of an experiment's file, got {str(path)!r}, which is not there")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"dgmzoo_user_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(f"expected {path} to run, got {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
     return module

@@ -4,16 +4,21 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpyro.distributions as dist
 import typeguard
 
 from dgmzoo import objectives
-from dgmzoo.config import LENGTHS, Experiment, Training
+from dgmzoo.config import LENGTHS, Experiment, Training, load
+from dgmzoo.layers import discretized, outputs
 
-CHOICES: dict[type, dict[str, type]] = {objectives.Objective: objectives.NAMES}  # what is chosen by name
+# What is chosen by name.
+CHOICES: dict[type, dict[str, type]] = {
+    objectives.Objective: objectives.NAMES,
+    outputs.Output: outputs.NAMES | discretized.NAMES,
+}
 
 
 def fields(part: Any) -> dict[str, dataclasses.Field]:
@@ -55,11 +60,32 @@ def difference(base: Experiment, changed: Experiment) -> dict[str, Any]:
     before, after = flatten(base), flatten(changed)
     for path, value in after.items():
         named = choices(_at(changed, path))
-        if named and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
+        if named and value in named and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
             kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.")}
             defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
             before = kept | defaults
     return {path: value for path, value in after.items() if before.get(path, dataclasses.MISSING) != value}
+
+
+class Origin(NamedTuple):
+    """Where an experiment comes from: what is needed to build it again."""
+
+    name: str | None  # None where it was built in Python and no name and overrides give it
+    overrides: dict[str, Any]
+    base: Experiment | None  # as loaded by that name
+
+
+def origin(experiment: Experiment) -> Origin:
+    """The name and overrides that give this experiment."""
+    if experiment.name and experiment.data.arrays is None:
+        base = load(experiment.name)
+        changes = difference(base, experiment)
+        try:
+            if flatten(override(base, changes)) == flatten(experiment):
+                return Origin(experiment.name, changes, base)
+        except ValueError:
+            pass  # a part of the user's own, which no override names
+    return Origin(None, {}, None)
 
 
 def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
@@ -155,7 +181,9 @@ def _plain(value: Any) -> Any:
         return value.__name__
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    return value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
 
 
 def _tuples(value: Any) -> Any:

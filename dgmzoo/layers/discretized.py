@@ -138,6 +138,12 @@ class DiscretizedLogisticMixture(Output):
             return dist.MixtureSameFamily(dist.CategoricalLogits(raw[..., 0]), logistics)
 
 
+NAMES: dict[str, type[Output]] = {
+    "discretized_logistic": DiscretizedLogistic,
+    "discretized_logistic_mixture": DiscretizedLogisticMixture,
+}
+
+
 def _from_raw(raw: jax.Array, levels: int) -> LogisticOnGrid:
     raw = families.widened(raw)
     scale = families.constrain(constraints.positive, raw[..., 1])

@@ -20,6 +20,8 @@ class Output(nn.Module):
     `distribution`; others call the layer, which adds the dense head.
     """
 
+    discrete = True  # whether x is, so that bits per dimension mean something
+
     @property
     def size(self) -> int:
         """Raw numbers per element of x."""
@@ -61,6 +63,7 @@ class Normal(Output):
     """Real x, with a location and a scale per element."""
 
     family = dist.Normal
+    discrete = False
 
 
 class Categorical(Output):
@@ -87,6 +90,9 @@ class Categorical(Output):
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
         return dist.CategoricalLogits(families.widened(raw))
+
+
+NAMES: dict[str, type[Output]] = {"bernoulli": Bernoulli, "normal": Normal, "categorical": Categorical}
 
 
 def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:

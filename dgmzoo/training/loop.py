@@ -75,12 +75,17 @@ def fit_seeds(
       ValueError: early stopping was asked for: the seeds would end at different steps.
       NonFinite, Interrupted: as `fit`, for the first seed that is concerned.
     """
-    if len(tracks) > 1 and experiment.training.patience is not None:
+    check_seeds(experiment, len(tracks))
+    return _Run(experiment, model, dataset, tracks, devices).fit()
+
+
+def check_seeds(experiment: Experiment, num_seeds: int) -> None:
+    """Refuse early stopping with several seeds."""
+    if num_seeds > 1 and experiment.training.patience is not None:
         raise ValueError(
-            f"expected training.patience None with {len(tracks)} seeds, got {experiment.training.patience}; "
+            f"expected training.patience None with {num_seeds} seeds, got {experiment.training.patience}; "
             "seeds that train together have one length"
         )
-    return _Run(experiment, model, dataset, tracks, devices).fit()
 
 
 def selected(
@@ -94,13 +99,12 @@ def selected(
     track = Track(experiment.name, 0, None, checkpoints)
     run = _Run(experiment, model, dataset, [track], None)
     one = jax.eval_shape(run.init, run.keys[0], run.first)
-    found = track.best.restore(evaluation_variables(one))
-    if found is not None:
-        return parallel.place(found.tree, run.devices[:1]), found.step
     latest = track.restore(run.template())
     if latest is None:
         raise ValueError(f"expected a checkpoint in {track.latest.folder.parent}, got none; train first")
-    return run.variables(parallel.place(latest.tree, run.devices), 0), latest.step
+    if track.best_step is None:
+        return run.variables(parallel.place(latest.tree, run.devices), 0), latest.step
+    return parallel.place(track.restore_best(evaluation_variables(one)), run.devices[:1]), track.best_step
 
 
 class _Run:
@@ -170,16 +174,34 @@ class _Run:
         return parallel.stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), len(self.devices))
 
     def _begin(self) -> State:
-        """A fresh state, or that of the newest step of which every seed has an intact checkpoint."""
+        """A fresh state, or that of the newest step of which every seed has an intact checkpoint.
+
+        Raises:
+          ValueError: some seeds stand where the others have never been.
+        """
         template, upto = self.template(), None
+        together = [track.seed for track in self.tracks]
         while True:
             found = [track.restore(template, upto) for track in self.tracks]
-            if None in found:  # a fresh start for all: the seeds share their step
+            there = {track.seed: each for track, each in zip(self.tracks, found, strict=True) if each is not None}
+            for seed, each in there.items():
+                if len(there) < len(self.tracks) and each.progress["together"] != together:
+                    raise ValueError(
+                        f"expected seeds that stand together or not at all, got seed {seed} at step {each.step} of a run "
+                        "of its own; go on with it alone, or choose another --run-dir"
+                    )
+            if len(there) < len(self.tracks):  # killed in their first checkpoint, if not fresh
                 states = [parallel.init_on(self.init, key, self.first, self.devices) for key in self.keys]
-                return parallel.stack_seeds(states, self.devices)
+                break
             if len({each.step for each in found}) == 1:
-                return parallel.stack_seeds([parallel.place(each.tree, self.devices) for each in found], self.devices)
+                states = [parallel.place(each.tree, self.devices) for each in found]
+                break
             upto = min(each.step for each in found)
+        for track in self.tracks:
+            if len(there) < len(self.tracks):
+                track.forget()
+            track.together = together
+        return parallel.stack_seeds(states, self.devices)
 
     def _save(self, state: State, step: int) -> None:
         self._look(everything=True)  # a NaN must not reach the disk
