@@ -1,8 +1,9 @@
 """The verbs of the command line as functions, and the run they give back."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, functional, num_parameters
 from dgmzoo.training.folder import Folder
-from dgmzoo.training.loop import fit, selected
+from dgmzoo.training.loop import fit_seeds, selected
+from dgmzoo.training.track import Track
 from dgmzoo.training.watch import Watch
 
 
@@ -34,7 +36,13 @@ def experiment(name: str, changes: Mapping[str, Any] | None = None) -> Experimen
     return overrides.override(config.load(name), changes or {})
 
 
-def train(what: Experiment | str, run_dir: str | Path | None = None, seed: int = 0, progress: bool = True) -> "Run":
+def train(
+    what: Experiment | str,
+    run_dir: str | Path | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    seeds: Sequence[int] | None = None,
+) -> "Run | list[Run]":
     """Train an experiment, measure it on held-out data, and give back the run.
 
     Args:
@@ -42,36 +50,43 @@ def train(what: Experiment | str, run_dir: str | Path | None = None, seed: int =
       run_dir: where to keep it; a run that was stopped there goes on. None keeps it in memory.
       seed: of initial values, order of the rows and noise.
       progress: show how far it is, on standard error.
+      seeds: train all of these at once in one compiled program, each in its own `run_dir/seed-N`; gives a list of runs.
 
     Raises:
       ValueError: the experiment, the data or the run directory is not what it should be.
       NonFinite: a NaN or infinity, with the step and the terms it was in.
       Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
+    chosen = [seed] if seeds is None else list(seeds)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"expected different seeds, at least one, got {chosen}")
     exp = config.load(what) if isinstance(what, str) else what
     with told(progress) as (log, fetching):
         dataset = data.load(exp.data, log, fetching)
     module = bind(exp.model, dataset)
     exp.training.total_steps(len(dataset.splits["train"]["x"]))  # refuse a batch larger than the data before any file
     model = functional(module)
-    rows: list[dict[str, Any]] = []
-    if run_dir is None:
-        watch = Watch(rows, None, progress)
-        with watch.watching():
-            fitted = fit(exp, model, dataset, seed, watch)
-        run = Run(exp, dataset, model, fitted.variables, fitted.step, seed, rows)
-        run._measure()
-        return run
-    folder = Folder(run_dir)
-    with folder.held():
-        folder.claim(exp, seed, dataset.sha256)
-        watch = Watch(rows, folder, progress)
-        with watch.watching():
-            fitted = fit(exp, model, dataset, seed, watch, (folder.latest, folder.best))
-        run = Run(exp, dataset, model, fitted.variables, fitted.step, seed, rows, folder.path)
-        if run.record is None or run.record["steps"] != fitted.step or fitted.trained:
-            run._measure()
-    return run
+    with contextlib.ExitStack() as held:
+        tracks, watches = [], []
+        for number in chosen:
+            folder = None
+            if run_dir is not None:
+                folder = Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{number}")
+                held.enter_context(folder.held())
+                folder.claim(exp, number, dataset.sha256)
+            watches.append(Watch(folder, show=progress and number == chosen[0]))
+            kept = (folder.latest, folder.best) if folder else None
+            tracks.append(Track(exp.name, number, watches[-1], kept))
+        with watches[0].watching():
+            fitted = fit_seeds(exp, model, dataset, tracks)
+        runs = []
+        for number, watch, found in zip(chosen, watches, fitted, strict=True):
+            path = watch.folder.path if watch.folder else None
+            run = Run(exp, dataset, model, found.variables, found.step, number, watch.rows, path)
+            if run.record is None or run.record["steps"] != found.step or found.trained:
+                run._measure()
+            runs.append(run)
+    return runs if seeds is not None else runs[0]
 
 
 def load(run_dir: str | Path, experiment: Experiment | None = None) -> "Run":

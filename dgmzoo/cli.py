@@ -18,6 +18,7 @@ A functional zoo of likelihood-based deep generative models.
   train NAME [options]         train one and measure it; goes on where a run stopped
   evaluate RUN_DIR [options]   measure a run again, with other settings
   sample RUN_DIR [options]     draw from a run's model
+  bench NAME [options]         time an experiment on this machine
   data VERB                    list, show, fetch or verify data sets
 
 NAME is an experiment of the list, or the path of a file that defines `experiment`.
@@ -44,7 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> int:
-    verbs = {"list": list_experiments, "train": train, "evaluate": evaluate, "sample": sample, "data": data}
+    verbs = {
+        "list": list_experiments,
+        "train": train,
+        "evaluate": evaluate,
+        "sample": sample,
+        "bench": bench,
+        "data": data,
+    }
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -91,19 +99,44 @@ def train(words: list[str]) -> int:
         raise ValueError("expected the name of an experiment after train; `dgmzoo list` shows them")
     _remember_programs()
     from dgmzoo import api
-    from dgmzoo.arguments import parse_train
+    from dgmzoo.arguments import Train, parse
     from dgmzoo.training.loop import Interrupted
 
     name, *rest = words
-    options = parse_train(name, rest)
-    run_dir = options.run_dir or Path("runs") / Path(name).with_suffix("") / f"seed-{options.seed}"
+    options = parse(Train, name, rest)
+    parent = Path("runs") / Path(name).with_suffix("")
+    many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
+    run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
     try:
-        run = api.train(options.experiment, run_dir=run_dir, seed=options.seed)
+        runs = api.train(options.experiment, run_dir, options.seed, seeds=many)
     except Interrupted as stopped:
         print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
         return 130
-    _say(run.record, run_dir)
-    print(f"report: {run_dir / 'report.html'}")
+    for run in [runs] if many is None else runs:
+        _say(run.record, run.path)
+        print(f"report: {run.path / 'report.html'}")
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Time an experiment on this machine."""
+    if not words or words[0].startswith("-"):
+        raise ValueError("expected the name of an experiment after bench; `dgmzoo bench NAME --help` shows the options")
+    import json
+
+    from dgmzoo.arguments import Bench, parse
+    from dgmzoo.bench import bench
+
+    name, *rest = words
+    options = parse(Bench, name, rest)
+    if options.num_epochs < 1:
+        raise ValueError(f"expected --num-epochs of at least 1, got {options.num_epochs}")
+    found = bench(options.experiment, options.num_epochs, options.profile)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for figure, value in found.items():
+            print(f"{figure:24}{'none' if value is None else f'{value:,.4g}' if value < 1e6 else f'{value:,.0f}'}")
     return 0
 
 

@@ -66,6 +66,12 @@ class Training:
     """Readings without improvement after which training stops; None: never."""
     checkpoint_seconds: float = 60.0
     """Least time between two checkpoints; the end and every interruption write one anyway."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """In which the networks' products are computed in training; parameters, densities and evaluation stay in float32."""
+    accumulate: int = 1
+    """Parts in which each device works its share of a batch off, for batches that do not fit; their gradients are averaged."""
+    remat: bool = False
+    """Compute the forward pass again on the way back instead of keeping it: less memory, more time."""
     stream: bool | None = None
     """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB. The numbers are the same."""
     steps_per_dispatch: int | None = None
@@ -75,7 +81,7 @@ class Training:
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) != 1:
             raise ValueError(f"expected exactly one of training.{', training.'.join(LENGTHS)}, got {lengths or 'none'}")
-        whole = {"batch_size", "validate_epochs", *lengths}
+        whole = {"batch_size", "validate_epochs", "accumulate", *lengths}
         whole |= {name for name in ("patience", "steps_per_dispatch") if getattr(self, name) is not None}
         for name in sorted(whole):
             check_whole(f"training.{name}", getattr(self, name))

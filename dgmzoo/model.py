@@ -3,6 +3,7 @@
 Shapes: `K` samples per example, `B` examples, `U` independent units of a variational layer. Everything is in nats.
 """
 
+import contextvars
 import dataclasses
 import functools
 import math
@@ -98,7 +99,8 @@ class Model(NamedTuple):
         collections as they stand after a training query, and is empty otherwise.
       generate: `(variables, key, num, context=None) -> Draw`.
       prepare: `(variables, key) -> variables`, once before evaluation (a Boltzmann prior's log Z).
-      bound: what the mean of `log_weight` is: "exact" | "elbo" | None (no bound on log p(x)).
+      bound: what the mean of `log_weight` is: "exact" | "elbo" | "predictive" (at the mean of variational weights: no
+        bound) | None (a point or quantized code: no bound on log p(x)).
     """
 
     init: Callable[..., Variables]
@@ -113,10 +115,39 @@ def streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
     return {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in _STREAMS}
 
 
+_COMPUTE: contextvars.ContextVar = contextvars.ContextVar("compute", default=None)
+
+
+def compute_dtype() -> jnp.dtype | None:
+    """The dtype in which dense layers multiply, set by `in_precision`; None for that of their input and parameters.
+
+    Parameters stay in float32, and so do densities: heads cast up what they are given (`families.widened`).
+    """
+    return _COMPUTE.get()
+
+
+def in_precision(model: Model, dtype: jnp.dtype) -> Model:
+    """The model with its networks' products computed in another dtype, such as bfloat16."""
+
+    def wrapped(function):
+        @functools.wraps(function)
+        def call(*arguments, **named):
+            token = _COMPUTE.set(dtype)
+            try:
+                return function(*arguments, **named)
+            finally:
+                _COMPUTE.reset(token)
+
+        return call
+
+    return model._replace(init=wrapped(model.init), evidence=wrapped(model.evidence))
+
+
 def functional(module: nn.Module) -> Model:
     """The pure functions of a Linen module that has `evidence(batch, query)`.
 
     The module may also have `generate(num, context)`, `prepare()` and a class attribute `bound` ("elbo" by default).
+    `init` asks for evidence once, in training: a module that moves its own state then checks `is_initializing()`.
     """
     if not hasattr(module, "evidence"):
         raise ValueError(f"expected a module with evidence(batch, query), got {type(module).__name__}")

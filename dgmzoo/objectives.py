@@ -38,8 +38,8 @@ class Objective:
     estimate: ClassVar[str] = "closed"
 
     def __post_init__(self):
-        if isinstance(self.num_samples, bool) or self.num_samples < 1:
-            raise ValueError(f"expected objective.num_samples >= 1, got {self.num_samples}")
+        if type(self.num_samples) is not int or self.num_samples < 1:
+            raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
 
     def check(self, module: nn.Module) -> None:
         """Refuse a module with a layer whose gradient would be wrong under this objective.
@@ -82,13 +82,17 @@ class ELBO(Objective):
 
     def __post_init__(self):
         super().__post_init__()
-        if min(self.beta, self.warmup_steps, self.free_bits) < 0:
-            raise ValueError(f"expected beta, warmup_steps and free_bits >= 0, got {self}")
+        if not all(0 <= value < math.inf for value in (self.beta, self.warmup_steps, self.free_bits)):
+            raise ValueError(f"expected finite beta, warmup_steps and free_bits >= 0, got {self}")
 
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)
         evidence, updates = model.evidence(variables, batch, key, query)
-        beta = self.beta * jnp.minimum(1.0, (step + 1).astype(jnp.float32) / self.warmup_steps) if self.warmup_steps else self.beta
+        beta = (
+            self.beta * jnp.minimum(1.0, (step + 1).astype(jnp.float32) / self.warmup_steps)
+            if self.warmup_steps
+            else self.beta
+        )
         penalty = 0.0
         for latent in evidence.latents.values():
             units = batch_mean(latent.kl, (0, 1)) if self.free_bits else latent.kl.mean((0, 1))  # [U]
@@ -159,7 +163,8 @@ class NVIL(Objective):
     """The ELBO of a model with discrete latents, by the score function with baselines.
 
     The learning signal `log p(x, z) - log q(z | x)` is centred by a network of x and a running mean, and divided by its
-    running standard deviation. Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
+    running standard deviation. The running mean includes the batch itself, as in the paper's algorithm 1, which scales
+    the gradient of q by 1 - (1 - decay) / (K B). Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
     """
 
     baseline_hidden: tuple[int, ...] = (100,)
@@ -171,8 +176,15 @@ class NVIL(Objective):
 
     estimate: ClassVar[str] = "score"
 
+    def __post_init__(self):
+        super().__post_init__()
+        if any(width < 1 for width in self.baseline_hidden):
+            raise ValueError(f"expected objective.baseline_hidden of widths >= 1, got {self.baseline_hidden}")
+        if not 0 < self.baseline_learning_rate < math.inf or not 0 <= self.decay < 1:
+            raise ValueError(f"expected baseline_learning_rate > 0 and decay in [0, 1), got {self}")
+
     def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
-        zero = jnp.zeros((), jnp.float32)
+        zero = jnp.zeros(())
         return {
             "params": {"baseline": self._baseline.init(key, batch["x"])["params"]},
             "signal": {"mean": zero, "variance": zero},

@@ -36,3 +36,11 @@ def one_device():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "choose_devices", lambda batch_size: jax.local_devices()[:1])
         yield
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Leave out XLA's optimizations: for small programs they cost more than they give."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

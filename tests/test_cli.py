@@ -46,7 +46,14 @@ def test_list_shows_every_experiment(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert run("list") == 0
     shown = capsys.readouterr().out
-    for name in ("vae/digits", "vae/mnist", "vae/mnist_peers", "vae/mnist_iwae_1l", "dvae/digits_nvil", "ddnn/digits_made"):
+    for name in (
+        "vae/digits",
+        "vae/mnist",
+        "vae/mnist_peers",
+        "vae/mnist_iwae_1l",
+        "dvae/digits_nvil",
+        "ddnn/digits_made",
+    ):
         assert name in shown
     assert "86.76" in shown
 
@@ -56,12 +63,14 @@ def test_a_run_leaves_all_that_it_should(trained):
     assert files == {"config.json", "metrics.jsonl", "checkpoints", "result.json", "samples.png", "reconstructions.png", "report.html"}  # fmt: skip
     page = (trained / "report.html").read_text()
     assert page.count("<svg") == 3 and page.count("data:image/png;base64,") == 2  # curves, KL, the latent map
-    assert "src=\"http" not in page and "href=" not in page.replace("xlink:href=\"#", "")
+    assert 'src="http' not in page and "href=" not in page.replace('xlink:href="#', "")
     config = json.loads((trained / "config.json").read_text())
     assert config["experiment"] == "vae/digits" and config["overrides"]["model.latent_dim"] == 2
     record = json.loads((trained / "result.json").read_text())
     expected = "schema experiment commit dirty dataset dataset_sha256 split binarization bound num_samples value standard_error "
-    expected += "monte_carlo_error bits_per_dim num_terms train_value seed steps ema parameters versions device seconds paper"
+    expected += (
+        "monte_carlo_error bits_per_dim num_terms train_value seed steps ema parameters versions device seconds paper"
+    )
     assert set(expected.split()) <= set(record)
     assert record["bound"] == "iw" and record["num_terms"] == 64 and record["paper"] is None
     assert record["bits_per_dim"] == pytest.approx(record["value"] / 64 / np.log(2), abs=1e-5)
@@ -91,6 +100,15 @@ def test_data_verbs(capsys, monkeypatch, tmp_path):
     assert "sha256 070b07ff" in capsys.readouterr().out
     assert run("data", "show", "mnsit") == 2 and "did you mean" in capsys.readouterr().err
     assert run("data", "fetch") == 2 and run("data", "what") == 2
+
+
+def test_bench_prints_its_figures(capsys, tmp_path):
+    words = ("bench", "vae/digits", *SMALL, "--num-epochs", "2")
+    assert run(*words, "--json", "--profile", str(tmp_path / "trace")) == 0
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(found) == {"seconds_per_epoch", "steps_per_second", "compile_seconds", "matmul_share", "memory_bytes", "iw_samples_per_second"}  # fmt: skip
+    assert all(value > 0 for value in found.values()) and found["matmul_share"] < 1
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
 def pickled(path):

@@ -6,7 +6,7 @@ import pytest
 
 import dgmzoo
 from dgmzoo import config, experiments, overrides
-from dgmzoo.arguments import parse_train
+from dgmzoo.arguments import Train, parse
 from dgmzoo.evaluation.record import paper
 from dgmzoo.objectives import IWAE
 from dgmzoo.training.folder import describe
@@ -34,12 +34,14 @@ def test_overrides_survive_the_config_file(changes):
     assert describe(changed, 0, "")["experiment"] == "vae/digits"
 
 
-@pytest.mark.parametrize("changes", [change for change in CHANGES[:-1] if "model.latent.posterior" not in change], ids=str)
+@pytest.mark.parametrize(
+    "changes", [change for change in CHANGES[:-1] if "model.latent.posterior" not in change], ids=str
+)
 def test_the_command_line_says_the_same(changes):
     words = []
     for path, value in changes.items():
         words += [f"--{path}", *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
-    parsed = parse_train("vae/digits", words).experiment
+    parsed = parse(Train, "vae/digits", words).experiment
     assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))
     assert parsed.name == "vae/digits" and parsed.papers == config.load("vae/digits").papers
 

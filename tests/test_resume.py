@@ -66,7 +66,9 @@ def state_of(run_dir: Path) -> dict[str, bytes]:
     with ocp.CheckpointManager(latest.absolute()) as manager:
         tree = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore()))["tree"]
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"step": str(step).encode()} | {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+    return {"step": str(step).encode()} | {
+        jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves
+    }
 
 
 def rows_of(run_dir: Path) -> list[dict]:

@@ -3,17 +3,21 @@
 import gc
 import itertools
 import os
+import shutil
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import dgmzoo
-from dgmzoo import api, data
+from dgmzoo import api, bench, data
+from dgmzoo.model import in_precision
 from dgmzoo.training import feed, loop, parallel
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
+from dgmzoo.training.track import Track
 
 TINY = {"model.encoder.hidden": (8,), "model.decoder.hidden": (8,), "model.latent_dim": 2, "evaluation.num_samples": 10}
 
@@ -50,7 +54,9 @@ def independent_pixels(dataset) -> float:
 @pytest.fixture(scope="module")
 def digits():
     """The README's first run, at a fifth of its length."""
-    return dgmzoo.train(dgmzoo.experiment("vae/digits", {"training.epochs": 60, "evaluation.num_samples": 200}), progress=False)
+    return dgmzoo.train(
+        dgmzoo.experiment("vae/digits", {"training.epochs": 60, "evaluation.num_samples": 200}), progress=False
+    )
 
 
 def test_digits_beat_independent_pixels_by_two_nats(digits):
@@ -84,7 +90,9 @@ def test_a_run_in_python(digits):
 
 @pytest.mark.parametrize("name, epochs", [("dvae/digits_nvil", 150), ("ddnn/digits_made", 40)])
 def test_the_other_families_beat_independent_pixels(name, epochs):
-    run = dgmzoo.train(dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 100}), progress=False)
+    run = dgmzoo.train(
+        dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 100}), progress=False
+    )
     assert run.record["value"] < independent_pixels(run.dataset) - 2
     assert run.record["bound"] == ("exact" if name.startswith("ddnn") else "iw")
     assert run.record["standard_error"] > 0
@@ -95,12 +103,12 @@ def test_at_most_two_training_programs(monkeypatch):
     sizes, traces = [], itertools.count()
     real = parallel.compile_dispatch
 
-    def counted(step, devices, streamed=False):
+    def counted(step, devices, *rest):
         def traced(state, rows):
             next(traces)
             return step(state, rows)
 
-        dispatch = real(traced, devices, streamed)
+        dispatch = real(traced, devices, *rest)
 
         def call(state, rows, indices):
             sizes.append(len(indices))
@@ -165,7 +173,9 @@ def test_the_average_of_the_parameters_is_what_is_evaluated():
 
         def kept(state, rows):
             state, metrics = step(state, rows)
-            jax.debug.callback(lambda bias: trail.append(np.array(bias)), state.variables["params"]["output"]["Dense_0"]["bias"])
+            jax.debug.callback(
+                lambda bias: trail.append(np.array(bias)), state.variables["params"]["output"]["Dense_0"]["bias"]
+            )
             return state, metrics
 
         return kept
@@ -189,7 +199,7 @@ def test_nan_in_the_loss_names_the_step():
         bad = jnp.where(query.step == 23, jnp.nan, 0.0)
         return evidence._replace(log_likelihood=evidence.log_likelihood + bad), updates
 
-    with pytest.raises(NonFinite, match=r"at step 23 of vae/digits in .*loss"):
+    with pytest.raises(NonFinite, match=r"at step 23 of vae/digits, seed 0, in .*loss"):
         fit(exp, model._replace(evidence=poisoned), dataset, 0, Quiet())
 
 
@@ -203,9 +213,95 @@ def test_burdas_schedule():
 
 def test_every_epoch_sees_every_row_once_in_an_order_of_its_own():
     exp, _, dataset = prepared({"training.batch_size": 419, "training.epochs": 3})
-    rows = feed.Feed(exp.training, dataset.splits["train"], 5, jax.local_devices()[:1])
+    rows = feed.Feed(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
     epochs = [rows.indices(3 * epoch, 3).ravel() for epoch in range(2)]
     assert all((np.sort(epoch) == np.arange(1257)).all() for epoch in epochs)
     assert (epochs[0] != epochs[1]).any()
-    again = feed.Feed(exp.training, dataset.splits["train"], 5, jax.local_devices()[:1])
+    again = feed.Feed(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
     assert (again.indices(2, 3) == np.concatenate([rows.indices(2, 1), rows.indices(3, 2)])).all()
+
+
+def test_seeds_that_train_together_train_as_alone():
+    exp, model, dataset = prepared(TINY | {"training.epochs": 3, "training.validate_epochs": 1, "training.ema": 0.9})
+    watches = [Quiet() for _ in range(3)]
+    tracks = [Track("", seed, watch, None) for seed, watch in zip((4, 0, 7), watches, strict=True)]
+    together = loop.fit_seeds(exp, model, dataset, tracks)
+    for seed, one, watch in zip((4, 0, 7), together, watches, strict=True):
+        alone = Quiet()
+        fitted = fit(exp, model, dataset, seed, alone)
+        assert one.step == fitted.step
+        chex.assert_trees_all_close(one.variables, fitted.variables, atol=1e-5, rtol=1e-4)
+        assert [row["loss"] for row in watch.rows] == pytest.approx([row["loss"] for row in alone.rows], rel=1e-5)
+
+
+def test_seeds_that_train_together_refuse_early_stopping():
+    exp, model, dataset = prepared(TINY | {"training.patience": 2})
+    with pytest.raises(ValueError, match="patience"):
+        loop.fit_seeds(exp, model, dataset, [Track("", seed, Quiet(), None) for seed in range(2)])
+
+
+def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
+    exp = dgmzoo.experiment("vae/digits", TINY | {"training.epochs": 2, "training.validate_epochs": 1})
+    runs = dgmzoo.train(exp, tmp_path, seeds=(3, 1), progress=False)
+    assert [run.path.name for run in runs] == ["seed-3", "seed-1"]
+    assert runs[0].record["seed"] == 3 and runs[0].record["value"] != runs[1].record["value"]
+    shutil.rmtree(tmp_path / "seed-1" / "checkpoints" / "latest" / "38")  # one seed lost its last checkpoint
+    shutil.rmtree(tmp_path / "seed-1" / "checkpoints" / "best")
+    again = dgmzoo.train(exp, tmp_path, seeds=(3, 1), progress=False)
+    assert [run.record["value"] for run in again] == [run.record["value"] for run in runs]
+    assert [row["step"] for row in again[0].metrics] == [row["step"] for row in runs[0].metrics]
+    alone = dgmzoo.load(tmp_path / "seed-1")
+    assert alone.seed == 1 and alone.evaluate()["value"] == runs[1].record["value"]
+    with pytest.raises(ValueError, match="different seeds"):
+        dgmzoo.train(exp, seeds=(1, 1))
+
+
+EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,
+         "training.final_learning_rate": 0.0, "data.binarization": "threshold", "data.num_validation": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{"training.accumulate": 4}, {"training.remat": True}], ids=str)
+def test_parts_of_a_batch_and_rematerialisation_give_the_same_numbers(changes):
+    found = []
+    for extra in ({}, changes):
+        exp, model, dataset = prepared(EXACT | extra, "ddnn/digits_made")
+        found.append(fit(exp, model, dataset, 0, Quiet()).variables)
+    chex.assert_trees_all_close(*found, atol=1e-6)
+
+
+def test_accumulation_passes_state_from_part_to_part():
+    exp, model, dataset = prepared({"training.steps": 2, "training.accumulate": 2}, "dvae/digits_nvil")
+    signal = fit(exp, model, dataset, 0, Quiet()).variables["signal"]
+    assert signal["mean"] < -1 and signal["variance"] > 0
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_the_rest_in_float32():
+    exp, model, dataset = prepared(TINY | {"training.epochs": 5, "training.compute": "bfloat16"})
+    rows, exact = Quiet(), Quiet()
+    fitted = fit(exp, model, dataset, 0, rows)
+    assert {leaf.dtype for leaf in jax.tree.leaves(fitted.variables)} == {jnp.dtype("float32")}
+    fit(*prepared(TINY | {"training.epochs": 5}), 0, exact)
+    ours, theirs = (np.array([row["loss"] for row in each.rows]) for each in (rows, exact))
+    assert (ours != theirs).any() and np.abs(ours - theirs).max() < 0.3
+    text = str(jax.make_jaxpr(in_precision(model, jnp.dtype("bfloat16")).evidence)(
+        fitted.variables, {"x": jnp.zeros((2, 8, 8, 1))}, jax.random.key(0)))  # fmt: skip
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products and all("bf16" in line for line in products)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    exp, model, dataset = prepared({"training.accumulate": 3})
+    with pytest.raises(ValueError, match="multiple of 1 devices times 3 parts"):
+        fit(exp, model, dataset, 0, Quiet())
+
+
+def test_bench_counts_the_products_of_a_step():
+    exp, model, dataset = prepared(TINY)
+    flops = 0
+    for (a, b), parameters, times in bench.products_of_step(exp, model, dataset):
+        (contracted, _), _ = parameters["dimension_numbers"]
+        inner = np.prod([a.shape[axis] for axis in contracted])
+        flops += times * 2 * a.size * b.size // inner  # no batch axes here
+    layers = [(64, 8), (8, 4), (2, 8), (8, 64)]  # encoder, posterior head, decoder, output
+    forward = sum(2 * 64 * rows * columns for rows, columns in layers)
+    assert flops == 3 * forward - 2 * 64 * 64 * 8  # backward twice, but x needs no gradient

@@ -35,8 +35,8 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
         seen[id(value)] = field.name
 
 
-def flat(x: jax.Array, shape: tuple[int, ...] | None) -> jax.Array:
-    """x `[B, *shape]` as floats `[B, D]`.
+def flat(x: jax.Array, shape: tuple[int, ...] | None, mask: jax.Array | None = None) -> jax.Array:
+    """x `[B, *shape]` as floats `[B, D]` for a network; where its mask is False, what is not observed enters as 0.
 
     Raises:
       ValueError: no shape is set, or x has another one.
@@ -45,5 +45,7 @@ def flat(x: jax.Array, shape: tuple[int, ...] | None) -> jax.Array:
         raise ValueError("expected the entry's `shape` (of one x) to be set, got None; pass shape=... to the module")
     if x.shape[1:] != tuple(shape):
         raise ValueError(f"expected x of shape [B, {', '.join(map(str, shape))}], got {list(x.shape)}")
+    if mask is not None:
+        x = jnp.where(mask, x, jnp.zeros((), x.dtype))
     x = x.reshape(x.shape[0], math.prod(shape))
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)

@@ -129,7 +129,7 @@ class DiscretizedLogisticMixture(Output):
         _check_grid(x, self.levels)
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
-        raw = families.at_least_float32(raw).reshape(*raw.shape[:-1], self.components, 3)
+        raw = families.widened(raw).reshape(*raw.shape[:-1], self.components, 3)
         # Raw zeros spread the locations over the range: equal components would stay equal.
         places = (jnp.arange(self.components, dtype=raw.dtype) + 0.5) / self.components - 0.5
         loc = raw[..., 1] + places.reshape((1,) * (raw.ndim - 2) + (-1,))
@@ -139,7 +139,7 @@ class DiscretizedLogisticMixture(Output):
 
 
 def _from_raw(raw: jax.Array, levels: int) -> LogisticOnGrid:
-    raw = families.at_least_float32(raw)
+    raw = families.widened(raw)
     scale = families.constrain(constraints.positive, raw[..., 1])
     return LogisticOnGrid(0.5 + raw[..., 0], scale / 4, levels)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.model import Draw
+from dgmzoo.model import Draw, compute_dtype
 from dgmzoo.reparam import families
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -39,7 +39,8 @@ class Output(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> dist.Distribution:
         """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
-        raw = nn.Dense(math.prod(shape) * self.size, kernel_init=nn.initializers.glorot_uniform())(features)
+        init = nn.initializers.glorot_uniform()
+        raw = nn.Dense(math.prod(shape) * self.size, dtype=compute_dtype(), kernel_init=init)(features)
         return self.distribution(raw.reshape(*features.shape[:-1], *shape, self.size))
 
 
@@ -85,7 +86,7 @@ class Categorical(Output):
             )
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
-        return dist.CategoricalLogits(families.at_least_float32(raw))
+        return dist.CategoricalLogits(families.widened(raw))
 
 
 def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -95,6 +96,8 @@ def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = 
     """
     if x.shape != p.batch_shape[1:]:
         raise ValueError(f"expected x of shape {p.batch_shape[1:]}, got {x.shape}")
+    if mask is not None:  # what is missing may be anything, NaN too, which would reach the gradient
+        x = jnp.where(mask, x, jnp.ones((), x.dtype))
     with numpyro_rules():
         terms = p.log_prob(x[None])  # [K, B, *shape]
     if mask is not None:

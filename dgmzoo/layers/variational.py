@@ -5,6 +5,7 @@ A layer comes in two halves, since in a hierarchy the prior needs the layer abov
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from dgmzoo.model import Latent, Query
+from dgmzoo.model import Latent, Query, compute_dtype
 from dgmzoo.reparam import families
 from dgmzoo.reparam.divergence import closed_kl
 from dgmzoo.reparam.estimators import pathwise
@@ -53,11 +54,17 @@ class VariationalLayer(nn.Module):
             )
 
     def refusal(self, estimate: str) -> str | None:
-        """Why this layer's gradients would be wrong under an objective's `estimate`; None where they are exact."""
+        """Why this layer's gradients would be wrong under an objective's `estimate`; None where they are exact.
+
+        Args:
+          estimate: "closed" (KL in closed form), "sampled" (log q - log p at samples) or "importance" (weights) need
+            a pathwise gradient; "doubly" also a density of q that does not jump where parameters move; "score" needs
+            samples that carry none.
+        """
         name = self.posterior.__name__
         if estimate == "score" and pathwise.has_path(self.posterior):
             return f"its posterior {name} is reparameterized, so use a pathwise objective (elbo, iwae)"
-        if estimate != "score" and not pathwise.has_path(self.posterior):
+        if estimate in ("closed", "sampled", "importance") and not pathwise.has_path(self.posterior):
             return f"its posterior {name} has no pathwise gradient, so use a score-function objective (nvil)"
         if estimate == "doubly" and constraints.is_dependent(self.posterior.support):
             return f"the support of its posterior {name} moves with the parameters, so use iwae"
@@ -69,8 +76,9 @@ class VariationalLayer(nn.Module):
         # Small heads start the posterior near the family's standard member, where KL and gradients are small.
         init = nn.initializers.variance_scaling(0.01, "fan_avg", "uniform")
         size = families.raw_size(self.prior)
-        self.posterior_head = nn.Dense(self.units * families.raw_size(self.posterior), kernel_init=init)
-        self.prior_head = nn.Dense(self.units * size, kernel_init=init)
+        dense = functools.partial(nn.Dense, dtype=compute_dtype(), kernel_init=init)
+        self.posterior_head = dense(self.units * families.raw_size(self.posterior))
+        self.prior_head = dense(self.units * size)
         if self.learned_prior:
             self.prior_raw = self.param("prior_raw", nn.initializers.zeros, (self.units, size))
 

@@ -30,7 +30,7 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
     sizes = _sizes(family)
     if raw.shape[-1] != sum(sizes.values()):
         raise ValueError(f"expected {sum(sizes.values())} raw numbers a unit, got shape {raw.shape}")
-    raw = at_least_float32(raw)
+    raw = widened(raw)
     parameters, start = {}, 0
     for name, size in sizes.items():
         constraint = family.arg_constraints[name]
@@ -41,9 +41,9 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
         return family(**parameters)
 
 
-def at_least_float32(raw: chex.Array) -> chex.Array:
-    """16-bit floats as float32: networks may compute in bfloat16, densities may not."""
-    return raw if jnp.finfo(raw.dtype).bits >= 32 else raw.astype(jnp.float32)
+def widened(raw: chex.Array) -> chex.Array:
+    """At least single precision: densities are not for bfloat16."""
+    return raw.astype(jnp.float32) if jnp.finfo(raw.dtype).bits < 32 else raw
 
 
 def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:

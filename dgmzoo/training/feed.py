@@ -1,6 +1,5 @@
 """Which rows each step sees, and how they reach the device: all of it from the seed and the position."""
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,15 +18,18 @@ class Portion(NamedTuple):
     """What one dispatch is given."""
 
     size: int  # steps
-    rows: Mapping[str, Any]  # all rows on the device [N, ...], or those of its steps from the host [n, B, ...]
-    indices: np.ndarray  # [n, B]
+    rows: Mapping[str, Any]  # all rows on the device [N, ...], or those of its steps from the host [n, (S,) B, ...]
+    indices: np.ndarray  # [n, B], of several seeds [n, S, B]
 
 
 class Feed:
     """The training rows, dispatch by dispatch."""
 
-    def __init__(self, training: Training, rows: Mapping[str, Any], seed: int, devices: Sequence[jax.Device]):
-        self.rows, self.seed, self.devices, self.batch = rows, seed, devices, training.batch_size
+    def __init__(
+        self, training: Training, rows: Mapping[str, Any], seeds: Sequence[int], devices: Sequence[jax.Device]
+    ):
+        self.rows, self.seeds, self.devices, self.batch = rows, seeds, devices, training.batch_size
+        self.orders: dict[tuple[int, int], np.ndarray] = {}
         self.num_train = len(rows["x"])
         self.per_epoch = training.steps_per_epoch(self.num_train)
         self.total = training.total_steps(self.num_train)
@@ -56,16 +58,19 @@ class Feed:
             start += size
 
     def indices(self, step: int, size: int) -> np.ndarray:
-        """Row numbers `[size, B]` of the steps from `step` on."""
-        found = np.empty((size, self.batch), np.int32)
+        """Row numbers `[size, B]` of the steps from `step` on; of several seeds `[size, S, B]`."""
+        found = np.empty((size, len(self.seeds), self.batch), np.int32)
         for i in range(size):
             epoch, at = divmod(step + i, self.per_epoch)
-            found[i] = self._order(epoch)[at * self.batch : (at + 1) * self.batch]
-        return found
+            for j, seed in enumerate(self.seeds):
+                found[i, j] = self._order(seed, epoch)[at * self.batch : (at + 1) * self.batch]
+        return found if len(self.seeds) > 1 else found[:, 0]
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 (one feed a run)
-    def _order(self, epoch: int) -> np.ndarray:
-        return order(self.seed, epoch, self.num_train)
+    def _order(self, seed: int, epoch: int) -> np.ndarray:
+        if (seed, epoch) not in self.orders:
+            self.orders = {key: kept for key, kept in self.orders.items() if key[1] >= epoch - 1}
+            self.orders[seed, epoch] = order(seed, epoch, self.num_train)
+        return self.orders[seed, epoch]
 
 
 def dispatches(start: int, total: int, per_epoch: int, n: int) -> Iterator[int]:

@@ -1,10 +1,9 @@
 """The training loop: dispatches, readings, checkpoints; everything that decides a number is in the state or derived."""
 
 import contextlib
-import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +12,15 @@ import numpy as np
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.model import Model
+from dgmzoo.model import Model, in_precision
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.feed import Feed, dispatch_size
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
+from dgmzoo.training.track import NonFinite, Track, Watcher
 
-Row = dict[str, Any]  # step, split, loss, elbo, kl/<layer>, grad_norm, seconds
-
-
-class NonFinite(ArithmeticError):
-    """Training met a NaN or an infinity."""
+__all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
 
 class Interrupted(Exception):
@@ -33,15 +29,6 @@ class Interrupted(Exception):
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
         self.step = step
-
-
-class Watcher(Protocol):
-    """Who looks on: hears where training begins and how it goes, gets every row of metrics, may ask to stop."""
-
-    def begin(self, step: int) -> None: ...
-    def write(self, row: Row) -> None: ...
-    def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None: ...
-    def should_stop(self) -> bool: ...
 
 
 class Fitted(NamedTuple):
@@ -72,8 +59,28 @@ def fit(
       NonFinite: with the step and the offending terms; the last good checkpoint stays.
       Interrupted: the watcher asked to stop; the checkpoint of that step is written.
     """
-    run = _Run(experiment, model, dataset, seed, watcher, checkpoints, devices)
-    return run.fit()
+    return fit_seeds(experiment, model, dataset, [Track(experiment.name, seed, watcher, checkpoints)], devices)[0]
+
+
+def fit_seeds(
+    experiment: Experiment,
+    model: Model,
+    dataset: Dataset,
+    tracks: Sequence[Track],
+    devices: Sequence[jax.Device] | None = None,
+) -> list[Fitted]:
+    """Train several seeds at once in one compiled program, each with its own track, for a fixed length.
+
+    Raises:
+      ValueError: early stopping was asked for: the seeds would end at different steps.
+      NonFinite, Interrupted: as `fit`, for the first seed that is concerned.
+    """
+    if len(tracks) > 1 and experiment.training.patience is not None:
+        raise ValueError(
+            f"expected training.patience None with {len(tracks)} seeds, got {experiment.training.patience}; "
+            "seeds that train together have one length"
+        )
+    return _Run(experiment, model, dataset, tracks, devices).fit()
 
 
 def selected(
@@ -84,57 +91,57 @@ def selected(
     Raises:
       ValueError: there is no intact checkpoint.
     """
-    run = _Run(experiment, model, dataset, 0, None, checkpoints, None)
-    state = jax.eval_shape(run.init, run.key, run.first)
-    found = run.best.restore(evaluation_variables(state))
-    if found is None:
-        state = run.latest.restore(run.template())
-        if state is None:
-            raise ValueError(f"expected a checkpoint in {run.latest.folder.parent}, got none; train first")
-        return run._evaluated(parallel.place(state.tree, run.devices)), state.step
-    return parallel.place(found.tree, run.devices[:1]), found.step
+    track = Track(experiment.name, 0, None, checkpoints)
+    run = _Run(experiment, model, dataset, [track], None)
+    one = jax.eval_shape(run.init, run.keys[0], run.first)
+    found = track.best.restore(evaluation_variables(one))
+    if found is not None:
+        return parallel.place(found.tree, run.devices[:1]), found.step
+    latest = track.restore(run.template())
+    if latest is None:
+        raise ValueError(f"expected a checkpoint in {track.latest.folder.parent}, got none; train first")
+    return run.variables(parallel.place(latest.tree, run.devices), 0), latest.step
 
 
 class _Run:
-    def __init__(self, experiment, model, dataset, seed, watcher, checkpoints, devices):
+    def __init__(self, experiment, model, dataset, tracks, devices):
         training = experiment.training
         rows = dataset.splits["train"]
-        self.experiment, self.training, self.model, self.dataset = experiment, training, model, dataset
-        self.watcher, self.seed = watcher, seed
-        self.latest, self.best = checkpoints or (None, None)
-        self.devices = choose_devices(training.batch_size) if devices is None else list(devices)
-        if training.batch_size % len(self.devices):
+        self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
+        self.devices = choose_devices(training.batch_size // training.accumulate) if devices is None else list(devices)
+        if training.batch_size % (len(self.devices) * training.accumulate):
             raise ValueError(
-                f"expected training.batch_size to be a multiple of the {len(self.devices)} devices, "
-                f"got {training.batch_size}"
+                f"expected training.batch_size to be a multiple of {len(self.devices)} devices times "
+                f"{training.accumulate} parts (training.accumulate), got {training.batch_size}"
             )
-        self.feed = Feed(training, rows, seed, self.devices)
+        self.feed = Feed(training, rows, [track.seed for track in tracks], self.devices)
         self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
         objective = experiment.objective
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
-        self.step = make_step(model, objective, optimizer, dataset.observe, self.feed.num_train, training.ema)
-        self.key = jax.random.key(seed)
+        if training.compute != "float32":
+            model = in_precision(model, jnp.dtype(training.compute))
+        if training.remat:
+            model = model._replace(evidence=jax.checkpoint(model.evidence))
+        num_data, ema = self.feed.num_train, training.ema
+        self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
+        self.keys = [jax.random.key(track.seed) for track in tracks]
         self.first = {name: jnp.asarray(np.asarray(leaf[:2])) for name, leaf in rows.items()}
-        self.progress = {"sums": {}, "count": 0, "best": math.inf, "best_step": None, "bad": 0, "seconds": 0.0}
         self.valid = None  # rows of the validation split, once they are needed
-        self.selected = None  # host copy of the best variables so far
-        self.saved_at = None  # step of the last checkpoint
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # dispatched, not yet looked at
-        self.recent: dict[str, float] = {}
 
-    def fit(self) -> Fitted:
-        state = self._restore()
-        begun = int(state.step)
-        n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(state), self.per_epoch)
-        dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed)
-        self.clock = time.monotonic() - self.progress["seconds"]
-        self.saved_time, self.saved_at = time.monotonic(), begun
-        self.watcher.begin(begun)
-        stopped_early = self._patience_is_over()
-        step = begun
+    def fit(self) -> list[Fitted]:
+        state = self._begin()
+        begun = step = int(state.step)
+        n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
+        dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
+        self.saved_time = time.monotonic()
+        for track in self.tracks:
+            track.saved_at = begun
+            track.watcher.begin(begun)
+        over = self._patience_is_over()
         with contextlib.closing(self.feed.portions(begun, n)) as portions:
-            while step < self.total and not stopped_early:
+            while step < self.total and not over:
                 size, rows, indices = next(portions)
                 state, metrics = dispatch(state, rows, indices)
                 self.pending.append((step, metrics))
@@ -142,129 +149,90 @@ class _Run:
                 end_of_epoch = step % self.per_epoch == 0 or step == self.total
                 self._look(everything=end_of_epoch)
                 if end_of_epoch:
-                    self._write_row("train", step, self._averages())
-                    if self._validates(step):
-                        self._validate(state, step)
-                        stopped_early = self._patience_is_over()
-                if self.watcher.should_stop() and step < self.total:
+                    self._end_epoch(state, step)
+                    over = self._patience_is_over()
+                if step < self.total and any(track.watcher.should_stop() for track in self.tracks):
                     self._save(state, step)
                     raise Interrupted(step)
                 if time.monotonic() - self.saved_time >= self.training.checkpoint_seconds:
                     self._save(state, step)
         self._save(state, step)
-        return Fitted(*self._selection(state, step), trained=step - begun)
+        fitted = []
+        for i, track in enumerate(self.tracks):
+            variables, at = track.selection(step, self.variables(state, i))
+            fitted.append(Fitted(parallel.place(variables, self.devices[:1]), at, step - begun))
+        return fitted
 
     # Restoring and saving
 
-    def _restore(self) -> State:
-        found = self.latest.restore(self.template()) if self.latest else None
-        if found is None:
-            return parallel.init_on(self.init, self.key, self.first, self.devices)
-        self.progress = found.progress | {"best": float(found.progress["best"])}
-        return parallel.place(found.tree, self.devices)
-
     def template(self) -> State:
-        """Shapes of the state."""
-        return parallel.stacked_shapes(jax.eval_shape(self.init, self.key, self.first), len(self.devices))
+        """Shapes of one seed's state."""
+        return parallel.stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), len(self.devices))
+
+    def _begin(self) -> State:
+        """A fresh state, or that of the newest step of which every seed has an intact checkpoint."""
+        template, upto = self.template(), None
+        while True:
+            found = [track.restore(template, upto) for track in self.tracks]
+            if None in found:  # a fresh start for all: the seeds share their step
+                states = [parallel.init_on(self.init, key, self.first, self.devices) for key in self.keys]
+                return parallel.stack_seeds(states, self.devices)
+            if len({each.step for each in found}) == 1:
+                return parallel.stack_seeds([parallel.place(each.tree, self.devices) for each in found], self.devices)
+            upto = min(each.step for each in found)
 
     def _save(self, state: State, step: int) -> None:
         self._look(everything=True)  # a NaN must not reach the disk
-        if self.latest is None or step == self.saved_at:
-            return
-        host = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
-        bad = [
-            path for path, leaf in jax.tree.leaves_with_path(host.variables["params"]) if not np.isfinite(leaf).all()
-        ]
-        if bad:
-            raise self._non_finite(step, [f"params{jax.tree_util.keystr(path)}" for path in bad])
-        self.progress["seconds"] = time.monotonic() - self.clock
-        self.latest.save(step, host, self.progress | {"best": repr(self.progress["best"])})
-        self.saved_time, self.saved_at = time.monotonic(), step
+        if any(track.latest for track in self.tracks):
+            host = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
+            for i, track in enumerate(self.tracks):
+                track.save(step, self._one(host, i))
+        self.saved_time = time.monotonic()
 
-    # Metrics
+    # Metrics and readings
 
     def _look(self, everything: bool) -> None:
-        """Fetch metrics of dispatches that have ended (all but the newest few, so that the device never waits)."""
+        """Fetch metrics of dispatches that have ended (all but the newest, so that the device never waits)."""
         steps = sum(len(metrics["loss"]) for _, metrics in self.pending)
         if not self.pending or not (everything or (steps >= 64 and len(self.pending) > 1)):
             return
         ready = self.pending if everything else self.pending[:-1]
         self.pending = [] if everything else self.pending[-1:]
         for start, metrics in jax.device_get(ready):
-            for i in range(len(metrics["loss"])):
-                at = {name: float(value[i]) for name, value in metrics.items()}
-                if bad := [name for name, value in at.items() if not math.isfinite(value)]:
-                    raise self._non_finite(start + i, bad)
-                for name, value in at.items():
-                    self.progress["sums"][name] = self.progress["sums"].get(name, 0.0) + value
-                self.progress["count"] += 1
-            self.recent = at
-            self.watcher.progress(start + len(metrics["loss"]), self.total, self.recent)
+            for i, track in enumerate(self.tracks):
+                own = metrics if len(self.tracks) == 1 else {name: value[:, i] for name, value in metrics.items()}
+                track.absorb(start, own, self.total)
 
-    def _averages(self) -> dict[str, float]:
-        found = {name: value / self.progress["count"] for name, value in self.progress["sums"].items()}
-        self.progress["sums"], self.progress["count"] = {}, 0
-        return found
-
-    def _write_row(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        self.watcher.write({"step": step, "split": split, **values, "seconds": round(time.monotonic() - self.clock, 3)})
-
-    def _non_finite(self, step: int, terms: list[str]) -> NonFinite:
-        name = self.experiment.name or "the experiment"
-        kept = f"; the checkpoint of step {self.saved_at} is kept" if self.latest and self.saved_at else ""
-        return NonFinite(
-            f"expected finite values, got NaN or infinity at step {step} of {name} in {', '.join(terms)}{kept}; "
-            "try a lower --training.learning-rate or --training.clip-norm, and check the data"
-        )
-
-    # Validation and selection
-
-    def _validates(self, step: int) -> bool:
+    def _end_epoch(self, state: State, step: int) -> None:
         every = self.training.validate_epochs * self.per_epoch
-        return "valid" in self.dataset.splits and (step % every == 0 or step == self.total)
-
-    def _validate(self, state: State, step: int) -> None:
-        variables = self._evaluated(state)
-        if self.valid is None:
+        reads = "valid" in self.dataset.splits and (step % every == 0 or step == self.total)
+        if reads and self.valid is None:
             self.valid = self.dataset.fixed("valid")
-        found = evaluate(self.model, variables, self.valid, jax.random.key(self.seed), num_samples=1)
-        self._write_row("valid", step, {"loss": found.value, "elbo": found.elbo} | found.kl_by_layer)
-        if found.value < self.progress["best"]:
-            self.progress |= {"best": found.value, "best_step": step, "bad": 0}
-            self.selected = jax.device_get(variables)
-            if self.best:
-                self.best.save(step, self.selected, {"value": repr(found.value)})
-        else:
-            self.progress["bad"] += 1
+        for i, track in enumerate(self.tracks):
+            track.end_epoch(step)
+            if reads:
+                variables = self.variables(state, i)
+                track.read(step, evaluate(self.model, variables, self.valid, self.keys[i], num_samples=1), variables)
 
     def _patience_is_over(self) -> bool:
-        return self.training.patience is not None and self.progress["bad"] >= self.training.patience
+        patience = self.training.patience
+        return patience is not None and self.tracks[0].bad_readings >= patience
 
-    def _evaluated(self, state: State):
-        variables = evaluation_variables(state)
-        if len(self.devices) > 1:
-            variables = parallel.from_one_device(variables)
-        return variables
+    def variables(self, state: State, i: int) -> Any:
+        """One seed's variables as they are to be evaluated, on one device."""
+        variables = evaluation_variables(self._one(state, i))
+        return parallel.from_one_device(variables) if len(self.devices) > 1 else variables
 
-    def _selection(self, state: State, step: int) -> tuple[Any, int]:
-        """The best variables of the validation split, or where the protocol has none, the last; and their step."""
-        if (best_step := self.progress["best_step"]) is None:
-            variables = self._evaluated(state)
-            if self.best and step not in self.best.steps():
-                self.best.save(step, jax.device_get(variables), {})
-            return variables, step
-        if self.selected is None:  # found before this process went on
-            self.selected = self.best.restore(self._evaluated(state), upto=best_step).tree
-        return parallel.place(self.selected, self.devices[:1]), best_step
+    def _one(self, state: State, i: int) -> State:
+        return parallel.one_seed(state, i, len(self.tracks), len(self.devices))
 
-    def _has_loop_hazard(self, state: State) -> bool:
+    def _has_loop_hazard(self) -> bool:
         """Whether the step has convolutions and runs on CPU, where XLA runs them 4 to 13 times slower inside a loop."""
         if self.devices[0].platform != "cpu":
             return False
-        rows = {
-            name: jax.ShapeDtypeStruct((self.training.batch_size, *leaf.shape[1:]), leaf.dtype)
-            for name, leaf in self.first.items()
-        }
+        state = jax.eval_shape(self.init, self.keys[0], self.first)
+        batch = self.training.batch_size
+        rows = {name: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for name, leaf in self.first.items()}
         return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, rows))
 
 

@@ -13,7 +13,7 @@ from dgmzoo.training.step import LOCAL, State, Step
 Dispatch = Callable  # (state, rows, indices [n, B]) -> (state, metrics {name: [n]})
 
 
-def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool = False) -> Dispatch:
+def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool = False, num_seeds: int = 1) -> Dispatch:
     """A function that runs one step for each row of `indices`.
 
     It is called as `(state, rows, indices)`: `rows {name: [N, ...]}` the data on the device and `indices [n, B]`
@@ -21,7 +21,11 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
 
     Args:
       streamed: rows come gathered from the host, `{name: [n, B, ...]}`, and indices are not looked at.
+      num_seeds: with S > 1, states of S seeds are stacked, and so are their batches: `[n, S, B]`.
     """
+    if num_seeds > 1:
+        axes = State(step=None, key=0, variables=0, opt_state=0, ema=0)
+        step = jax.vmap(step, in_axes=(axes, 0), out_axes=(axes, 0))
 
     def run(state: State, rows, indices):
         def one(state, at):
@@ -38,8 +42,10 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
     if len(devices) == 1:
         return jax.jit(run, donate_argnums=0)
 
-    def spread(leaf):  # [n, B, ...] to [n, devices, B / devices, ...]
-        return leaf.reshape(leaf.shape[0], len(devices), -1, *leaf.shape[2:])
+    axis = 1 if num_seeds == 1 else 2  # of the examples
+
+    def spread(leaf):  # [n, (S,) B, ...] to [n, (S,) devices, B / devices, ...]
+        return leaf.reshape(*leaf.shape[:axis], len(devices), -1, *leaf.shape[axis + 1 :])
 
     mapped = None
 
@@ -47,7 +53,7 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
         nonlocal mapped
         if mapped is None:
             axes = state_axes(state)
-            in_axes, out_axes = (axes, 1 if streamed else None, 1), (axes, None)
+            in_axes, out_axes = (axes, axis if streamed else None, axis), (axes, None)
             mapped = jax.pmap(run, DEVICES, in_axes=in_axes, out_axes=out_axes, devices=devices, donate_argnums=0)
         return mapped(state, jax.tree.map(spread, rows) if streamed else rows, spread(indices))
 
@@ -104,3 +110,23 @@ def stacked_shapes(state: State, num_devices: int) -> State:
         lambda leaf: jax.ShapeDtypeStruct((num_devices, *leaf.shape), leaf.dtype), state.variables[LOCAL]
     )
     return state._replace(variables={**state.variables, LOCAL: local})
+
+
+def stack_seeds(states: Sequence[State], devices: Sequence[jax.Device]) -> State:
+    """The states of several seeds, which share their step, as one; a single state as it is."""
+    if len(states) == 1:
+        return states[0]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state._replace(step=None) for state in states))
+    if len(devices) > 1 and LOCAL in stacked.variables:  # devices first, then seeds
+        stacked.variables[LOCAL] = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), stacked.variables[LOCAL])
+    return place(stacked._replace(step=states[0].step), devices)
+
+
+def one_seed(state: State, i: int, num_seeds: int, num_devices: int) -> State:
+    """The state of one of several seeds."""
+    if num_seeds == 1:
+        return state
+    one = jax.tree.map(lambda leaf: leaf[i], state._replace(step=None))
+    if num_devices > 1 and LOCAL in state.variables:
+        one.variables[LOCAL] = jax.tree.map(lambda leaf: leaf[:, i], state.variables[LOCAL])
+    return one._replace(step=state.step)

@@ -24,8 +24,9 @@ from dgmzoo.training.folder import Folder
 class Watch:
     """The loop's watcher: keeps the rows, hands them on, and shows how far training is."""
 
-    def __init__(self, rows: list[dict[str, Any]], folder: Folder | None, show: bool):
-        self.rows, self.folder = rows, folder
+    def __init__(self, folder: Folder | None, show: bool):
+        self.rows: list[dict[str, Any]] = []
+        self.folder = folder
         self.stopped = False
         self._console = Console(stderr=True) if show else None
         self._bar: Progress | None = None
@@ -33,7 +34,7 @@ class Watch:
 
     def begin(self, step: int) -> None:
         if self.folder:  # rows past the checkpoint will be written again
-            self.rows[:] = self.folder.forget_after(step)
+            self.rows = self.folder.forget_after(step)
             if step and self._console:
                 self._console.print(f"going on from step {step} of {self.folder.path}", highlight=False)
 

@@ -172,7 +172,8 @@ def test_images_in_a_decoder(output, shape):
 
     @jax.jit
     def ask(mask):
-        return model.evidence(variables, {"x": x, "mask": mask}, jax.random.key(1), Query(3))[0]
+        query = Query(3, given={"z": jnp.ones((3, 5, 2))})
+        return model.evidence(variables, {"x": x, "mask": mask}, jax.random.key(1), query)[0]
 
     mask = np.random.default_rng(1).random((5, *shape)) < 0.5
     whole, seen, unseen = (ask(each) for each in (mask | True, mask, ~mask))

@@ -52,12 +52,15 @@ class MADE(nn.Module):
         self.head = MaskedDense(self.dims * self.output.size, strict=True)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
-        x = batch["x"]
-        flat(x, self.shape)
+        x = batch["x"]  # [B, *shape]
+        if "mask" in batch:
+            raise ValueError(
+                "expected x without a mask, got one: an autoregressive model has no marginals over missing elements"
+            )
 
         def score(module, carry, mask):
             p = module.conditionals(x, mask)
-            return carry, (log_likelihood(p, x, batch.get("mask"))[0], described(p))
+            return carry, (log_likelihood(p, x)[0], described(p))
 
         if query.train or self.num_masks == 1:
             mask = query.step % self.num_masks
@@ -66,7 +69,9 @@ class MADE(nn.Module):
         over_masks = nn.scan(score, variable_broadcast="params", split_rngs={"params": False})
         _, (log_p, output) = over_masks(self, None, jnp.arange(self.num_masks))
         mixture = jax.nn.logsumexp(log_p, 0) - math.log(self.num_masks)
-        return Evidence(jnp.repeat(mixture[None], query.num_samples, 0), output=jax.tree.map(lambda leaf: leaf[0], output))
+        return Evidence(
+            jnp.repeat(mixture[None], query.num_samples, 0), output=jax.tree.map(lambda leaf: leaf[0], output)
+        )
 
     def generate(self, num: int, context=None) -> Draw:
         chosen = jax.random.randint(self.make_rng("sample"), (num,), 0, self.num_masks)

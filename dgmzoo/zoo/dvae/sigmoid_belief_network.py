@@ -51,8 +51,8 @@ class SigmoidBeliefNetwork(nn.Module):
         self.decoders = [MLP(self.hidden) for _ in self.latent_dims]
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
-        x = batch["x"]  # [B, *shape]
-        inferred, below = [], flat(x, self.shape)
+        x, mask = batch["x"], batch.get("mask")  # [B, *shape]
+        inferred, below = [], flat(x, self.shape, mask)
         for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
             inferred.append(layer.infer(encoder(2 * below - 1), query, f"z{level + 1}"))
             below = inferred[-1].sample  # [K, B, U]
@@ -62,7 +62,7 @@ class SigmoidBeliefNetwork(nn.Module):
             latents[f"z{level + 1}"] = latent
             above = self.decoders[level](2 * latent.value - 1)
         p = self.output(above, self.shape)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, batch.get("mask")), latents, output=described(p))
+        return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
         above = None

@@ -43,10 +43,10 @@ class VAE(nn.Module):
         self.z = self.latent.clone(units=self.latent_dim)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
-        x = batch["x"]  # [B, *shape]
-        z = self.z(self.encoder(flat(x, self.shape)), query, "z")
+        x, mask = batch["x"], batch.get("mask")  # [B, *shape]
+        z = self.z(self.encoder(flat(x, self.shape, mask)), query, "z")
         p = self.output(self.decoder(z.value), self.shape)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, batch.get("mask")), {"z": z}, output=described(p))
+        return Evidence(log_likelihood(p, x, mask), {"z": z}, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
         p = self.output(self.decoder(self.z.draw(num)), self.shape)

@@ -1,0 +1,124 @@
+"""The bookkeeping of one seed: averages of metrics, the best reading of the validation split, its checkpoints."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.training.checkpoint import Checkpoints, Restored
+from dgmzoo.training.step import State
+
+Row = dict[str, Any]  # step, split, loss, elbo, kl/<layer>, grad_norm, seconds
+
+
+class NonFinite(ArithmeticError):
+    """Training met a NaN or an infinity."""
+
+
+class Watcher(Protocol):
+    """Who looks on: hears where training begins and how it goes, gets every row of metrics, may ask to stop."""
+
+    def begin(self, step: int) -> None: ...
+    def write(self, row: Row) -> None: ...
+    def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None: ...
+    def should_stop(self) -> bool: ...
+
+
+class Track:
+    """One seed's run, beside its state."""
+
+    def __init__(
+        self, name: str, seed: int, watcher: Watcher | None, checkpoints: tuple[Checkpoints, Checkpoints] | None
+    ):
+        self.name, self.seed, self.watcher = name or "the experiment", seed, watcher
+        self.latest, self.best = checkpoints or (None, None)
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.best_value, self.best_step, self.bad_readings = math.inf, None, 0
+        self.selected = None  # host copy of the best variables, where this process found them
+        self.saved_at: int | None = None
+        self.clock = time.monotonic()
+
+    def absorb(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
+        """Take in the metrics `{name: [n]}` of n steps from `start`.
+
+        Raises:
+          NonFinite: with the first step that had a NaN or infinity, and its terms.
+        """
+        for i in range(len(metrics["loss"])):
+            at = {name: float(value[i]) for name, value in metrics.items()}
+            if bad := [name for name, value in at.items() if not math.isfinite(value)]:
+                raise self.non_finite(start + i, bad)
+            for name, value in at.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.count += 1
+        self.watcher.progress(start + len(metrics["loss"]), total, at)
+
+    def end_epoch(self, step: int) -> None:
+        """Write the averages since the last time."""
+        self._write("train", step, {name: value / self.count for name, value in self.sums.items()})
+        self.sums, self.count = {}, 0
+
+    def read(self, step: int, found: Estimate, variables: Any) -> None:
+        """Take in a reading of the validation split; variables that are the best so far are kept."""
+        self._write("valid", step, {"loss": found.value, "elbo": found.elbo} | found.kl_by_layer)
+        if found.value < self.best_value:
+            self.best_value, self.best_step, self.bad_readings = found.value, step, 0
+            self.selected = jax.device_get(variables)
+            if self.best:
+                self.best.save(step, self.selected, {})
+        else:
+            self.bad_readings += 1
+
+    def save(self, step: int, host: State) -> None:
+        """Write the checkpoint of a step from a state on the host, whose key is given as its data.
+
+        Raises:
+          NonFinite: a parameter is not finite; nothing is written.
+        """
+        if self.latest is None or step == self.saved_at:
+            return
+        leaves = jax.tree.leaves_with_path(host.variables["params"])
+        if bad := [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(leaf).all()]:
+            raise self.non_finite(step, [f"params{path}" for path in bad])
+        progress = {name: getattr(self, name) for name in ("sums", "count", "best_step", "bad_readings")}
+        progress |= {"best_value": repr(self.best_value), "seconds": time.monotonic() - self.clock}
+        self.latest.save(step, host, progress)
+        self.saved_at = step
+
+    def restore(self, template: State, upto: int | None = None) -> Restored | None:
+        """The newest intact checkpoint, and the bookkeeping as it stood then."""
+        found = self.latest.restore(template, upto) if self.latest else None
+        if found is not None:
+            for name in ("sums", "count", "best_step", "bad_readings"):
+                setattr(self, name, found.progress[name])
+            self.best_value = float(found.progress["best_value"])
+            self.clock = time.monotonic() - found.progress["seconds"]
+        return found
+
+    def selection(self, step: int, variables: Any) -> tuple[Any, int]:
+        """The best variables of the validation split, or where the protocol has none, the last ones; and their step."""
+        if self.best_step is None:
+            if self.best and step not in self.best.steps():
+                self.best.save(step, jax.device_get(variables), {})
+            return variables, step
+        if self.selected is None:  # found before this process went on
+            self.selected = self.best.restore(variables, upto=self.best_step).tree
+        return self.selected, self.best_step
+
+    def non_finite(self, step: int, terms: list[str]) -> NonFinite:
+        """The error that says where and in what."""
+        kept = f"; the checkpoint of step {self.saved_at} is kept" if self.latest and self.saved_at else ""
+        return NonFinite(
+            f"expected finite values, got NaN or infinity at step {step} of {self.name}, seed {self.seed}, "
+            f"in {', '.join(terms)}{kept}; try a lower --training.learning-rate or --training.clip-norm, "
+            "and check the data"
+        )
+
+    def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        seconds = round(time.monotonic() - self.clock, 3)
+        self.watcher.write({"step": step, "split": split, **values, "seconds": seconds})

@@ -1,0 +1,104 @@
+"""Output layers against SciPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy import special, stats
+
+from dgmzoo.layers.outputs import Bernoulli, Categorical, Normal, described, drawn, log_likelihood
+
+SHAPE = (2, 3)
+RANDOM = np.random.default_rng(0)
+FEATURES = jnp.asarray(RANDOM.normal(size=(4, 5, 7)), jnp.float32)  # [K, B, H]
+
+
+def applied(output):
+    return output.init_with_output(jax.random.key(0), FEATURES, SHAPE)[0]
+
+
+def test_bernoulli():
+    p, x = applied(Bernoulli()), RANDOM.integers(0, 2, (5, *SHAPE))
+    probability = special.expit(np.asarray(p.logits, np.float64))
+    expected = stats.bernoulli.logpmf(x, probability).reshape(4, 5, -1).sum(-1)
+    np.testing.assert_allclose(log_likelihood(p, jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
+    np.testing.assert_allclose(described(p)["mean"], probability, rtol=1e-5)
+
+
+def test_normal():
+    p, x = applied(Normal()), RANDOM.normal(size=(5, *SHAPE)).astype(np.float32)
+    assert (np.asarray(p.scale) > 0).all()
+    expected = stats.norm.logpdf(x, p.loc, p.scale).reshape(4, 5, -1).sum(-1)
+    np.testing.assert_allclose(log_likelihood(p, jnp.asarray(x)), expected, rtol=1e-4)
+    np.testing.assert_array_equal(described(p)["mean"], p.loc)
+
+
+def test_categorical():
+    p, x = applied(Categorical(num_classes=5)), RANDOM.integers(0, 5, (5, *SHAPE)).astype(np.int32)
+    log_p = special.log_softmax(np.asarray(p.logits, np.float64), -1)
+    expected = np.take_along_axis(log_p, x[None, ..., None], -1)[..., 0].reshape(4, 5, -1).sum(-1)
+    np.testing.assert_allclose(log_likelihood(p, jnp.asarray(x)), expected, rtol=1e-5)
+    np.testing.assert_array_equal(described(p)["mean"], log_p.argmax(-1))
+
+
+@pytest.mark.parametrize("output", [Bernoulli(), Normal(), Categorical(num_classes=5)], ids=lambda o: type(o).__name__)
+def test_what_is_not_observed_does_not_count(output):
+    p = applied(output)
+    x = drawn(output.distribution(jnp.zeros((1, 5, *SHAPE, output.size))), jax.random.key(1)).x
+    mask = jnp.asarray(RANDOM.integers(0, 2, (5, *SHAPE)).astype(bool))
+    other = jnp.where(mask, x, 1 - x)
+    np.testing.assert_array_equal(log_likelihood(p, x, mask), log_likelihood(p, other, mask))
+    rest = log_likelihood(p, x, mask) + log_likelihood(p, x, ~mask)
+    np.testing.assert_allclose(rest, log_likelihood(p, x), rtol=1e-5)
+    np.testing.assert_array_equal(log_likelihood(p, x, jnp.zeros_like(mask)), 0)
+
+
+@pytest.mark.parametrize("output", [Bernoulli(), Normal()], ids=lambda o: type(o).__name__)
+def test_what_is_not_observed_may_be_nan(output):
+    x = jnp.full((5, *SHAPE), jnp.nan).at[:, 0].set(1.0)
+    mask = jnp.isfinite(x)
+    raw = jnp.zeros((1, 5, *SHAPE, output.size))
+    value, gradient = jax.value_and_grad(lambda r: log_likelihood(output.distribution(r), x, mask).sum())(raw)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    "output, x",
+    [
+        (Bernoulli(), np.array([0.0, 0.5, 1.0])),
+        (Categorical(num_classes=3), np.array([0, 3])),
+        (Categorical(num_classes=3), np.array([0.0, 1.0])),
+        (Categorical(num_classes=3), np.array([-1, 2])),
+    ],
+)
+def test_x_outside_the_support_is_refused(output, x):
+    with pytest.raises(ValueError, match=r"expected .* got"):
+        output.check_support(x)
+    output.check_support(np.zeros(3, np.int32))
+
+
+def test_bad_shapes_and_sizes_are_refused():
+    p = applied(Bernoulli())
+    with pytest.raises(ValueError, match=r"expected x of shape \(5, 2, 3\), got \(5, 3, 2\)"):
+        log_likelihood(p, jnp.zeros((5, 3, 2)))
+    with pytest.raises(ValueError, match="expected num_classes >= 2, got 1"):
+        Categorical(num_classes=1)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_densities_are_single_precision_at_least(dtype):
+    raw = jnp.zeros((1, 5, *SHAPE, 2), dtype)
+    assert Normal().distribution(raw).loc.dtype == jnp.float32
+    assert Categorical(num_classes=2).distribution(raw).logits.dtype == jnp.float32
+
+
+def test_draws_follow_the_distribution():
+    logits = jnp.asarray([[-2.0, 0.0, 1.0]])
+    many = dist.BernoulliLogits(jnp.broadcast_to(logits[None], (1, 4000, 3)))
+    draw = drawn(many, jax.random.key(0))
+    assert draw.x.dtype == jnp.float32 and set(np.unique(draw.x)) == {0.0, 1.0}
+    probability = special.expit(np.asarray(logits[0]))
+    error = np.sqrt(probability * (1 - probability) / 4000)
+    assert (np.abs(draw.x.mean(0) - probability) < 4 * error).all()
+    np.testing.assert_allclose(draw.mean[0], probability, rtol=1e-6)
