@@ -77,7 +77,7 @@ ENTRIES = [
     ),
     Case(
         "hierarchical-vae",
-        HierarchicalVAE(latent_dims=(2, 1), hidden=(16, 8), depth=1, shape=SHAPE),
+        HierarchicalVAE(latent_dims=(1, 1), hidden=(16, 4), depth=1, shape=SHAPE),
         DReG(num_samples=4),
         refused=({"latent_dims": ()}, {"latent_dims": (3, 0)}, {"hidden": (16,)}, {"depth": -1}),
     ),
