@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,9 @@ def train(
     with told(progress) as (log, fetching):
         dataset = data.load(exp.data, log, fetching)
     if "test" not in dataset.splits:
-        raise ValueError(f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}")
+        raise ValueError(
+            f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}"
+        )
     model = functional(bind(exp.model, dataset))
     check_fits(exp, model, dataset)
     runs = [Run(exp, origin, dataset, model, None, 0, number) for number in chosen]

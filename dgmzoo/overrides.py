@@ -60,7 +60,9 @@ def difference(base: Experiment, changed: Experiment) -> dict[str, Any]:
     before, after = flatten(base), flatten(changed)
     for path, value in after.items():
         named = choices(_at(changed, path))
-        if named and value in named and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
+        if (
+            named and value in named and before.get(path) != value
+        ):  # a part chosen by name: compare with its class's own defaults
             kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.")}
             defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
             before = kept | defaults

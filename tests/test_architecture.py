@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "zoo": {"layers", "reparam", "model"},
     "objectives": {"layers", "reparam", "model"},
     "config": {"objectives", "data", "experiments"},
-    "overrides": {"config", "objectives"},
+    "overrides": {"config", "objectives", "layers"},
     "evaluation": {"overrides", "config", "data", "model", "files"},
     "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
     "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},

@@ -12,9 +12,10 @@ import numpy as np
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Categorical
 from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.objectives import ELBO, IWAE, NVIL, Objective
+from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG, Objective
 from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
+from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 from tests import probes
 
@@ -73,6 +74,12 @@ ENTRIES = [
         "vae-iwae",
         VAE(latent_dim=2, latent=VariationalLayer(learned_prior=True), **_SMALL),
         IWAE(num_samples=4),
+    ),
+    Case(
+        "hierarchical-vae",
+        HierarchicalVAE(latent_dims=(1, 1), hidden=(16, 4), depth=1, shape=SHAPE),
+        DReG(num_samples=4),
+        refused=({"latent_dims": ()}, {"latent_dims": (3, 0)}, {"hidden": (16,)}, {"depth": -1}),
     ),
     Case(
         "sigmoid-belief-network",

@@ -44,9 +44,7 @@ def encode(model: Model, variables: Variables, rows: Mapping[str, Any], key: che
     return _ask(model, variables, rows, key)[0]
 
 
-def reconstruct(
-    model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey
-) -> np.ndarray | None:
+def reconstruct(model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey) -> np.ndarray | None:
     """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not give it."""
     return _ask(model, variables, rows, key)[1]
 

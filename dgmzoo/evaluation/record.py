@@ -83,9 +83,7 @@ def make_record(
     }
 
 
-def paper(
-    experiment: Experiment, origin: Origin, split: str, steps: int, num_samples: int
-) -> dict[str, Any] | None:
+def paper(experiment: Experiment, origin: Origin, split: str, steps: int, num_samples: int) -> dict[str, Any] | None:
     """The published figure that this result may be held against: that of the same model, objective, data and evaluation."""
     if origin.base is None or split != "test" or num_samples != experiment.evaluation.num_samples:
         return None

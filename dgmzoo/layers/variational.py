@@ -46,19 +46,16 @@ class VariationalLayer(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        families.raw_size(self.posterior), families.raw_size(self.prior)  # refuse families without a head now
-        if self.posterior.support.is_discrete != self.prior.support.is_discrete:
-            raise ValueError(
-                "expected posterior and prior both discrete or both continuous, "
-                f"got {self.posterior.__name__} and {self.prior.__name__}"
-            )
+        with jax.ensure_compile_time_eval():
+            families.check_pair(self.posterior, self.prior)
 
     def refusal(self, estimate: str) -> str | None:
         """Why this layer's gradients would be wrong under an objective's `estimate`; None where they are exact.
 
         Args:
           estimate: "closed" (KL in closed form), "sampled" (log q - log p at samples) or "importance" (weights) need
-            a pathwise gradient; "score" needs samples that carry none.
+            a pathwise gradient; "doubly" also a density of q that does not jump where parameters move; "score" needs
+            samples that carry none.
         """
         name = self.posterior.__name__
         if estimate == "score" and pathwise.has_path(self.posterior):

@@ -65,8 +65,8 @@ class HierarchicalVAE(nn.Module):
         self.decoders = [MLP(self.depth * (width,), self.activation) for width in self.hidden]
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
-        x = batch["x"]  # [B, *shape]
-        inferred, below = [], flat(x, self.shape)
+        x, mask = batch["x"], batch.get("mask")  # [B, *shape]
+        inferred, below = [], flat(x, self.shape, mask)
         for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
             inferred.append(layer.infer(encoder(below), query, f"z{level + 1}"))
             below = inferred[-1].sample  # [K, B, U]
@@ -76,7 +76,7 @@ class HierarchicalVAE(nn.Module):
             latents[f"z{level + 1}"] = latent
             above = self.decoders[level](latent.value)
         p = self.output(above, self.shape)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, batch.get("mask")), latents, output=described(p))
+        return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
         above = None
