@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import html
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,7 @@ class Run:
           mean: instead of x itself the mean of each element given what was drawn before it, as papers picture it.
           context: what a conditional model is given, such as `{"label": [num]}`; None: that of the first test examples.
         """
+        config.check_whole("num", num)
         if context is None:
             rows = self.dataset.fixed("test", num)
             given = {name: leaf for name, leaf in rows.items() if name != "x"}

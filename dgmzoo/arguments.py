@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -127,21 +127,18 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     if isinstance(part, Train | Bench):
         return None
     hints = typing.get_type_hints(type(part), include_extras=True)
-    hidden = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    texts = {}
+    shown, texts = [], {}
     for parent in reversed(type(part).__mro__[:-1]):  # fields of a parent are explained there
         if dataclasses.is_dataclass(parent) and parent.__module__.partition(".")[0] != "flax":
             texts |= {each.arg_name: each.description for each in docstring_parser.parse_from_object(parent).params}
-    shown = []
+    own = ("parent", "name") if isinstance(part, nn.Module) else ()  # Flax's own
+    kept = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name not in own}
     for name in overrides.fields(part):
-        hidden.pop(name)
-        hint = hints[name]
-        if hint is Callable or typing.get_origin(hint) is Callable:
-            hint = tyro.conf.Fixed[hint]  # a function has no spelling on the command line
-        spec = StructFieldSpec(name=name, type=hint, default=getattr(part, name), helptext=texts.get(name))
-        shown.append(spec)
-    hidden = {} if isinstance(part, nn.Module) else hidden
-    return StructConstructorSpec(instantiate=lambda **given: type(part)(**hidden, **given), fields=tuple(shown))
+        if callable(kept[name]) and not isinstance(kept[name], type) and not overrides.is_part(kept[name]):
+            continue  # a function has no spelling on the command line
+        default = kept.pop(name)
+        shown.append(StructFieldSpec(name=name, type=hints[name], default=default, helptext=texts.get(name)))
+    return StructConstructorSpec(instantiate=lambda **given: type(part)(**kept, **given), fields=tuple(shown))
 
 
 def _family_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

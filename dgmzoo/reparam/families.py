@@ -34,7 +34,8 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
         size = raw_size(family)
         try:
             member = from_raw(family, jnp.zeros((1, 1, 1, size)))
-            shape, value = member.batch_shape + member.event_shape, member.sample(jax.random.key(0))
+            with numpyro_rules():
+                shape, value = member.batch_shape + member.event_shape, member.sample(jax.random.key(0))
         except Exception as error:
             raise ValueError(
                 f"expected a family whose parameters can be learned one by one, got {family.__name__} "
