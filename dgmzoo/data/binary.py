@@ -25,10 +25,7 @@ def vectors(paths: Mapping[str, Path], entry: Entry) -> dict[str, np.ndarray]:
             raise ValueError(f"expected {', '.join(sorted(missing))} in {paths[name]}, got {', '.join(raw)}")
         raw = {split: raw[split] for split in SPLITS}
     else:
-        raw = {
-            split: _text(path, size)
-            for split, path in zip(SPLITS, (paths[n] for n in entry.also[0]), strict=True)
-        }
+        raw = {split: _text(path, size) for split, path in zip(SPLITS, (paths[n] for n in entry.also[0]), strict=True)}
     for split, x in raw.items():
         if x.ndim != 2 or x.shape[1] != size or not np.isin(x, (0, 1)).all():
             raise ValueError(f"expected {entry.name} {split} [N, {size}] of 0 and 1, got {x.dtype} {x.shape}")

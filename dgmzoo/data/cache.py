@@ -93,9 +93,7 @@ def read(name: str, sha256: str | None, again: bool = False) -> tuple[Arrays, st
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        warnings.warn(
-            f"the cached copy of {name} in {folder} is damaged ({error}); decoding it again", stacklevel=2
-        )
+        warnings.warn(f"the cached copy of {name} in {folder} is damaged ({error}); decoding it again", stacklevel=2)
         return None
     return mapped, found
 

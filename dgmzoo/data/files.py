@@ -36,9 +36,7 @@ def bounded(stream, limit: int, what: str) -> bytes:
     while block := stream.read(_BLOCK):
         total += len(block)
         if total > limit:
-            raise ValueError(
-                f"expected at most {limit} bytes, got more from {what}; it is not the file it should be"
-            )
+            raise ValueError(f"expected at most {limit} bytes, got more from {what}; it is not the file it should be")
         parts.append(block)
     return b"".join(parts)
 
@@ -112,8 +110,7 @@ def npy(path: Path) -> np.ndarray:
         there, size = stream.tell() - start, math.prod(shape) * dtype.itemsize
     if there != size:
         raise ValueError(
-            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; "
-            f"the file is truncated or altered"
+            f"expected {size} bytes for {dtype} {shape}, got {there} in {path}; the file is truncated or altered"
         )
     return np.load(path, mmap_mode="r" if size else None, allow_pickle=False)
 
@@ -126,9 +123,7 @@ def npz(path: Path, limit: int = LIMIT) -> dict[str, np.ndarray]:
             raise ValueError(f"expected .npy members only, got {name!r} in {path}")
         shape, fortran, dtype = _npy_header(stream, f"{path}:{name}")
         if math.prod(shape) * dtype.itemsize > size:
-            raise ValueError(
-                f"expected {dtype} {shape} within {size} bytes, got a header that lies in {path}:{name}"
-            )
+            raise ValueError(f"expected {dtype} {shape} within {size} bytes, got a header that lies in {path}:{name}")
         array = filled(stream, shape[::-1] if fortran else shape, dtype, f"{path}:{name}")
         arrays[name.removesuffix(".npy")] = array.T if fortran else array
     return arrays
@@ -138,9 +133,7 @@ def members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tuple[
     """The members of a zip file as (name, stream, size); sizes are checked against `limit` before reading."""
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [
-                info for info in archive.infolist() if not info.is_dir() and info.filename.endswith(suffix)
-            ]
+            infos = [info for info in archive.infolist() if not info.is_dir() and info.filename.endswith(suffix)]
             if (total := sum(info.file_size for info in infos)) > limit:
                 raise ValueError(f"expected at most {limit} bytes unpacked, got {total} announced in {path}")
             for info in infos:
@@ -172,9 +165,7 @@ def table(path: Path, columns: int | None = None, limit: int = LIMIT) -> tuple[l
                 ndmin=2,
             )
     except (ValueError, UserWarning, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(
-            f"expected a table of numbers with one header line at most, got {path}: {error}"
-        ) from error
+        raise ValueError(f"expected a table of numbers with one header line at most, got {path}: {error}") from error
     return (cells if header else []), values
 
 

@@ -79,9 +79,7 @@ def _folder(path: Path) -> Arrays:
                 f"expected every image to be {images[0].shape}, got {images[-1].shape} at {p}; resize them"
             )
         if total > files.LIMIT:
-            raise ValueError(
-                f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy"
-            )
+            raise ValueError(f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy")
     arrays: Arrays = {}
     for split in dict.fromkeys(split_of):
         rows = [row for row, name in enumerate(split_of) if name == split]
@@ -97,17 +95,11 @@ def in_memory(given: Mapping[str, tuple[Any, Any]]) -> Arrays:
     alone = set(given) == {"train"}
     for split, (rows, label) in given.items():
         rows = _view(rows)
-        rows = (
-            {_COLUMNS.get(name, name): a for name, a in rows.items()}
-            if isinstance(rows, Mapping)
-            else {"x": rows}
-        )
+        rows = {_COLUMNS.get(name, name): a for name, a in rows.items()} if isinstance(rows, Mapping) else {"x": rows}
         if label is not None:
             rows["label"] = label
         if not {"x"} <= set(rows) <= {"x", "label", "mask"}:
-            raise ValueError(
-                f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}"
-            )
+            raise ValueError(f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}")
         try:
             arrays |= {f"{'all' if alone else split}/{key}": np.asarray(value) for key, value in rows.items()}
         except ValueError as error:
@@ -125,8 +117,7 @@ def _view(rows: Any) -> Any:
             return {name: np.stack([element[name] for element in elements]) for name in elements[0]}
         if elements and isinstance(elements[0], tuple):
             return {
-                name: np.stack(part)
-                for name, part in zip(("x", "label"), zip(*elements, strict=True), strict=True)
+                name: np.stack(part) for name, part in zip(("x", "label"), zip(*elements, strict=True), strict=True)
             }
         return np.stack(elements) if elements else np.empty(0)
     return rows
@@ -203,9 +194,7 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"expected rows in {key} of {name}, got an array of shape {a.shape}")
     if field == "label":
         if a.ndim != 1 or a.dtype.kind not in "iub" or a.min() < 0 or a.max() > np.iinfo(np.int32).max:
-            raise ValueError(
-                f"expected labels [N] of whole numbers from 0 in {key} of {name}, got {a.dtype} {a.shape}"
-            )
+            raise ValueError(f"expected labels [N] of whole numbers from 0 in {key} of {name}, got {a.dtype} {a.shape}")
         return a.astype(np.int32)
     if field == "mask":
         return a.astype(bool)

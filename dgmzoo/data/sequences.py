@@ -66,23 +66,14 @@ def polyphony(paths: Mapping[str, Path], entry: Entry) -> Arrays:
     for split, name in names.items():
         cells = raw[name] if isinstance(raw[name], list) else []
         for cell in cells:
-            good = (
-                isinstance(cell, np.ndarray)
-                and cell.dtype.kind in "biuf"
-                and cell.ndim == 2
-                and cell.shape[1] == 88
-            )
+            good = isinstance(cell, np.ndarray) and cell.dtype.kind in "biuf" and cell.ndim == 2 and cell.shape[1] == 88
             if not good or not np.isin(cell, (0, 1)).all():
-                raise ValueError(
-                    f"expected {name} to hold rolls [T, 88] of 0 and 1, got something else in {path}"
-                )
+                raise ValueError(f"expected {name} to hold rolls [T, 88] of 0 and 1, got something else in {path}")
         if not cells:
             raise ValueError(f"expected {name} to hold rolls [T, 88], got none in {path}")
         rolls[split] = [cell.astype(np.uint8) for cell in cells]
     longest = max(len(roll) for split in rolls.values() for roll in split)
     padded = {split: pad(rows, longest) for split, rows in rolls.items()}
     return {
-        f"{split}/{field}": a
-        for split, pair in padded.items()
-        for field, a in zip(("x", "mask"), pair, strict=True)
+        f"{split}/{field}": a for split, pair in padded.items() for field, a in zip(("x", "mask"), pair, strict=True)
     }

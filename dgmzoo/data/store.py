@@ -62,8 +62,7 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
     raise FileNotFoundError(
         "\n  ".join(
             [
-                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, "
-                f"got it from none:",
+                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from none:",
                 *(problems or ["no source is known"]),
                 f"put {', '.join(known.files)} into $DGMZOO_DATA/{known.folder}/ by hand",
             ]
@@ -74,8 +73,7 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
 def _fetched(known: Entry, source: Source, log: Log, progress: Progress | None) -> tuple[Arrays, str]:
     folder = cache.root() / "downloads" / known.name
     log(
-        f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to "
-        f"{cache.root()}"
+        f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to {cache.root()}"
     )
     for _ in range(2):
         paths, resumed = download.fetch(known, source, folder, progress)
@@ -98,9 +96,7 @@ def _at_hand(known: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
     """Local places that have all of a set's files, nearest first: (where, files, named by the user)."""
     if not known.files:
         yield "this installation", {}, True
-    if (place := os.environ.get("DGMZOO_DATA")) and (
-        paths := _there(Path(place).expanduser() / known.folder, known)
-    ):
+    if (place := os.environ.get("DGMZOO_DATA")) and (paths := _there(Path(place).expanduser() / known.folder, known)):
         yield str(Path(place) / known.folder), paths, True
     for source in known.sources:
         if source.kind == "copy" and (paths := _there(_place(source.where), known, source.files)):

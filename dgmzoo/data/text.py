@@ -32,15 +32,11 @@ def newsgroups(paths: Mapping[str, Path], entry: Entry) -> Arrays:
         lines = files.unpack(path, 1 << 26).decode("ascii", "replace").splitlines()
         counts, labels = sparse(lines, entry.shape[0], str(path))
         if counts.min() < 0 or counts.max() > np.iinfo(np.uint16).max:
-            raise ValueError(
-                f"expected counts from 0 to 65535, got {counts.min()} to {counts.max()} in {path}"
-            )
+            raise ValueError(f"expected counts from 0 to 65535, got {counts.min()} to {counts.max()} in {path}")
         arrays[f"{split}/x"] = counts.astype(np.uint16)
         arrays[f"{split}/label"] = labels.astype(np.int32) - 1
     words = [
-        line.split()[0]
-        for line in files.unpack(paths["vocab.new"], 1 << 20).decode().splitlines()
-        if line.strip()
+        line.split()[0] for line in files.unpack(paths["vocab.new"], 1 << 20).decode().splitlines() if line.strip()
     ]
     if len(words) != entry.shape[0]:
         raise ValueError(f"expected {entry.shape[0]} words, got {len(words)} in {paths['vocab.new']}")
@@ -63,9 +59,7 @@ def treebank(paths: Mapping[str, Path], entry: Entry) -> Arrays:
         mask = np.zeros((len(rows), longest), bool)
         for row, sentence in enumerate(rows):
             if unknown := [word for word in sentence if word not in number]:
-                raise ValueError(
-                    f"expected the words of train, got {unknown[0]!r} in line {row + 1} of {split}"
-                )
+                raise ValueError(f"expected the words of train, got {unknown[0]!r} in line {row + 1} of {split}")
             x[row, : len(sentence)] = [number[word] for word in sentence]
             mask[row, : len(sentence)] = True
         arrays |= {f"{split}/x": x, f"{split}/mask": mask}

@@ -104,9 +104,7 @@ def mnist(registered, server, monkeypatch):
 
 def held() -> set[str]:
     """What the cache holds, locks aside."""
-    found = (
-        p.relative_to(cache.root()) for p in cache.root().rglob("*") if p.is_file() and p.suffix != ".lock"
-    )
+    found = (p.relative_to(cache.root()) for p in cache.root().rglob("*") if p.is_file() and p.suffix != ".lock")
     return {str(path) for path in found}
 
 
@@ -122,9 +120,7 @@ def test_whole_set_with_progress_and_messages(mnist, server):
     assert {name for name, _, _ in seen} == set(NAMES)
     np.testing.assert_array_equal(load(Data("mnist")).splits["test"]["x"], ARRAYS["test/x"])
     assert len(server.requests) == 4  # fetched once
-    assert store.verify("mnist") == store.digest(ARRAYS) and store.at_hand("mnist") == str(
-        cache.root() / "mnist"
-    )
+    assert store.verify("mnist") == store.digest(ARRAYS) and store.at_hand("mnist") == str(cache.root() / "mnist")
 
 
 def test_resumed_in_the_middle(mnist, server):
@@ -309,9 +305,7 @@ def test_nobody_listens(mnist):
 
 
 def test_full_disk_while_fetching(mnist, monkeypatch):
-    monkeypatch.setattr(
-        download, "_transfer", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
-    )
+    monkeypatch.setattr(download, "_transfer", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match=r"no room for mnist .* DGMZOO_CACHE"):
         store.fetch("mnist")
     assert held() == set()
@@ -347,9 +341,7 @@ def another(server) -> subprocess.Popen:
     """Another process that fetches the same set."""
     command = [sys.executable, "-c", FETCH, server.address, store.digest(ARRAYS), *CONTENTS]
     environment = {**os.environ, "PYTHONPATH": str(Path(dgmzoo.__file__).parents[1])}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_processes_at_once_fetch_once(mnist, server):
@@ -372,9 +364,7 @@ def test_a_fetch_killed_midway_leaves_no_set_and_goes_on(mnist, server):
 
     server.behave = stuck
     worker, until = another(server), time.monotonic() + 20
-    while (
-        not any(p.stat().st_size >= 65_536 for p in cache.root().rglob("*.part")) and time.monotonic() < until
-    ):
+    while not any(p.stat().st_size >= 65_536 for p in cache.root().rglob("*.part")) and time.monotonic() < until:
         time.sleep(0.01)
     worker.kill()
     worker.communicate()
@@ -508,11 +498,7 @@ def test_debian_package(mnist, tmp_path, monkeypatch):
     parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": data}
     deb = b"!<arch>\n"
     for name, part in parts.items():
-        deb += (
-            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(part):<10}`\n".encode()
-            + part
-            + b"\n" * (len(part) % 2)
-        )
+        deb += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(part):<10}`\n".encode() + part + b"\n" * (len(part) % 2)
     (tmp_path / "made.deb").write_bytes(deb)
     _client(tmp_path / "bin", "apt-get", f"cp {tmp_path}/made.deb a.deb", monkeypatch)
     mnist(Source("apt", "dataset-mnist", {n: f"usr/share/datasets/{gz}" for n, gz in NAMES.items()}))

@@ -134,9 +134,7 @@ def test_idx_that_lies(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "not gz"])
 def test_damaged_gzip(damage, tmp_path):
-    packed = gzip.compress(
-        forms.idx(np.random.default_rng(0).integers(0, 256, (90, 28, 28)).astype(np.uint8))
-    )
+    packed = gzip.compress(forms.idx(np.random.default_rng(0).integers(0, 256, (90, 28, 28)).astype(np.uint8)))
     flipped = bytearray(packed)
     flipped[len(packed) // 2] ^= 0xFF
     content = {"cut": packed[:-3000], "flipped": bytes(flipped), "not gz": b"<html>404</html>"}[damage]
@@ -189,9 +187,7 @@ def test_mat_fuzzed_never_raises_anything_else(tmp_path):
 @pytest.mark.parametrize("do_compression", [False, True])
 def test_mat_reads_what_scipy_wrote(do_compression, tmp_path):
     random = np.random.default_rng(0)
-    arrays = {
-        kind: (random.normal(size=(3, 5, 2)) * 9).astype(kind) for kind in ("f8", "f4", "u1", "i2", "i4")
-    }
+    arrays = {kind: (random.normal(size=(3, 5, 2)) * 9).astype(kind) for kind in ("f8", "f4", "u1", "i2", "i4")}
     rolls = [random.integers(0, 2, (rows, 3)).astype(np.uint8) for rows in (4, 1, 7)]
     cells = np.empty((1, 3), object)
     cells[0] = rolls

@@ -135,12 +135,7 @@ def test_intensities_may_be_binarized():
     data = load(from_arrays(X, binarization="dynamic"))
     assert set(np.unique(data.fixed("train")["x"])) == {0.0, 1.0}
     np.testing.assert_allclose(
-        np.mean(
-            [
-                load(from_arrays(X, binarization="dynamic", seed=s)).fixed("train")["x"].mean()
-                for s in range(40)
-            ]
-        ),
+        np.mean([load(from_arrays(X, binarization="dynamic", seed=s)).fixed("train")["x"].mean() for s in range(40)]),
         X[data.numbers["train"]].mean(),
         atol=4 * 0.5 / np.sqrt(40 * 48 * 6),
     )

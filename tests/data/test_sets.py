@@ -37,9 +37,7 @@ def folder(tmp_path, monkeypatch):
 def test_caltech_is_turned_upright_with_ones_for_the_object(folder, registered, random):
     rows = {"train": 7, "val": 5, "test": 4}
     images = {stem: random.integers(0, 2, (num, 28, 28)) for stem, num in rows.items()}
-    stored = {
-        f"{s}_data": (1 - x).transpose(0, 2, 1).reshape(-1, 784).astype(float) for s, x in images.items()
-    }
+    stored = {f"{s}_data": (1 - x).transpose(0, 2, 1).reshape(-1, 784).astype(float) for s, x in images.items()}
     stored |= {f"{s}_labels": np.arange(1, num + 1.0)[:, None] for s, num in rows.items()}
     savemat(folder("caltech101_silhouettes") / "caltech101_silhouettes_28_split1.mat", stored)
     registered("caltech101_silhouettes", splits={"train": 7, "valid": 5, "test": 4})
@@ -86,9 +84,7 @@ def test_omniglot_of_lake_from_npz_and_from_png(folder, registered, random, cach
             for at in np.ndindex(*x.shape[:2]):
                 out = io.BytesIO()
                 Image.fromarray(x[at]).save(out, "PNG")
-                archive.writestr(
-                    f"images/Greek/character{at[0]:02}/{at[0]:04}_{at[1]:02}.png", out.getvalue()
-                )
+                archive.writestr(f"images/Greek/character{at[0]:02}/{at[0]:04}_{at[1]:02}.png", out.getvalue())
     assert store.arrays("omniglot_lake")[1] == digest
 
 
@@ -179,9 +175,7 @@ def test_treebank(folder, registered):
     arrays, _ = store.arrays("ptb")
     words = decode_words(arrays["meta/words"])
     assert words[:2] == ("<eos>", "the")  # twice each in train, then by the alphabet
-    spelt = [
-        " ".join(words[t] for t in x[m]) for x, m in zip(arrays["test/x"], arrays["test/mask"], strict=True)
-    ]
+    spelt = [" ".join(words[t] for t in x[m]) for x, m in zip(arrays["test/x"], arrays["test/mask"], strict=True)]
     assert spelt == ["the the cat <eos>"]
     (folder("ptb") / "ptb.test.txt").write_text(" dog \n")
     registered("ptb", splits={"train": 2, "valid": 1, "test": 1}, sha256="0")
@@ -259,9 +253,7 @@ def test_power_has_the_papers_noise_splits_and_normalisation(folder, registered,
     shuffled = x.copy()
     np.random.RandomState(42).shuffle(shuffled)
     last = shuffled[:, -1]  # the time of day takes no noise
-    np.testing.assert_allclose(
-        arrays["test/x"][:, -1], (last[900:] - last[:900].mean()) / last[:900].std(), rtol=1e-4
-    )
+    np.testing.assert_allclose(arrays["test/x"][:, -1], (last[900:] - last[:900].mean()) / last[:900].std(), rtol=1e-4)
     for column, published, width in ((0, 0, 0.001), (1, 2, 0.01), (2, 4, 1), (3, 5, 1), (4, 6, 1)):
         raw = np.concatenate([both, arrays["test/x"]])[:, column]
         slope, start = np.polyfit(raw, shuffled[:, published], 1)
@@ -281,9 +273,7 @@ def test_gas_hepmass_miniboone(folder, registered, random):
     signal, columns = np.arange(400) % 2, random.normal(5, 2, (400, 22))
     columns[:, 7] = random.integers(0, 3, 400)
     head = ",".join(["label", *(f"f{i}" for i in range(22))])
-    np.savetxt(
-        folder("hepmass") / "1000_train.csv", np.c_[signal, columns], delimiter=",", header=head, comments=""
-    )
+    np.savetxt(folder("hepmass") / "1000_train.csv", np.c_[signal, columns], delimiter=",", header=head, comments="")
     test = np.c_[signal, columns, np.ones(400)][:100]
     np.savetxt(folder("hepmass") / "1000_test.csv", test, delimiter=",", header=head + ",mass", comments="")
     registered("hepmass", splits={"train": 180, "valid": 20, "test": 50})
@@ -316,9 +306,7 @@ def test_parkinsons_and_ionosphere(folder, registered, random):
     registered("parkinsons", splits={"all": 50}, shape=(19,))
     np.testing.assert_allclose(store.arrays("parkinsons")[0]["all/x"], x[:, 3:], rtol=1e-6)
     x = random.normal(size=(50, 34))
-    (folder("ionosphere") / "ionosphere.data").write_text(
-        "\n".join(",".join([*map(str, row), "g"]) for row in x)
-    )
+    (folder("ionosphere") / "ionosphere.data").write_text("\n".join(",".join([*map(str, row), "g"]) for row in x))
     registered("ionosphere", splits={"all": 50})
     np.testing.assert_allclose(store.arrays("ionosphere")[0]["all/x"], x[:, 2:], rtol=1e-6)
 
