@@ -5,11 +5,10 @@ What the values mean is read off their type: uint8 (or other whole numbers up to
 real numbers are taken as they are.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -141,9 +140,9 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
     for key, a in out.items():
         if len(a) != len(rows.get(key.partition("/")[0], ())):
             raise ValueError(f"expected {key} of {name} to have one entry per row, got {len(a)}")
-    found = json.loads(cache.memo(path, lambda: _scan(out, name)) if path else _scan(out, name))
+    found = cache.memo(path, Scan, lambda: _scan(out, name)) if path else _scan(out, name)
     x = next(iter(rows.values()))
-    unit = found["low"] >= 0 and found["high"] <= 1
+    unit = found.low >= 0 and found.high <= 1
     maximum = (1 if unit else 255) if x.dtype == np.uint8 else None
     labels = [int(a.max()) for key, a in out.items() if key.endswith("/label")]
     tenth = max(1, len(x) // 10)
@@ -164,11 +163,19 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
     )
     if sum(entry.splits.values()) < 3:
         raise ValueError(f"expected at least 3 rows in {name}, got {sum(entry.splits.values())}")
-    return entry, out, found["sha256"]
+    return entry, out, found.sha256
 
 
-def _scan(arrays: Arrays, name: str) -> str:
-    """One pass over the values, piece by piece: least, largest and digest as JSON; NaN is refused."""
+class Scan(NamedTuple):
+    """What a pass over the values finds."""
+
+    low: float
+    high: float
+    sha256: str
+
+
+def _scan(arrays: Arrays, name: str) -> Scan:
+    """One pass over the values, piece by piece; NaN is refused."""
     low, high = math.inf, -math.inf
     for key, a in arrays.items():
         if key.endswith("/x"):
@@ -183,7 +190,7 @@ def _scan(arrays: Arrays, name: str) -> str:
                         f"{start + int(np.argmin(good))}"
                     )
                 low, high = min(low, least), max(high, most)
-    return json.dumps({"low": low, "high": high, "sha256": cache.digest(arrays)})
+    return Scan(low, high, cache.digest(arrays))
 
 
 def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
