@@ -38,7 +38,7 @@ def fetch(entry: Entry, source: Source, folder: Path, progress: Progress | None 
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = source.files or {name: name for name in entry.files}
-    limit = 2 * entry.size + (1 << 20)
+    limit = entry.limit
     try:
         if source.kind == "web":
             done = {

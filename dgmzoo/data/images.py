@@ -15,7 +15,7 @@ Paths = Mapping[str, Path]
 
 def digits(paths: Paths, entry: Entry) -> Arrays:
     """scikit-learn's table of 64 gray levels and the class."""
-    _, values = files.table(paths["digits.csv"])
+    _, values = files.table(paths["digits.csv"], limit=entry.limit)
     if values.shape[1] != 65 or values.min() < 0 or values.max() > 16:
         raise ValueError(f"expected 64 values 0 to 16 and a class a line, got {values.shape} in {paths['digits.csv']}")
     return {
@@ -44,8 +44,8 @@ def mnist(paths: Paths, entry: Entry) -> Arrays:
 def binarized_mnist(paths: Paths, entry: Entry) -> Arrays:
     """Larochelle's binarization: three text files."""
     return {
-        f"{split}/x": files.amat(paths[f"binarized_mnist_{split}.amat"], 784).reshape(-1, 28, 28, 1)
-        for split in ("train", "valid", "test")
+        f"{split}/x": files.amat(paths[f"binarized_mnist_{split}.amat"], 784, rows).reshape(-1, 28, 28, 1)
+        for split, rows in entry.splits.items()
     }
 
 
@@ -53,7 +53,7 @@ def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
     """Marlin's file stores 1 = background, by columns; here 1 is the object and images stand upright."""
     path = paths[entry.files[0]]
     stems = {"train": "train", "valid": "val", "test": "test"}
-    raw = mat.read(path, [f"{stem}_{field}" for stem in stems.values() for field in ("data", "labels")], 1 << 27)
+    raw = mat.matrices(path, [f"{stem}_{field}" for stem in stems.values() for field in ("data", "labels")], 1 << 27)
     arrays = {}
     for split, stem in stems.items():
         x, label = raw[f"{stem}_data"], raw[f"{stem}_labels"]
@@ -66,7 +66,7 @@ def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
 
 def freyfaces(paths: Paths, entry: Entry) -> Arrays:
     """Roweis' file: one image of 28 rows and 20 columns per column."""
-    x = mat.read(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
+    x = mat.matrices(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
     if x.shape[0] != 560 or x.dtype != np.uint8:
         raise ValueError(f"expected ff uint8 [560, N], got {x.dtype} {x.shape} in {paths[entry.files[0]]}")
     return {"all/x": np.ascontiguousarray(x.T).reshape(-1, 28, 20, 1)}
@@ -74,7 +74,7 @@ def freyfaces(paths: Paths, entry: Entry) -> Arrays:
 
 def omniglot(paths: Paths, entry: Entry) -> Arrays:
     """Burda's 28x28 split: gray levels in [0, 1], one image per column, stored by columns."""
-    raw = mat.read(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
+    raw = mat.matrices(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
     arrays = {}
     for split, name in (("train", "data"), ("test", "testdata")):
         x = raw[name]
@@ -90,7 +90,10 @@ def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
     arrays, start = {}, 0
     for split, stem in (("train", "images_background"), ("test", "images_evaluation")):
         if f"{stem}.npz" in paths:
-            white = files.npz(paths[f"{stem}.npz"], 1 << 28)["images"].reshape(-1, 20, 105, 105)
+            white = files.npz(paths[f"{stem}.npz"], 1 << 28).get("images")
+            if white is None or white.ndim < 2 or white.shape[-2:] != (105, 105) or white.size % (20 * 105 * 105):
+                raise ValueError(f"expected images [characters, 20, 105, 105] in {paths[f'{stem}.npz']}")
+            white = white.reshape(-1, 20, 105, 105)
         else:
             white = _characters(paths[f"{stem}.zip"])
         arrays[f"{split}/x"] = (~white.astype(bool)).astype(np.uint8).reshape(-1, 105, 105, 1)
@@ -101,7 +104,10 @@ def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
 
 def _characters(path: Path) -> np.ndarray:
     """Lake's zip of PNG files in order of their names: bool [characters, 20, 105, 105], True = white."""
-    images = {name: picture(stream.read(), 1 << 20, name) for name, stream, _ in files.members(path, 1 << 28, ".png")}
+    with files.told(path, "zip file"):
+        images = {
+            name: picture(stream.read(), 1 << 20, name) for name, stream, _ in files.members(path, 1 << 28, ".png")
+        }
     stacked = [images[name][..., 0] > 127 for name in sorted(images)]
     if not stacked or len(stacked) % 20 or {image.shape for image in stacked} != {(105, 105)}:
         raise ValueError(f"expected 20 images of 105x105 a character, got {len(stacked)} in {path}")
