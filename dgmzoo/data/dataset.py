@@ -70,9 +70,7 @@ class Dataset:
         gives the same.
         """
         if split not in self.splits:
-            raise ValueError(
-                f"expected a split of {self.name}, one of {', '.join(self.splits)}, got {split!r}"
-            )
+            raise ValueError(f"expected a split of {self.name}, one of {', '.join(self.splits)}, got {split!r}")
         rows = {name: np.asarray(a[:num]) for name, a in self.splits[split].items()}
         x, maximum = rows["x"], self.entry.maximum
         if self.binarization == "dynamic":
@@ -165,9 +163,7 @@ def _binarization(config: Data, known: Entry) -> str | None:
             f"got {chosen!r}"
         )
     if known.maximum == 1:
-        raise ValueError(
-            f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}"
-        )
+        raise ValueError(f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}")
     return chosen
 
 
@@ -176,10 +172,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
     if config.fold and not known.folds:
         raise ValueError(f"expected data.fold 0 for {known.name}, which has one split, got {config.fold}")
     starts = np.cumsum([0, *known.splits.values()])
-    pools = {
-        name: np.arange(*bounds)
-        for name, bounds in zip(known.splits, itertools.pairwise(starts), strict=True)
-    }
+    pools = {name: np.arange(*bounds) for name, bounds in zip(known.splits, itertools.pairwise(starts), strict=True)}
     out, num_valid = {}, config.num_validation
     if "all" in pools:
         rest = draws.order(config.seed, 0, int(starts[-1]), "split").astype(np.int64)
@@ -198,8 +191,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
         rest = rest[draws.order(config.seed, 0, len(rest), "split")]
     if num_valid >= len(rest):
         raise ValueError(
-            f"expected data.num_validation below the {len(rest)} training rows of {known.name}, "
-            f"got {num_valid}"
+            f"expected data.num_validation below the {len(rest)} training rows of {known.name}, got {num_valid}"
         )
     valid = {"valid": np.sort(rest[:num_valid])} if num_valid else {}
     return {"train": np.sort(rest[num_valid:]), **valid, **out}

@@ -55,8 +55,6 @@ def binarize(rows: np.ndarray, numbers: np.ndarray, maximum: int | None, seed: i
         places = sequence[low:high]
         chunk = int(chunks[places[0]])
         drawn = words(seed, "binarization", per_chunk * per_row, start=chunk * per_chunk * per_row)
-        uniform = (
-            drawn.astype("<u8").view("<u2").reshape(per_chunk, -1)[numbers[places] - chunk * per_chunk, :size]
-        )
+        uniform = drawn.astype("<u8").view("<u2").reshape(per_chunk, -1)[numbers[places] - chunk * per_chunk, :size]
         out[places] = uniform < threshold(rows[places].reshape(len(places), size), maximum)
     return out.reshape(rows.shape)

@@ -5,11 +5,10 @@ What the values mean is read off their type: uint8 (or other whole numbers up to
 real numbers are taken as they are.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,9 +78,7 @@ def _folder(path: Path) -> Arrays:
                 f"expected every image to be {images[0].shape}, got {images[-1].shape} at {p}; resize them"
             )
         if total > files.LIMIT:
-            raise ValueError(
-                f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy"
-            )
+            raise ValueError(f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy")
     arrays: Arrays = {}
     for split in dict.fromkeys(split_of):
         rows = [row for row, name in enumerate(split_of) if name == split]
@@ -97,17 +94,11 @@ def in_memory(given: Mapping[str, tuple[Any, Any]]) -> Arrays:
     alone = set(given) == {"train"}
     for split, (rows, label) in given.items():
         rows = _view(rows)
-        rows = (
-            {_COLUMNS.get(name, name): a for name, a in rows.items()}
-            if isinstance(rows, Mapping)
-            else {"x": rows}
-        )
+        rows = {_COLUMNS.get(name, name): a for name, a in rows.items()} if isinstance(rows, Mapping) else {"x": rows}
         if label is not None:
             rows["label"] = label
         if not {"x"} <= set(rows) <= {"x", "label", "mask"}:
-            raise ValueError(
-                f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}"
-            )
+            raise ValueError(f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}")
         try:
             arrays |= {f"{'all' if alone else split}/{key}": np.asarray(value) for key, value in rows.items()}
         except ValueError as error:
@@ -125,8 +116,7 @@ def _view(rows: Any) -> Any:
             return {name: np.stack([element[name] for element in elements]) for name in elements[0]}
         if elements and isinstance(elements[0], tuple):
             return {
-                name: np.stack(part)
-                for name, part in zip(("x", "label"), zip(*elements, strict=True), strict=True)
+                name: np.stack(part) for name, part in zip(("x", "label"), zip(*elements, strict=True), strict=True)
             }
         return np.stack(elements) if elements else np.empty(0)
     return rows
@@ -150,9 +140,9 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
     for key, a in out.items():
         if len(a) != len(rows.get(key.partition("/")[0], ())):
             raise ValueError(f"expected {key} of {name} to have one entry per row, got {len(a)}")
-    found = json.loads(cache.memo(path, lambda: _scan(out, name)) if path else _scan(out, name))
+    found = cache.memo(path, Scan, lambda: _scan(out, name)) if path else _scan(out, name)
     x = next(iter(rows.values()))
-    unit = found["low"] >= 0 and found["high"] <= 1
+    unit = found.low >= 0 and found.high <= 1
     maximum = (1 if unit else 255) if x.dtype == np.uint8 else None
     labels = [int(a.max()) for key, a in out.items() if key.endswith("/label")]
     tenth = max(1, len(x) // 10)
@@ -173,11 +163,19 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
     )
     if sum(entry.splits.values()) < 3:
         raise ValueError(f"expected at least 3 rows in {name}, got {sum(entry.splits.values())}")
-    return entry, out, found["sha256"]
+    return entry, out, found.sha256
 
 
-def _scan(arrays: Arrays, name: str) -> str:
-    """One pass over the values, piece by piece: least, largest and digest as JSON; NaN is refused."""
+class Scan(NamedTuple):
+    """What a pass over the values finds."""
+
+    low: float
+    high: float
+    sha256: str
+
+
+def _scan(arrays: Arrays, name: str) -> Scan:
+    """One pass over the values, piece by piece; NaN is refused."""
     low, high = math.inf, -math.inf
     for key, a in arrays.items():
         if key.endswith("/x"):
@@ -192,7 +190,7 @@ def _scan(arrays: Arrays, name: str) -> str:
                         f"{start + int(np.argmin(good))}"
                     )
                 low, high = min(low, least), max(high, most)
-    return json.dumps({"low": low, "high": high, "sha256": cache.digest(arrays)})
+    return Scan(low, high, cache.digest(arrays))
 
 
 def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
@@ -203,9 +201,7 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"expected rows in {key} of {name}, got an array of shape {a.shape}")
     if field == "label":
         if a.ndim != 1 or a.dtype.kind not in "iub" or a.min() < 0 or a.max() > np.iinfo(np.int32).max:
-            raise ValueError(
-                f"expected labels [N] of whole numbers from 0 in {key} of {name}, got {a.dtype} {a.shape}"
-            )
+            raise ValueError(f"expected labels [N] of whole numbers from 0 in {key} of {name}, got {a.dtype} {a.shape}")
         return a.astype(np.int32)
     if field == "mask":
         return a.astype(bool)

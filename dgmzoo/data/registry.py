@@ -64,6 +64,11 @@ class Entry:
     num_classes: int | None = None
     sha256: str | None = None
 
+    @property
+    def limit(self) -> int:
+        """Bytes that its files may have as published, all together."""
+        return 2 * self.size + (1 << 20)
+
 
 def catalogue() -> dict[str, Entry]:
     """Every registered set by name, in reading order."""

@@ -6,14 +6,9 @@ _TORONTO = "http://www.cs.toronto.edu/~larocheh/public/datasets/"
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/"
 _GITHUB = "https://raw.githubusercontent.com/"
 _NADE = "Larochelle & Murray 2011, The neural autoregressive distribution estimator, AISTATS"
-_FOREST = (
-    "Larochelle, Bengio & Turian 2010, Tractable multivariate binary density estimation, "
-    "Neural Computation 22"
-)
+_FOREST = "Larochelle, Bengio & Turian 2010, Tractable multivariate binary density estimation, Neural Computation 22"
 _MAF = "Papamakarios, Pavlakou & Murray 2017, Masked autoregressive flow for density estimation, NeurIPS"
-_RNADE = (
-    "Uria, Murray & Larochelle 2013, RNADE: the real-valued neural autoregressive density-estimator, NeurIPS"
-)
+_RNADE = "Uria, Murray & Larochelle 2013, RNADE: the real-valued neural autoregressive density-estimator, NeurIPS"
 
 
 def _binary(
@@ -140,9 +135,7 @@ VECTORS = (
 )
 
 
-def _rnade(
-    name: str, title: str, size: int, rows: int, file: str, at: str, bytes_: int, decoder: str
-) -> Entry:
+def _rnade(name: str, title: str, size: int, rows: int, file: str, at: str, bytes_: int, decoder: str) -> Entry:
     return Entry(
         name=name,
         title=title,
@@ -164,9 +157,7 @@ def _rnade(
     )
 
 
-def _maf(
-    name: str, title: str, size: int, rows: tuple[int, int, int], members: dict[str, str], use: str = ""
-) -> Entry:
+def _maf(name: str, title: str, size: int, rows: tuple[int, int, int], members: dict[str, str], use: str = "") -> Entry:
     return Entry(
         name=name,
         title=title,
@@ -179,9 +170,7 @@ def _maf(
         folder="maf",
         files=tuple(members),
         size=840_000_000,
-        sources=()
-        if use
-        else (Source("archive", "https://zenodo.org/record/1161203/files/data.tar.gz", members),),
+        sources=() if use else (Source("archive", "https://zenodo.org/record/1161203/files/data.tar.gz", members),),
         kind="table",
         dtype="float32",
     )

@@ -19,9 +19,7 @@ def summary(dataset: Dataset, split: str = "train") -> str:
       ValueError: the set has no such split.
     """
     if split not in dataset.splits:
-        raise ValueError(
-            f"expected a split of {dataset.name}, one of {', '.join(dataset.splits)}, got {split!r}"
-        )
+        raise ValueError(f"expected a split of {dataset.name}, one of {', '.join(dataset.splits)}, got {split!r}")
     rows = ", ".join(f"{name} {len(fields['x']):,}" for name, fields in dataset.splits.items())
     facts = [f"{dataset.name}: {rows} of {' x '.join(map(str, dataset.shape))}"]
     if dataset.binarization:
@@ -96,9 +94,7 @@ def _wave(dataset: Dataset, split: str) -> list[str]:
 def _sentences(dataset: Dataset, split: str, num: int = 2, length: int = 8) -> list[str]:
     rows = dataset.fixed(split, num)
     words = dataset.words
-    return [f"{' '.join(words[token] for token in x[:length])} ..." for x in rows["x"]] + [
-        f"{len(words):,} words"
-    ]
+    return [f"{' '.join(words[token] for token in x[:length])} ..." for x in rows["x"]] + [f"{len(words):,} words"]
 
 
 def _words(dataset: Dataset, split: str, num: int = 3) -> list[str]:
@@ -126,17 +122,13 @@ def picture(dataset: Dataset, path: Path | str, split: str = "train", num: int =
 def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
     kind, shape = dataset.entry.kind, dataset.shape
     if kind == "images" and len(shape) == 3:
-        axes.imshow(
-            grid(dataset.fixed(split, num)["x"]), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-        )
+        axes.imshow(grid(dataset.fixed(split, num)["x"]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
     elif shape == (2,):
         axes.plot(*np.asarray(dataset.splits[split]["x"]).T, ".", markersize=1)
         axes.set_aspect("equal")
     elif kind == "table":
-        axes.boxplot(
-            np.asarray(dataset.splits[split]["x"]).reshape(-1, int(np.prod(shape))), showfliers=False
-        )
+        axes.boxplot(np.asarray(dataset.splits[split]["x"]).reshape(-1, int(np.prod(shape))), showfliers=False)
         axes.set_xlabel("column")
     elif kind in ("rolls", "sound"):
         row = dataset.fixed(split, 1)

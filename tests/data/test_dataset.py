@@ -55,9 +55,7 @@ def test_num_validation_of_a_set_without_validation(small_mnist):
     data = load(Data("mnist", num_validation=120))
     assert [len(data.numbers[s]) for s in ("train", "valid", "test")] == [380, 120, 80]
     np.testing.assert_array_equal(data.splits["valid"]["x"], small_mnist["train/x"][data.numbers["valid"]])
-    np.testing.assert_array_equal(
-        data.splits["valid"]["label"], small_mnist["train/label"][data.numbers["valid"]]
-    )
+    np.testing.assert_array_equal(data.splits["valid"]["label"], small_mnist["train/label"][data.numbers["valid"]])
     assert not set(data.numbers["valid"]) & set(data.numbers["train"])
     np.testing.assert_array_equal(data.splits["test"]["x"], small_mnist["test/x"])
 
@@ -79,9 +77,7 @@ def test_static_is_one_draw_of_the_whole_set(small_mnist):
     held = load(Data("mnist", binarization="static", num_validation=100))
     assert whole.binarization == "static" and set(np.unique(whole.splits["train"]["x"])) == {0, 1}
     for split in ("train", "valid"):
-        np.testing.assert_array_equal(
-            held.splits[split]["x"], whole.splits["train"]["x"][held.numbers[split]]
-        )
+        np.testing.assert_array_equal(held.splits[split]["x"], whole.splits["train"]["x"][held.numbers[split]])
     np.testing.assert_array_equal(held.splits["test"]["x"], whole.splits["test"]["x"])
     other = load(Data("mnist", binarization="static", seed=1))
     assert (other.splits["test"]["x"] != whole.splits["test"]["x"]).any()
@@ -149,10 +145,7 @@ def test_observe_is_pure_and_fresh():
 def test_published_binarization_is_static_and_has_no_other(registered, tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     rows = {split: random.integers(0, 2, (9, 784)) for split in ("train", "valid", "test")}
-    text = {
-        f"binarized_mnist_{s}.amat": "".join(" ".join(map(str, r)) + " \n" for r in x)
-        for s, x in rows.items()
-    }
+    text = {f"binarized_mnist_{s}.amat": "".join(" ".join(map(str, r)) + " \n" for r in x) for s, x in rows.items()}
     forms.put(tmp_path / "data" / "binarized_mnist", {name: t.encode() for name, t in text.items()})
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     registered("binarized_mnist", splits={"train": 9, "valid": 9, "test": 9})
@@ -164,9 +157,7 @@ def test_published_binarization_is_static_and_has_no_other(registered, tmp_path,
         load(Data("binarized_mnist", binarization="dynamic"))
 
 
-def test_folds_of_a_table_cover_it_and_are_normalised_by_their_training_rows(
-    registered, tmp_path, monkeypatch
-):
+def test_folds_of_a_table_cover_it_and_are_normalised_by_their_training_rows(registered, tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(3, 5, (203, 12)).round(4)
     lines = [";".join(f'"c{i}"' for i in range(12)), *(";".join(map(str, row)) for row in x)]
     forms.put(tmp_path / "data" / "uci", {"winequality-red.csv": "\n".join(lines).encode()})
@@ -191,9 +182,7 @@ def test_toys_are_drawn_by_the_seed():
     assert x.min() >= -4 and x.max() <= 4 and ((squares[:, 0] + squares[:, 1]) % 2 == 0).all()
     _, counts = np.unique(squares @ [4, 1], return_counts=True)
     assert len(counts) == 8 and stats.chisquare(counts).pvalue > 1e-3
-    assert (
-        load(Data("toy_checkerboard", seed=1)).sha256 != data.sha256 == load(Data("toy_checkerboard")).sha256
-    )
+    assert load(Data("toy_checkerboard", seed=1)).sha256 != data.sha256 == load(Data("toy_checkerboard")).sha256
 
 
 def test_toy_gaussians_are_the_mixture_they_say():
@@ -212,9 +201,7 @@ def test_a_mapped_set_is_gathered_not_copied(monkeypatch, tmp_path):
     data = load(Data(str(tmp_path / "big.npy"), binarization="dynamic"))
     rows = data.splits["train"]["x"]
     assert isinstance(rows, Rows) and isinstance(rows.base, np.memmap) and len(rows) == 240
-    np.testing.assert_array_equal(
-        rows[np.array([[3, 1], [0, 2]])], x[data.numbers["train"]][[[3, 1], [0, 2]]]
-    )
+    np.testing.assert_array_equal(rows[np.array([[3, 1], [0, 2]])], x[data.numbers["train"]][[[3, 1], [0, 2]]])
     np.testing.assert_array_equal(np.asarray(rows), x[data.numbers["train"]])
     static = load(Data(str(tmp_path / "big.npy"), binarization="static")).splits["train"]["x"]
     assert isinstance(static, Rows) and static.dtype == np.uint8
