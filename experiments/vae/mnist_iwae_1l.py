@@ -1,13 +1,15 @@
 """Burda et al.'s one-layer models on MNIST, trained on their schedule (3280 epochs of 3000 steps).
 
-The rows of their table 1, by override (K = 5 of the VAE trains too, without a figure to hold it against):
+The rows of their table 1, by override:
 
     VAE  K = 1      (as it stands)
-    VAE  K = 5, 50  --objective.num-samples 50
-    IWAE K = 5, 50  --objective iwae --objective.num-samples 50
+    VAE  K = 50     --objective.num-samples 50
+    IWAE K = 5      --objective iwae
+    IWAE K = 50     --objective iwae --objective.num-samples 50
 
-Adam's settings are those of the authors' code (b1 .99, epsilon 1e-4). A shorter run keeps the schedule's proportions: `--training.epochs 400`. Burda, Grosse & Salakhutdinov 2016,
-"Importance weighted autoencoders" (arXiv 1509.00519), table 1 and section 5.
+Adam's settings are those of the authors' code (b1 .99, epsilon 1e-4). A shorter run keeps the schedule's proportions:
+`--training.epochs 400`. Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519),
+table 1 and section 5.
 """
 
 from dgmzoo.config import Evaluation, Experiment, Paper, Training
