@@ -11,7 +11,7 @@ import numpy as np
 
 from dgmzoo.data import draws, own, registry, store, toys
 from dgmzoo.data.config import Data
-from dgmzoo.data.observe import Observe, above_half
+from dgmzoo.data.observe import Observe, above_half, covering
 from dgmzoo.data.registry import Entry
 from dgmzoo.data.text import decode_words
 
@@ -52,7 +52,7 @@ class Dataset:
     shape: tuple[int, ...]
     """Shape of one example; images are [H, W, C]."""
     binarization: str | None
-    """As resolved: dynamic, static, threshold, gray, or None where rows are taken as they are."""
+    """As resolved: dynamic, static, threshold, gray, classes, or None where rows are taken as they are."""
     observe: Observe
     """(key, rows) -> batch: pure, for use inside the training step."""
     numbers: Mapping[str, np.ndarray]
@@ -78,8 +78,10 @@ class Dataset:
         elif self.binarization == "threshold":
             x = above_half(x, maximum, np)
         elif self.binarization in (None, "gray") and maximum not in (None, 1):
-            x = x.astype(np.float32) / np.float32(maximum)
-        rows["x"] = x.astype(np.int32 if self.entry.kind == "tokens" else np.float32)
+            x = x.astype(np.float32) * np.float32(1 / maximum)
+        rows["x"] = x.astype(np.int32 if self.observe.whole else np.float32)
+        if "mask" in rows:
+            rows["mask"] = covering(rows["mask"], x.shape, np)
         return rows
 
 
@@ -157,13 +159,24 @@ def _binarization(config: Data, known: Entry) -> str | None:
     chosen = config.binarization or known.binarization
     if chosen in (None, known.binarization):
         return chosen
+    if chosen == "classes":
+        if known.dtype != "uint8":
+            raise ValueError(
+                f"expected whole numbers from 0 to 255 (uint8) for data.binarization 'classes', got {known.name} of "
+                f"{known.dtype}"
+            )
+        return chosen
     if known.kind != "images":
         raise ValueError(
             f"expected data.binarization None for {known.name}, which is no set of intensities in [0, 1], "
-            f"got {chosen!r}"
+            f"got {chosen!r}; "
+            "add --data.binarization None"
         )
     if known.maximum == 1:
-        raise ValueError(f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}")
+        raise ValueError(
+            f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}; "
+            "add --data.binarization None"
+        )
     return chosen
 
 

@@ -118,7 +118,7 @@ def _npy_header(stream, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
         shape, fortran, dtype = reader(io.BytesIO(length + stream.read(size)))
         if not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(f"shape {shape}")
-    except _DAMAGE:
+    except (zipfile.BadZipFile, zlib.error):
         raise
     except Exception as error:  # NumPy raises several kinds here, SyntaxError among them
         raise ValueError(f"expected a NumPy array file, got {what} ({error})") from error

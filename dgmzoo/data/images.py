@@ -11,6 +11,8 @@ from dgmzoo.data.registry import Entry
 
 Arrays = dict[str, np.ndarray]
 Paths = Mapping[str, Path]
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""Images that are read, whatever a file's name says: some others would start further programs."""
 
 
 def digits(paths: Paths, entry: Entry) -> Arrays:
@@ -119,10 +121,15 @@ def picture(data: bytes, limit: int, what: str) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > limit:
                 raise ValueError(f"{image.width}x{image.height} pixels are more than {limit}")
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "I", "I;16", "LA") else "RGB"))
+            if image.mode[0] in "IF":
+                raise ValueError(f"its values (mode {image.mode}) have more than 8 bits; save 8-bit images")
+            if "A" in image.getbands() or "transparency" in image.info:
+                if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+                    raise ValueError("it has transparent pixels; save it over a background")
+            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise ValueError(f"expected an image, got {what}: {error}") from error
     return array.reshape(*array.shape[:2], -1)

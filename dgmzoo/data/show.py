@@ -44,8 +44,7 @@ def _look(dataset: Dataset, split: str) -> list[str]:
     if kind == "sound":
         return _wave(dataset, split)
     if kind == "rolls":
-        row = dataset.fixed(split, 1)
-        roll = row["x"][0][row["mask"][0]].T[::-1]
+        roll = _whole(dataset, split).T[::-1]
         sounding = np.flatnonzero(roll.any(1))
         return _shaded(roll[sounding[0] : sounding[-1] + 1])
     return _images(dataset, split)
@@ -84,9 +83,13 @@ def _points(dataset: Dataset, split: str) -> list[str]:
     return _shaded(np.sqrt(counts[::-1] / counts.max()))
 
 
+def _whole(dataset: Dataset, split: str) -> np.ndarray:
+    """The first sequence [T, ...] without its padding."""
+    return dataset.fixed(split, 1)["x"][0][np.asarray(dataset.splits[split]["mask"][0])]
+
+
 def _wave(dataset: Dataset, split: str) -> list[str]:
-    row = dataset.fixed(split, 1)
-    parts = np.array_split(np.abs(row["x"][0][row["mask"][0]]), _WIDTH)
+    parts = np.array_split(np.abs(_whole(dataset, split)), _WIDTH)
     level = np.array([part.max() for part in parts])
     return _shaded((level / level.max() > np.linspace(0.95, 0.05, 8)[:, None]).astype(float))
 
@@ -131,8 +134,7 @@ def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
         axes.boxplot(np.asarray(dataset.splits[split]["x"]).reshape(-1, int(np.prod(shape))), showfliers=False)
         axes.set_xlabel("column")
     elif kind in ("rolls", "sound"):
-        row = dataset.fixed(split, 1)
-        x = row["x"][0][row["mask"][0]]
+        x = _whole(dataset, split)
         if kind == "rolls":
             axes.imshow(x.T, origin="lower", aspect="auto", cmap="gray_r")
         else:

@@ -238,7 +238,7 @@ def test_bad_config_is_refused(fields, message):
         (Data(num_validation=1437), "below the 1437"),
         (Data(fold=1), "data.fold 0"),
         (Data("dgits"), "did you mean digits"),
-        (Data("toy_moons", binarization="dynamic"), "binarization None"),
+        (Data("toy_moons", binarization="dynamic"), "got 'dynamic'; add --data.binarization None"),
     ],
 )
 def test_a_protocol_without_meaning_is_refused(config, message):

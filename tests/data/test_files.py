@@ -84,6 +84,7 @@ HOSTILE = {
         zipped({"x.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", 80 << 20) + bytes(80 << 20)}),
         "a header of",
     ),
+    "deep.npy": (header("(" * 9000), "NumPy array file"),
     "bare.npy": (pickle.dumps([1, 2]), "NumPy array file"),
     "empty.npy": (b"", "NumPy array file"),
     "objects.npz": (zipped({"x.npy": pickled()}), "may hold pickled objects"),
