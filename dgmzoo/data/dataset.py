@@ -1,8 +1,7 @@
 """`load`: from a data config to a `Dataset` of verified rows, split, with the function that observes them."""
 
 import itertools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,30 +12,11 @@ from dgmzoo.data import draws, own, registry, store, toys
 from dgmzoo.data.config import Data
 from dgmzoo.data.observe import Observe, above_half, covering
 from dgmzoo.data.registry import Entry
+from dgmzoo.data.rows import Joined, Rows
 from dgmzoo.data.text import decode_words
 
 MAPPED = 1 << 30
 """Bytes above which a drawn split stays where it is and rows are gathered as they are asked for."""
-
-
-class Rows:
-    """Rows of an array that stays where it is: `rows[indices]` gathers them, and binarizes if `draw` does."""
-
-    def __init__(self, base: Any, places: np.ndarray, draw: Callable[..., np.ndarray] | None = None):
-        self.base, self.places, self.draw = base, places, draw
-        self.dtype = base.dtype if draw is None else np.dtype(np.uint8)
-        self.ndim, self.shape = base.ndim, (len(places), *base.shape[1:])
-        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        values = self.base[self.places[index]]
-        return values if self.draw is None else self.draw(values, index)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,14 +192,19 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
 
 def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
     """The rows `numbers` (ascending) of one field, None if some lack it; a whole split is not copied."""
-    start, parts = 0, []
+    start, parts, places = 0, [], []
     for name, count in known.splits.items():
         low, high = np.searchsorted(numbers, (start, start + count))
         if high > low:
             if f"{name}/{field}" not in arrays:
                 return None
-            base, local = arrays[f"{name}/{field}"], numbers[low:high] - start
-            whole = high - low == count
-            parts.append(base if whole else Rows(base, local) if base.nbytes > MAPPED else base[local])
+            parts.append(arrays[f"{name}/{field}"])
+            places.append(numbers[low:high] - start)
         start += count
-    return parts[0] if len(parts) == 1 else np.concatenate([np.asarray(part) for part in parts])
+    if len(parts) == 1:
+        (base,), (local,) = parts, places
+        return base if len(local) == len(base) else Rows(base, local) if base.nbytes > MAPPED else base[local]
+    if sum(base.nbytes for base in parts) > MAPPED:
+        offsets = np.cumsum([0, *map(len, parts)])
+        return Rows(Joined(parts), np.concatenate([at + offset for at, offset in zip(places, offsets, strict=False)]))
+    return np.concatenate([base[local] for base, local in zip(parts, places, strict=True)])

@@ -15,6 +15,7 @@ import numpy as np
 from dgmzoo.data import cache, files
 from dgmzoo.data.images import picture
 from dgmzoo.data.registry import Entry
+from dgmzoo.data.rows import Rows
 
 Arrays = dict[str, np.ndarray]
 _STEP = 1 << 24
@@ -243,12 +244,17 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
     if a.ndim == 3:
         a = a[..., None]  # [N, H, W] is an image of one channel
     if a.dtype.kind == "b":
-        return a.astype(np.uint8)
+        return _as(a, np.uint8)
     if a.dtype.kind in "iu" and a.dtype != np.uint8:
         if a.min() < 0 or a.max() > 255:
             raise ValueError(
                 f"expected whole numbers from 0 to 255 in {key} of {name}, got {a.min()} to {a.max()}; "
                 f"give real values as float32"
             )
-        return a.astype(np.uint8)
-    return a if a.dtype in (np.uint8, np.float32) else a.astype(np.float32)
+        return _as(a, np.uint8)
+    return a if a.dtype in (np.uint8, np.float32) else _as(a, np.float32)
+
+
+def _as(a: np.ndarray, dtype: Any) -> Any:
+    """Another dtype; a mapped array stays where it is and is converted row by row as it is read."""
+    return Rows(a, np.arange(len(a)), dtype=dtype) if isinstance(a, np.memmap) else a.astype(dtype)

@@ -19,26 +19,34 @@ def _binary(
     use: str,
     bytes_: int,
     texts: str = "",
-    **more: str,
+    *,
+    at: str = "",
+    where: str = "",
+    file: str = "",
+    paper: str = f"{_FOREST}; {_NADE}",
+    licence: str = "CC BY 4.0 (UCI)",
+    look: tuple[int, ...] = (),
 ) -> Entry:
+    """`at`: folder at Toronto, if not the name; `where`: address, if not Toronto; `file`: the npz, if not NAME.npz."""
     names = tuple(texts.format(split) for split in ("train", "valid", "test")) if texts else ()
-    where = more.get("where", f"{_TORONTO}{more.get('at', name)}/")
+    where = where or f"{_TORONTO}{at or name}/"
     return Entry(
         name=name,
         title=title,
-        paper=more.get("paper", f"{_FOREST}; {_NADE}"),
-        licence=more.get("licence", "CC BY 4.0 (UCI)"),
+        paper=paper,
+        licence=licence,
         shape=(size,),
         splits=dict(zip(("train", "valid", "test"), rows, strict=True)),
         use=use + " Rows are in an order of our own, since copies in two orders go round.",
         decoder="binary.vectors",
         folder="binary",
-        files=(more.get("file", f"{name}.npz"),),
+        files=(file or f"{name}.npz",),
         also=(names,) if names else (),
         size=bytes_,
         sources=(Source("web", where, {name: name for name in names}),) if names else (),
         kind="binary",
         maximum=1,
+        look=look,
     )
 
 
@@ -99,6 +107,7 @@ VECTORS = (
         "NADE and MADE tables.",
         14_000_000,
         licence="none stated",
+        look=(16, 8, 1),
     ),
     _binary(
         "rcv1",

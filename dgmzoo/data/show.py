@@ -39,6 +39,8 @@ def _look(dataset: Dataset, split: str) -> list[str]:
     if kind in ("table", "points") or (kind == "images" and len(shape) != 3):
         lines = _table(dataset, split)
         return [*lines, "", *_points(dataset, split)] if shape == (2,) else lines
+    if dataset.entry.look:
+        return _images(dataset, split)
     if kind == "binary" or (len(shape) == 1 and kind != "sound"):
         return _shaded(dataset.fixed(split, 12)["x"].reshape(-1, shape[0]))
     if kind == "sound":
@@ -52,14 +54,21 @@ def _look(dataset: Dataset, split: str) -> list[str]:
 
 def _images(dataset: Dataset, split: str) -> list[str]:
     """The first images side by side, gray even where training binarizes them, 32 columns at most."""
-    step = -(-dataset.shape[1] // 32)
-    num = min(len(dataset.splits[split]["x"]), max(1, _WIDTH // (dataset.shape[1] // step + 1)))
-    x = np.asarray(dataset.splits[split]["x"][:num], np.float32).mean(-1)
+    width = (dataset.entry.look or dataset.shape)[1]
+    step = -(-width // 32)
+    num = min(len(dataset.splits[split]["x"]), max(1, _WIDTH // (width // step + 1)))
+    x = _stored(dataset, split, num).mean(-1)
     x = x / (x.max() or 1.0)
     x = np.pad(x, ((0, 0), (0, -x.shape[1] % (2 * step)), (0, -x.shape[2] % step)))
     # A character is twice as high as wide, so it stands for 2 * step rows and step columns.
     x = x.reshape(num, x.shape[1] // (2 * step), 2 * step, x.shape[2] // step, step).mean((2, 4))
     return _shaded(np.concatenate([np.pad(image, ((0, 0), (0, 1))) for image in x], 1))
+
+
+def _stored(dataset: Dataset, split: str, num: int) -> np.ndarray:
+    """The first images [N, H, W, C] in [0, 1] as stored, whatever is drawn from them for training."""
+    x = np.asarray(dataset.splits[split]["x"][:num], np.float32) / np.float32(dataset.entry.maximum or 1)
+    return x.reshape(-1, *(dataset.entry.look or dataset.shape))
 
 
 def _shaded(values: np.ndarray) -> list[str]:
@@ -124,8 +133,8 @@ def picture(dataset: Dataset, path: Path | str, split: str = "train", num: int =
 
 def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
     kind, shape = dataset.entry.kind, dataset.shape
-    if kind == "images" and len(shape) == 3:
-        axes.imshow(grid(dataset.fixed(split, num)["x"]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    if dataset.entry.look or (kind == "images" and len(shape) == 3):
+        axes.imshow(grid(_stored(dataset, split, num)), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
     elif shape == (2,):
         axes.plot(*np.asarray(dataset.splits[split]["x"]).T, ".", markersize=1)

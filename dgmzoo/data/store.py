@@ -64,7 +64,7 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
         "\n  ".join(
             [
                 f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from none:",
-                *(problems or ["no source is known"]),
+                *(problems or [f"no public source is known; {known.use}"]),
                 f"put {', '.join(known.files)} into $DGMZOO_DATA/{known.folder}/ by hand",
             ]
         )

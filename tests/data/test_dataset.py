@@ -1,12 +1,14 @@
 """Splits, binarization and observation: what a config means."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from dgmzoo.data import Data, Rows, dataset, from_arrays, load, prefetch, store
+from dgmzoo.data import Data, Rows, dataset, from_arrays, load, own, prefetch, store
 from dgmzoo.data.observe import Observe
 
 from . import forms
@@ -214,6 +216,41 @@ def test_a_mapped_set_is_gathered_not_copied(monkeypatch, tmp_path):
     copied = load(Data(str(tmp_path / "big.npy"), binarization="dynamic"))
     assert copied.sha256 == data.sha256
     np.testing.assert_array_equal(copied.fixed("test")["x"], data.fixed("test")["x"])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, bool])
+def test_a_mapped_file_of_another_dtype_is_converted_as_it_is_read(dtype, monkeypatch, tmp_path):
+    monkeypatch.setattr(dataset, "MAPPED", 1 << 20)
+    x = np.random.default_rng(0).integers(0, 2, (20_000, 200)).astype(dtype)
+    np.save(tmp_path / "big.npy", x)
+    want = load(from_arrays(x))
+    half = x.astype(want.entry.dtype).nbytes // 2
+    monkeypatch.setattr(own, "_STEP", 1 << 20)
+    tracemalloc.start()
+    data = load(Data(str(tmp_path / "big.npy")))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    if dtype is np.float64:  # pieces of the others are small beside it
+        assert peak < half + (6 << 20)
+    assert isinstance(data.splits["train"]["x"], Rows) and data.sha256 == want.sha256
+    np.testing.assert_array_equal(data.splits["train"]["x"][:9], want.splits["train"]["x"][:9])
+    assert data.splits["train"]["x"][3].dtype == want.splits["train"]["x"].dtype
+    np.testing.assert_array_equal(data.fixed("test")["x"], want.fixed("test")["x"])
+
+
+def test_pooled_splits_are_gathered_not_copied(monkeypatch):
+    x = np.random.default_rng(0).random((400, 6)).astype(np.float32)
+    config = from_arrays(x[:200], valid=x[200:300], test=x[300:], num_validation=40)
+    whole = load(config)
+    monkeypatch.setattr(dataset, "MAPPED", 1000)
+    data = load(config)
+    for split in ("train", "valid"):
+        rows = data.splits[split]["x"]
+        assert isinstance(rows, Rows)
+        np.testing.assert_array_equal(np.asarray(rows), whole.splits[split]["x"])
+        at = np.array([[3, 1], [0, 39]])
+        np.testing.assert_array_equal(rows[at], whole.splits[split]["x"][at])
+        np.testing.assert_array_equal(rows[5], whole.splits[split]["x"][5])
 
 
 @pytest.mark.parametrize(
