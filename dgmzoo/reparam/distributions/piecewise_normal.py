@@ -156,9 +156,7 @@ class PiecewiseNormal(dist.Distribution):
 @kl_divergence.register(PiecewiseNormal, dist.Normal)
 def _piecewise_to_normal(p, q):
     """The entropy is the noise's plus E log T'; log q is a quadratic and needs p's mean and variance only."""
-    mean, variance, log_slope, loc, scale = aligned(
-        p.mean, p.variance, jnp.log(p.scales).mean(-1), q.loc, q.scale
-    )
+    mean, variance, log_slope, loc, scale = aligned(p.mean, p.variance, jnp.log(p.scales).mean(-1), q.loc, q.scale)
     return jnp.log(scale) - log_slope + (variance / scale**2 + ((mean - loc) / scale) ** 2 - 1) / 2
 
 
@@ -172,9 +170,7 @@ def _piecewise_to_piecewise(p, q):
     """
     shape = lax.broadcast_shapes(jnp.shape(p.loc), jnp.shape(q.loc))
     p, q = (
-        PiecewiseNormal(
-            jnp.broadcast_to(d.loc, shape), jnp.broadcast_to(d.scales, (*shape, d.scales.shape[-1]))
-        )
+        PiecewiseNormal(jnp.broadcast_to(d.loc, shape), jnp.broadcast_to(d.scales, (*shape, d.scales.shape[-1])))
         for d in (p, q)
     )
     gap, zero = (p.loc - q.loc)[..., None], jnp.zeros_like(p.loc)[..., None]
