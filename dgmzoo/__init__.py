@@ -10,7 +10,7 @@ _HOMES = {
     "dgmzoo.config": ("Evaluation", "Experiment", "Paper", "Training"),
     "dgmzoo.data": ("Data", "from_arrays"),
     "dgmzoo.model": ("Draw", "Evidence", "Latent", "Model", "Query", "functional"),
-    "dgmzoo.objectives": ("ELBO", "IWAE", "NVIL"),
+    "dgmzoo.objectives": ("ELBO", "DReG", "IWAE", "NVIL"),
     "dgmzoo.training.loop": ("Interrupted", "NonFinite"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
+import html
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from dgmzoo.evaluation import ask, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, functional, num_parameters
-from dgmzoo.training.folder import Folder
-from dgmzoo.training.loop import fit_seeds, selected
+from dgmzoo.training.folder import Folder, describe, differences
+from dgmzoo.training.loop import check_seeds, choose_devices, fit_seeds, selected
 from dgmzoo.training.track import Track
-from dgmzoo.training.watch import Watch
+from dgmzoo.training.watch import Watch, measuring
 
 
 def experiment(name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -57,35 +58,40 @@ def train(
       NonFinite: a NaN or infinity, with the step and the terms it was in.
       Interrupted: Ctrl-C or SIGTERM; the same call goes on.
     """
-    chosen = [seed] if seeds is None else list(seeds)
+    chosen = [check_seed(each) for each in ([seed] if seeds is None else seeds)]
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"expected different seeds, at least one, got {chosen}")
-    exp = config.load(what) if isinstance(what, str) else what
+    exp = what if isinstance(what, Experiment) else config.load(str(what))
+    check_seeds(exp, len(chosen))
+    origin = overrides.origin(exp)
     with told(progress) as (log, fetching):
         dataset = data.load(exp.data, log, fetching)
-    module = bind(exp.model, dataset)
-    exp.training.total_steps(len(dataset.splits["train"]["x"]))  # refuse a batch larger than the data before any file
-    model = functional(module)
+    if "test" not in dataset.splits:
+        raise ValueError(
+            f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}"
+        )
+    model = functional(bind(exp.model, dataset))
+    check_fits(exp, model, dataset)
+    runs = [Run(exp, origin, dataset, model, None, 0, number) for number in chosen]
     with contextlib.ExitStack() as held:
         tracks, watches = [], []
-        for number in chosen:
+        for run in runs:
             folder = None
             if run_dir is not None:
-                folder = Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{number}")
+                folder = Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}")
+                wanted = describe(exp, origin, run.seed, dataset.sha256)
+                folder.check(wanted)  # before anything is written
                 held.enter_context(folder.held())
-                folder.claim(exp, number, dataset.sha256)
-            watches.append(Watch(folder, show=progress and number == chosen[0]))
-            kept = (folder.latest, folder.best) if folder else None
-            tracks.append(Track(exp.name, number, watches[-1], kept))
+                folder.claim(wanted)
+                run.path, run.record = folder.path, folder.result()
+            watches.append(Watch(folder, show=progress and run is runs[0]))
+            tracks.append(Track(exp.name, run.seed, watches[-1], folder and (folder.latest, folder.best)))
         with watches[0].watching():
             fitted = fit_seeds(exp, model, dataset, tracks)
-        runs = []
-        for number, watch, found in zip(chosen, watches, fitted, strict=True):
-            path = watch.folder.path if watch.folder else None
-            run = Run(exp, dataset, model, found.variables, found.step, number, watch.rows, path)
-            if run.record is None or run.record["steps"] != found.step or found.trained:
-                run._measure()
-            runs.append(run)
+        for run, watch, found in zip(runs, watches, fitted, strict=True):
+            run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
+            if found.trained or not run.is_measured():
+                run.measure(progress)
     return runs if seeds is not None else runs[0]
 
 
@@ -101,14 +107,15 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> "Run":
     folder = Folder(run_dir)
     stored = folder.config()
     exp = experiment or folder.experiment()
-    if overrides.flatten(exp) != stored["resolved"]:
-        raise ValueError(f"expected the experiment that {run_dir} was trained with, got another")
+    if lines := differences(stored["resolved"], overrides.flatten(exp)):
+        raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
     dataset = data.load(exp.data)
     if dataset.sha256 != stored["dataset_sha256"]:
         raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
     model = functional(bind(exp.model, dataset))
     variables, step = selected(exp, model, dataset, (folder.latest, folder.best))
-    return Run(exp, dataset, model, variables, step, stored["seed"], folder.metrics(), folder.path)
+    origin, rows = overrides.origin(exp), folder.metrics()
+    return Run(exp, origin, dataset, model, variables, step, stored["seed"], rows, folder.path, folder.result())
 
 
 def bind(module: nn.Module, dataset: data.Dataset) -> nn.Module:
@@ -122,11 +129,45 @@ def bind(module: nn.Module, dataset: data.Dataset) -> nn.Module:
             module = module.clone(shape=tuple(dataset.shape))
         elif tuple(module.shape) != tuple(dataset.shape):
             raise ValueError(f"expected model.shape {dataset.shape} of {dataset.name!r}, got {module.shape}")
-    x = dataset.fixed("train", 1000)["x"]
-    for name in overrides.fields(module):
-        if isinstance(output := getattr(module, name), Output):
+    binary = dataset.binarization in ("dynamic", "static", "threshold")
+    for split in dataset.splits:
+        x = dataset.fixed(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
+        for output in outputs_of(module):
             output.check_support(x)
     return module
+
+
+def outputs_of(module: nn.Module) -> list[Output]:
+    """The output layers among a module's fields."""
+    values = (getattr(module, name) for name in overrides.fields(module))
+    return [value for value in values if isinstance(value, Output)]
+
+
+def check_fits(exp: Experiment, model: Model, dataset: data.Dataset) -> None:
+    """Try the experiment's shapes without computing anything.
+
+    Raises:
+      ValueError: the batch is larger than the data, or the model does not take them.
+    """
+    rows = dataset.splits["train"]
+    exp.training.total_steps(len(rows["x"]))
+    first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
+    jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+
+
+def check_seed(seed: int) -> int:
+    """A seed as a Python integer.
+
+    Raises:
+      ValueError: not a whole number from 0 to 2^32 - 1, the seeds that JAX tells apart.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise ValueError(f"expected a seed that is a whole number, got {seed!r}") from None
+    if not 0 <= number < 2**32:
+        raise ValueError(f"expected a seed from 0 to {2**32 - 1}, got {number}")
+    return number
 
 
 @dataclasses.dataclass(eq=False)
@@ -134,22 +175,20 @@ class Run:
     """A trained experiment."""
 
     experiment: Experiment
+    origin: overrides.Origin
+    """The name and overrides that give the experiment."""
     dataset: data.Dataset
     model: Model
     variables: Any
     step: int
     """At which the parameters were selected."""
     seed: int
-    metrics: list[dict[str, Any]]
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Rows of `step, split, loss, elbo, kl/<layer>, grad_norm, seconds`."""
     path: Path | None = None
     """The run directory."""
     record: dict[str, Any] | None = None
     """The result on the test split."""
-
-    def __post_init__(self):
-        if self.path and self.record is None and (self.path / "result.json").is_file():
-            self.record = files.read_json(self.path / "result.json")
 
     def evaluate(self, split: str = "test", num_samples: int | None = None) -> dict[str, Any]:
         """Measure a split: the record, with `value` the negative log-likelihood or bound in nats per example.
@@ -157,34 +196,77 @@ class Run:
         Args:
           num_samples: importance samples per example (K); None: the experiment's.
         """
-        return self._estimate(split, num_samples)[0]
+        if num_samples is not None:
+            config.check_whole("num_samples", num_samples)
+        return self._estimate(split, num_samples, progress=False)[0]
 
-    def sample(self, num: int = 64, seed: int = 0, mean: bool = False) -> np.ndarray:
+    def sample(
+        self, num: int = 64, seed: int = 0, mean: bool = False, context: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
         """Draws from the model, `[num, ...]`.
 
         Args:
           mean: instead of x itself the mean of each element given what was drawn before it, as papers picture it.
+          context: what a conditional model is given, such as `{"label": [num]}`; None: that of the first test examples.
         """
-        draw = ask.sample(self.model, self.variables, jax.random.key(seed), num)
+        config.check_whole("num", num)
+        if context is None:
+            rows = self.dataset.fixed("test", num)
+            given = {name: leaf for name, leaf in rows.items() if name != "x"}
+            context = {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in given.items()}
+        draw = ask.sample(self.model, self.variables, jax.random.key(seed), num, context)
         return draw.mean if mean else draw.x
 
-    def encode(self, x: np.ndarray, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-        """Layer -> parameters of q(z | x) and its mean, `[N, U]`, of x `[N, ...]` as the model sees it."""
-        return ask.encode(self.model, self.variables, {"x": np.asarray(x)}, jax.random.key(seed))
+    def encode(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+        """Layer -> parameters of q(z | x) and its mean, `[N, U]`.
 
-    def reconstruct(self, x: np.ndarray, seed: int = 0) -> np.ndarray:
-        """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x)."""
-        return ask.reconstruct(self.model, self.variables, {"x": np.asarray(x)}, jax.random.key(seed))
+        Args:
+          x: `[N, ...]` as the model sees it, or rows with more than x: `{"x": ..., "label": ...}`.
+        """
+        return ask.encode(self.model, self.variables, _rows(x), jax.random.key(seed))
 
-    def _estimate(self, split: str, num_samples: int | None) -> tuple[dict[str, Any], Estimate]:
-        settings = self.experiment.evaluation
+    def reconstruct(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> np.ndarray | None:
+        """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not tell it."""
+        return ask.reconstruct(self.model, self.variables, _rows(x), jax.random.key(seed))
+
+    def is_measured(self) -> bool:
+        """Whether the result belongs to these parameters and the report is there."""
+        if self.path is None or self.record is None:
+            return False
+        return self.record["steps"] == self.step and (self.path / "report.html").is_file()
+
+    def measure(self, progress: bool = True) -> None:
+        """Measure the test split and, where there is a run directory, write pictures, report and result."""
+        self.record, estimate = self._estimate("test", None, progress)
+        if self.path is None:
+            return
+        shown = {}
+        if self.model.generate is not None:
+            caption = "Samples (means of the pixels)"
+            shown[caption] = pictures.png(pictures.grid(self.sample(mean=True)))
+            files.write_bytes(self.path / "samples.png", shown[caption])
+        rows = self.dataset.fixed("test", 50)
+        if estimate.means and (again := self.reconstruct(rows)) is not None:
+            caption = "Test examples, and below each its reconstruction"
+            shown[caption] = pictures.png(pictures.pairs(rows["x"], again))
+            files.write_bytes(self.path / "reconstructions.png", shown[caption])
+        report.write(self.path / "report.html", self._title, self.record, shown, self._figures(estimate))
+        files.write_json(self.path / "result.json", self.record)
+
+    def _estimate(self, split: str, num_samples: int | None, progress: bool) -> tuple[dict[str, Any], Estimate]:
+        settings, training = self.experiment.evaluation, self.experiment.training
         num_samples = num_samples or settings.num_samples
         key = jax.random.key(settings.seed)
-        rows = self.dataset.fixed(split, settings.num_examples)
-        found = evaluate(self.model, self.variables, rows, key, num_samples)
+        with measuring(f"measuring {split}", progress) as tell:
+            rows = self.dataset.fixed(split, settings.num_examples)
+            found = evaluate(self.model, self.variables, rows, key, num_samples, tell)
         train = evaluate(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples)
+        learned = dict(self.variables["params"])
+        for name in self.experiment.objective.optimizers():
+            learned.pop(name, None)
         made = record.make_record(
             experiment=self.experiment,
+            origin=self.origin,
             dataset=self.dataset,
             split=split,
             bound=self.model.bound,
@@ -193,28 +275,12 @@ class Run:
             train_value=train.value,
             seed=self.seed,
             steps=self.step,
-            parameters=num_parameters(self.variables),
-            seconds=max((row["seconds"] for row in self.metrics), default=0.0),
+            parameters=num_parameters({"params": learned}),
+            discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
+            num_devices=len(choose_devices(training.batch_size // training.accumulate)),
+            seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )
         return made, found
-
-    def _measure(self) -> None:
-        """Measure the test split and, where there is a run directory, write result, pictures and report."""
-        self.record, estimate = self._estimate("test", None)
-        if self.path is None:
-            return
-        files.write_json(self.path / "result.json", self.record)
-        shown = {}
-        if self.model.generate is not None:
-            caption = "Samples (means of the pixels)"
-            shown[caption] = pictures.png(pictures.grid(self.sample(mean=True)))
-            files.write_bytes(self.path / "samples.png", shown[caption])
-        x = self.dataset.fixed("test", 50)["x"]
-        if estimate.means:
-            caption = "Test examples, and below each its reconstruction"
-            shown[caption] = pictures.png(pictures.pairs(x, self.reconstruct(x)))
-            files.write_bytes(self.path / "reconstructions.png", shown[caption])
-        report.write(self.path / "report.html", self._title, self.record, shown, self._figures(estimate))
 
     def _figures(self, estimate: Estimate) -> dict[str, str]:
         figures = {"Training": pictures.curves(self.metrics)} if self.metrics else {}
@@ -236,14 +302,19 @@ class Run:
 
     def _repr_html_(self) -> str:
         parts = [
-            f"<h3>{self._title}</h3><p>{self.headline}</p>",
+            f"<h3>{html.escape(self._title)}</h3><p>{html.escape(self.headline)}</p>",
             pictures.curves(self.metrics) if self.metrics else "",
         ]
         if self.model.generate is not None:
             parts.append(pictures.inline(pictures.png(pictures.grid(self.sample(36, mean=True)))))
         return "".join(parts)
 
-    @functools.cached_property
+    @property
     def headline(self) -> str:
         """The result in one sentence."""
         return report.headline(self.record) if self.record else "not measured yet"
+
+
+def _rows(x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
+    rows = dict(x) if isinstance(x, Mapping) else {"x": x}
+    return {name: np.asarray(leaf) for name, leaf in rows.items()}

@@ -37,8 +37,25 @@ class Train:
     """Of initial values, order of the rows and noise."""
 
 
-def parse_train(name: str, arguments: Sequence[str]) -> Train:
-    """The options of `dgmzoo train NAME`. Exits with status 2 and a message on options that do not fit."""
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What `dgmzoo bench` takes beside the experiment's name."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    """The experiment."""
+    num_epochs: int = 5
+    """Epochs that are timed, after one that compiles."""
+    profile: Path | None = None
+    """Folder for a JAX trace of one more epoch."""
+    json: bool = False
+    """Print one line of JSON."""
+
+
+T = typing.TypeVar("T", Train, Bench)
+
+
+def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
+    """The options of `dgmzoo train NAME` or `bench NAME`. Exits with status 2 and a message on those that do not fit."""
     base = config.load(name)
     chosen, rest = _chosen(base, list(arguments))
     base = overrides.override(base, chosen)
@@ -47,11 +64,11 @@ def parse_train(name: str, arguments: Sequence[str]) -> Train:
         base = overrides.override(base, {f"training.{lengths[0]}": 1})
     with _registry():
         return tyro.cli(
-            Train,
+            kind,
             args=rest,
-            prog=f"dgmzoo train {name}",
+            prog=f"dgmzoo {kind.__name__.lower()} {name}",
             description=_description(base),
-            default=Train(base),
+            default=kind(base),
             config=(tyro.conf.AvoidSubcommands,),
         )
 
@@ -86,7 +103,7 @@ def _choosable(part: Any, path: str = "") -> dict[str, list[str]]:
 
 def _description(base: Experiment) -> str:
     lines = [f"--{path} {{{','.join(names)}}}" for path, names in _choosable(base).items()]
-    return "Train an experiment and measure it. Choose parts by name: " + ", ".join(lines)
+    return "Every field of the experiment can be overridden. Parts are chosen by name: " + ", ".join(lines)
 
 
 def _is_option(word: str, path: str) -> bool:
@@ -107,18 +124,21 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         overrides.is_part(part) and type(part).__module__.startswith("dgmzoo.")
     ):
         return None
-    if isinstance(part, Train):
+    if isinstance(part, Train | Bench):
         return None
     hints = typing.get_type_hints(type(part), include_extras=True)
-    hidden = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
-    texts = {each.arg_name: each.description for each in docstring_parser.parse_from_object(type(part)).params}
-    shown = []
+    shown, texts = [], {}
+    for parent in reversed(type(part).__mro__[:-1]):  # fields of a parent are explained there
+        if dataclasses.is_dataclass(parent) and parent.__module__.partition(".")[0] != "flax":
+            texts |= {each.arg_name: each.description for each in docstring_parser.parse_from_object(parent).params}
+    own = ("parent", "name") if isinstance(part, nn.Module) else ()  # Flax's own
+    kept = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name not in own}
     for name in overrides.fields(part):
-        hidden.pop(name)
-        spec = StructFieldSpec(name=name, type=hints[name], default=getattr(part, name), helptext=texts.get(name))
-        shown.append(spec)
-    hidden = {} if isinstance(part, nn.Module) else hidden
-    return StructConstructorSpec(instantiate=lambda **given: type(part)(**hidden, **given), fields=tuple(shown))
+        if callable(kept[name]) and not isinstance(kept[name], type) and not overrides.is_part(kept[name]):
+            continue  # a function has no spelling on the command line
+        default = kept.pop(name)
+        shown.append(StructFieldSpec(name=name, type=hints[name], default=default, helptext=texts.get(name)))
+    return StructConstructorSpec(instantiate=lambda **given: type(part)(**kept, **given), fields=tuple(shown))
 
 
 def _family_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

@@ -18,6 +18,7 @@ A functional zoo of likelihood-based deep generative models.
   train NAME [options]         train one and measure it; goes on where a run stopped
   evaluate RUN_DIR [options]   measure a run again, with other settings
   sample RUN_DIR [options]     draw from a run's model
+  bench NAME [options]         time an experiment on this machine
   data VERB                    list, show, fetch or verify data sets
 
 NAME is an experiment of the list, or the path of a file that defines `experiment`.
@@ -34,17 +35,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         sys.exit(_run(words))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, OSError, ArithmeticError) as error:
-        if os.environ.get("DGMZOO_TRACEBACK"):
+        print("interrupted; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(130)  # XLA may still be computing, and does not survive an interpreter that takes itself down
+    except (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        own = not isinstance(error, RuntimeError) or "out of memory" in str(error).lower()
+        if os.environ.get("DGMZOO_TRACEBACK") or not own:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {str(error) or 'not enough memory'}", file=sys.stderr)
         sys.exit(2)
 
 
 def _run(words: list[str]) -> int:
-    verbs = {"list": list_experiments, "train": train, "evaluate": evaluate, "sample": sample, "data": data}
+    verbs = {
+        "list": list_experiments,
+        "train": train,
+        "evaluate": evaluate,
+        "sample": sample,
+        "bench": bench,
+        "data": data,
+    }
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -75,7 +84,11 @@ def list_experiments(words: list[str]) -> int:
     for column in ("experiment", "data", "published", "what it is"):
         table.add_column(column, no_wrap=column in ("experiment", "data"))
     for name in experiments.names():
-        found = experiments.summary(name)
+        try:
+            found = experiments.summary(name)
+        except (SyntaxError, ValueError, KeyError, IndexError) as error:
+            table.add_row(name, "", "", f"cannot be read: {error}")
+            continue
         values = ", ".join(str(value) for value, _ in found.papers)
         table.add_row(found.name, found.data, values, found.description)
     Console().print(table)
@@ -91,12 +104,12 @@ def train(words: list[str]) -> int:
         raise ValueError("expected the name of an experiment after train; `dgmzoo list` shows them")
     _remember_programs()
     from dgmzoo import api
-    from dgmzoo.arguments import parse_train
+    from dgmzoo.arguments import Train, parse
     from dgmzoo.training.loop import Interrupted
 
     name, *rest = words
-    options = parse_train(name, rest)
-    parent = Path("runs") / Path(name).with_suffix("")
+    options = parse(Train, name, rest)
+    parent = Path("runs") / (Path(name).stem if name.endswith(".py") else name)
     many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
     run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
     try:
@@ -107,6 +120,28 @@ def train(words: list[str]) -> int:
     for run in [runs] if many is None else runs:
         _say(run.record, run.path)
         print(f"report: {run.path / 'report.html'}")
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Time an experiment on this machine."""
+    if not words or words[0].startswith("-"):
+        raise ValueError("expected the name of an experiment after bench; `dgmzoo bench NAME --help` shows the options")
+    import json
+
+    from dgmzoo.arguments import Bench, parse
+    from dgmzoo.bench import bench
+
+    name, *rest = words
+    options = parse(Bench, name, rest)
+    if options.num_epochs < 1:
+        raise ValueError(f"expected --num-epochs of at least 1, got {options.num_epochs}")
+    found = bench(options.experiment, options.num_epochs, options.profile)
+    if options.json:
+        print(json.dumps(found))
+    else:
+        for figure, value in found.items():
+            print(f"{figure:24}{'none' if value is None else f'{value:,.4g}' if value < 1e6 else f'{value:,.0f}'}")
     return 0
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 HELP = """\
 usage: dgmzoo data VERB ...
 
-  list                 the known data sets, and which are at hand
-  show NAME [options]  what is known of a set; its picture, table or text where it is at hand
+  list                 the known data sets, and which are here already
+  show NAME [options]  what is known of a set; its picture, table or text where it is at hand. NAME may be a path
   fetch NAME ...       bring sets into the cache
   verify NAME ...      compute the digests of sets again, from every byte
 
@@ -18,7 +18,8 @@ copies that other libraries left, and then at its public sources.
 def data(words: list[str]) -> int:
     """The verbs of `dgmzoo data`."""
     verbs = {"list": list_sets, "show": show, "fetch": fetch, "verify": verify}
-    if not words or words[0] in ("-h", "--help"):
+    helped = {"-h", "--help"} & set(words)
+    if not words or (helped and words[0] != "show"):  # which tells its options itself
         print(HELP, end="")
         return 0
     if words[0] not in verbs:
@@ -27,41 +28,43 @@ def data(words: list[str]) -> int:
 
 
 def list_sets(words: list[str]) -> int:
-    """A line for each set."""
+    """A line for each set, within 80 columns."""
     from rich.console import Console
     from rich.table import Table
 
-    from dgmzoo.data import catalogue
+    from dgmzoo.data import at_hand, catalogue
 
     if words:
         raise ValueError(f"expected no options after data list, got {' '.join(words)}")
     table = Table(box=None, pad_edge=False)
-    for column in ("set", "kind", "example", "rows", "licence", "what it is"):
-        table.add_column(column, no_wrap=column in ("set", "kind", "example"))
+    for column in ("set", "kind", "example", "rows", "here"):
+        table.add_column(column, no_wrap=True)
     for name, entry in catalogue().items():
-        shape = " x ".join("n" if size == 0 else str(size) for size in entry.shape)
+        shape = "x".join("n" if size == 0 else str(size) for size in entry.shape)
         rows = " / ".join(f"{count:,}" for count in entry.splits.values())
-        table.add_row(name, entry.kind, shape, rows, entry.licence, entry.title)
+        table.add_row(name, entry.kind, shape, rows, "yes" if at_hand(name) else "")
     Console().print(table)
     return 0
 
 
 def show(words: list[str]) -> int:
     """What is known of a set, and a look at it."""
-    from dgmzoo.data import describe
-
     if not words:
         raise ValueError("expected the name of a data set after data show; `dgmzoo data list` shows them")
     name, out, split = _show_options(words)
-    if not Path(name).suffix:
-        print(describe(name))
-    from dgmzoo.data import Data, at_hand, load, picture, summary
+    if out and out.suffix != ".png":
+        raise ValueError(f"expected --out to name a .png file, got {out}")
+    from dgmzoo.data import Data, at_hand, catalogue, describe, load, picture, summary
+    from dgmzoo.data.console import told
 
-    if not Path(name).suffix and not at_hand(name):
-        print(f"  not at hand; `dgmzoo data fetch {name}` brings it")
-        return 0
-    dataset = load(Data(name))
-    print()
+    if name in catalogue():
+        print(describe(name))
+        if not at_hand(name):
+            print(f"  not at hand; `dgmzoo data fetch {name}` brings it")
+            return 0
+        print()
+    with told() as (log, progress):
+        dataset = load(Data(name), log, progress)
     print(summary(dataset, split))
     if out:
         print(f"picture: {picture(dataset, out, split)}")

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +67,12 @@ class Training:
     """Readings without improvement after which training stops; None: never."""
     checkpoint_seconds: float = 60.0
     """Least time between two checkpoints; the end and every interruption write one anyway."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """In which the networks' products are computed in training; parameters, densities and evaluation stay in float32."""
+    accumulate: int = 1
+    """Parts in which each device works its share of a batch off, for batches that do not fit; their gradients are averaged."""
+    remat: bool = False
+    """Compute the forward pass again on the way back instead of keeping it: less memory, more time."""
     stream: bool | None = None
     """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB. The numbers are the same."""
     steps_per_dispatch: int | None = None
@@ -75,7 +82,7 @@ class Training:
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) != 1:
             raise ValueError(f"expected exactly one of training.{', training.'.join(LENGTHS)}, got {lengths or 'none'}")
-        whole = {"batch_size", "validate_epochs", *lengths}
+        whole = {"batch_size", "validate_epochs", "accumulate", *lengths}
         whole |= {name for name in ("patience", "steps_per_dispatch") if getattr(self, name) is not None}
         for name in sorted(whole):
             check_whole(f"training.{name}", getattr(self, name))
@@ -109,11 +116,12 @@ class Training:
 
     def total_steps(self, num_train: int) -> int:
         """Length of the run in steps."""
+        per_epoch = self.steps_per_epoch(num_train)
         if self.steps is not None:
             return self.steps
         if self.examples is not None:
             return math.ceil(self.examples / self.batch_size)
-        return self.epochs * self.steps_per_epoch(num_train)
+        return self.epochs * per_epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +189,7 @@ def load(name: str) -> Experiment:
       ValueError: there is none (the nearest names are given), or the file defines no `experiment`.
     """
     if name.endswith(".py"):
+        name = str(Path(name).resolve())
         module = _execute(Path(name))
     elif name in experiments.names():
         module = importlib.import_module(f"{experiments.__name__}.{name.replace('/', '.')}")
@@ -200,9 +209,20 @@ def file_digest(name: str) -> str | None:
 
 
 def _execute(path: Path):
+    """Run a user's file as a module, whose classes and neighbours can be found like any other's."""
     if not path.is_file():
         raise ValueError(f"expected the path of an experiment's file, got {str(path)!r}, which is not there")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"dgmzoo_user_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        if isinstance(error, ValueError):
+            raise
+        raise ValueError(f"expected {path} to run, got {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
     return module

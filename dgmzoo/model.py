@@ -3,6 +3,7 @@
 Shapes: `K` samples per example, `B` examples, `U` independent units of a variational layer. Everything is in nats.
 """
 
+import contextvars
 import dataclasses
 import functools
 import math
@@ -112,6 +113,34 @@ class Model(NamedTuple):
 def streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
     """One key per random stream. Linen draws the same numbers from the same key under two stream names."""
     return {name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in _STREAMS}
+
+
+_COMPUTE: contextvars.ContextVar = contextvars.ContextVar("compute", default=None)
+
+
+def compute_dtype() -> jnp.dtype | None:
+    """The dtype in which dense layers multiply, set by `in_precision`; None for that of their input and parameters.
+
+    Parameters stay in float32, and so do densities: heads cast up what they are given (`families.widened`).
+    """
+    return _COMPUTE.get()
+
+
+def in_precision(model: Model, dtype: jnp.dtype) -> Model:
+    """The model with its networks' products computed in another dtype, such as bfloat16."""
+
+    def wrapped(function):
+        @functools.wraps(function)
+        def call(*arguments, **named):
+            token = _COMPUTE.set(dtype)
+            try:
+                return function(*arguments, **named)
+            finally:
+                _COMPUTE.reset(token)
+
+        return call
+
+    return model._replace(init=wrapped(model.init), evidence=wrapped(model.evidence))
 
 
 def functional(module: nn.Module) -> Model:

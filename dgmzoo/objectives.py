@@ -29,7 +29,7 @@ class Objective:
     """What all objectives share.
 
     Attributes:
-      estimate: how gradients reach the posterior: "closed" | "sampled" | "importance" | "score".
+      estimate: how gradients reach the posterior: "closed" | "sampled" | "importance" | "doubly" | "score".
     """
 
     num_samples: int = 1
@@ -47,8 +47,11 @@ class Objective:
         Raises:
           ValueError: with the reason.
         """
+        self._check(self.estimate, module)
+
+    def _check(self, estimate: str, module: nn.Module) -> None:
         for field, layer in variational_layers(module):
-            if reason := layer.refusal(self.estimate):
+            if reason := layer.refusal(estimate):
                 raise ValueError(
                     f"expected an objective with exact gradients for {field}, got {type(self).__name__}: {reason}"
                 )
@@ -114,6 +117,44 @@ class IWAE(Objective):
         query = Query(self.num_samples, train=True, step=step)
         evidence, updates = model.evidence(variables, batch, key, query)
         loss = -log_mean_exp(evidence.log_weight).mean() + evidence.weight_kl / num_data
+        return _finish(loss, evidence, num_data, updates)
+
+
+@dataclasses.dataclass(frozen=True)
+class DReG(IWAE):
+    """The importance-weighted bound with its doubly reparameterized gradient, at any depth of latents.
+
+    With normalized weights `w_k`, taken as constants, the gradient is that of
+
+        sum_k w_k log p(x, z_k) at fixed z_k  +  sum_k w_k^2 log [p(x, z_k) / q(z_k | x)] at fixed parameters,
+
+    z_k moving along its path. Its mean is the gradient of the bound; its signal-to-noise ratio does not fall with K as
+    the plain one's does. Parameters may be shared between p and q. The density of q must not jump at a point that its
+    parameters move (the end of a uniform, say): there the score of q does not become a path.
+
+    Tucker et al. 2019 (arXiv 1810.04152), equation 8; several layers: Bauer & Mnih 2021 (arXiv 2101.11046), section 4.
+    """
+
+    def check(self, module: nn.Module) -> None:
+        super().check(module)
+        self._check("doubly", module)
+
+    def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
+        query = Query(self.num_samples, train=True, step=step)
+        evidence, updates = model.evidence(variables, batch, key, query)
+        if not evidence.latents:
+            raise ValueError("expected a model with latents for DReG, got one without; use ELBO")
+        path = {name: latent.sample for name, latent in evidence.latents.items()}
+        fixed = dataclasses.replace(query, given=jax.lax.stop_gradient(path))
+        moved = dataclasses.replace(query, given=path)
+        generative, _ = model.evidence(variables, batch, key, fixed)
+        # All variables are stopped, not q's parameters alone: those of z2 depend on z1, along its path.
+        inference, _ = model.evidence(jax.lax.stop_gradient(variables), batch, key, moved)
+        log_weight = jax.lax.stop_gradient(evidence.log_weight)  # [K, B]
+        weight = jax.nn.softmax(log_weight, 0)
+        surrogate = (weight * generative.log_joint + jnp.square(weight) * inference.log_weight).sum(0)  # [B]
+        bound = log_mean_exp(log_weight) + surrogate - jax.lax.stop_gradient(surrogate)
+        loss = -bound.mean() + evidence.weight_kl / num_data
         return _finish(loss, evidence, num_data, updates)
 
 
@@ -187,7 +228,7 @@ class _Baseline(nn.Module):
         return nn.Dense(1)(h)[:, 0]
 
 
-NAMES: dict[str, type[Objective]] = {"elbo": ELBO, "iwae": IWAE, "nvil": NVIL}
+NAMES: dict[str, type[Objective]] = {"elbo": ELBO, "iwae": IWAE, "dreg": DReG, "nvil": NVIL}
 
 
 def log_mean_exp(value: Array) -> Array:

@@ -4,20 +4,23 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpyro.distributions as dist
 import typeguard
 
 from dgmzoo import objectives
-from dgmzoo.config import LENGTHS, Experiment, Training
-from dgmzoo.layers import named
+from dgmzoo.config import LENGTHS, Experiment, Training, load
+from dgmzoo.layers import discretized, outputs
 from dgmzoo.layers.latent import LatentLayer
+from dgmzoo.layers.named import FAMILIES, LAYERS
 
-CHOICES: dict[type, dict[str, type]] = {  # what is chosen by name
+# What is chosen by name.
+CHOICES: dict[type, dict[str, type]] = {
     objectives.Objective: objectives.NAMES,
-    LatentLayer: named.LAYERS,
+    LatentLayer: LAYERS,
+    outputs.Output: outputs.NAMES | discretized.NAMES,
 }
 
 
@@ -38,7 +41,7 @@ def is_part(value: Any) -> bool:
 
 def choices(part: Any) -> dict[str, type] | None:
     """The classes, by name, that may stand in place of this part."""
-    return next((by_name for base, by_name in CHOICES.items() if isinstance(part, base)), None)
+    return next((named for base, named in CHOICES.items() if isinstance(part, base)), None)
 
 
 def flatten(part: Any, path: str = "") -> dict[str, Any]:
@@ -47,8 +50,8 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
     for name in fields(part):
         value, here = getattr(part, name), f"{path}.{name}" if path else name
         if is_part(value):
-            short = {cls: name for name, cls in (choices(value) or {}).items()}
-            flat[here] = short.get(type(value), type(value).__name__)
+            named = {cls: short for short, cls in (choices(value) or {}).items()}
+            flat[here] = named.get(type(value), type(value).__name__)
             flat |= flatten(value, here)
         else:
             flat[here] = _plain(value)
@@ -59,12 +62,35 @@ def difference(base: Experiment, changed: Experiment) -> dict[str, Any]:
     """The overrides that turn one experiment into the other, as plain values."""
     before, after = flatten(base), flatten(changed)
     for path, value in after.items():
-        chosen = choices(_at(changed, path))
-        if chosen and before.get(path) != value:  # a part chosen by name: compare with its class's own defaults
+        named = choices(_at(changed, path))
+        if (
+            named and value in named and before.get(path) != value
+        ):  # a part chosen by name: compare with its class's own defaults
             kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.")}
-            defaults = {f"{path}.{key}": default for key, default in flatten(chosen[value]()).items()}
+            defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
             before = kept | defaults
     return {path: value for path, value in after.items() if before.get(path, dataclasses.MISSING) != value}
+
+
+class Origin(NamedTuple):
+    """Where an experiment comes from: what is needed to build it again."""
+
+    name: str | None  # None where it was built in Python and no name and overrides give it
+    overrides: dict[str, Any]
+    base: Experiment | None  # as loaded by that name
+
+
+def origin(experiment: Experiment) -> Origin:
+    """The name and overrides that give this experiment."""
+    if experiment.name and experiment.data.arrays is None:
+        base = load(experiment.name)
+        changes = difference(base, experiment)
+        try:
+            if flatten(override(base, changes)) == flatten(experiment):
+                return Origin(experiment.name, changes, base)
+        except ValueError:
+            pass  # a part of the user's own, which no override names
+    return Origin(None, {}, None)
 
 
 def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
@@ -117,11 +143,11 @@ def _rebuild(part: Any, tree: dict, path: str) -> Any:
 
 
 def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
-    chosen = choices(current)
-    if chosen and isinstance(value, str):
-        if value not in chosen:
-            raise ValueError(f"expected {path} one of {', '.join(chosen)}, got {value!r}")
-        return chosen[value]()
+    named = choices(current)
+    if named and isinstance(value, str):
+        if value not in named:
+            raise ValueError(f"expected {path} one of {', '.join(named)}, got {value!r}")
+        return named[value]()
     if is_part(current) and value == type(current).__name__:
         return current
     if typing.get_origin(hint) is type and isinstance(value, str):
@@ -141,10 +167,10 @@ def family(name: str) -> type[dist.Distribution]:
     Raises:
       ValueError: there is none.
     """
-    if name not in named.FAMILIES:
-        near = difflib.get_close_matches(name, named.FAMILIES, n=3, cutoff=0.3)
+    if name not in FAMILIES:
+        near = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.3)
         raise ValueError(f"expected the name of a distribution family, got {name!r}; the nearest are {', '.join(near)}")
-    return named.FAMILIES[name]
+    return FAMILIES[name]
 
 
 def _at(part: Any, path: str) -> Any:
@@ -158,7 +184,9 @@ def _plain(value: Any) -> Any:
         return value.__name__
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    return value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
 
 
 def _tuples(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The command as a person meets it: quick listings, and short answers to bad input."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -102,6 +103,15 @@ def test_data_verbs(capsys, monkeypatch, tmp_path):
     assert run("data", "fetch") == 2 and run("data", "what") == 2
 
 
+def test_bench_prints_its_figures(capsys, tmp_path):
+    words = ("bench", "vae/digits", *SMALL, "--num-epochs", "2")
+    assert run(*words, "--json", "--profile", str(tmp_path / "trace")) == 0
+    found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(found) == {"seconds_per_epoch", "steps_per_second", "compile_seconds", "matmul_share", "memory_bytes", "iw_samples_per_second"}  # fmt: skip
+    assert all(value > 0 for value in found.values()) and found["matmul_share"] < 1
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
 def pickled(path):
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     return path
@@ -126,7 +136,7 @@ BAD = {
     "two lengths": (["train", "vae/digits", "--training.steps", "5", "--training.epochs", "5"], "exactly one"),
     "wrong objective": (["train", "vae/digits", "--objective", "nvil"], "use a pathwise objective"),
     "wrong objective for bits": (["train", "dvae/digits_nvil", "--objective", "elbo"], "use a score-function objective"),
-    "unknown objective": (["train", "vae/digits", "--objective", "elbow"], "one of elbo, iwae, nvil"),
+    "unknown objective": (["train", "vae/digits", "--objective", "elbow"], "one of elbo, iwae, dreg, nvil"),
     "unknown family": (["train", "vae/digits", "--model.latent.posterior", "Norml"], "Normal"),
     "mixed kinds": (["train", "vae/digits", "--model.latent.prior", "BernoulliLogits"], "both discrete or both continuous"),
     "gray pixels": (["train", "vae/digits", "--data.binarization", "gray"], "expected x in {0, 1}"),
@@ -135,6 +145,13 @@ BAD = {
     "negative rate": (["train", "vae/digits", "--training.learning-rate", "-1"], "learning_rate"),
     "nan rate": (["train", "vae/digits", "--training.learning-rate", "nan"], "learning_rate"),
     "not a run": (["evaluate", "/nowhere"], "expected a run directory"),
+    "large batch, length in steps": (["train", "vae/digits", "--training.batch-size", "5000", "--training.steps", "3"], "at most the 1257"),
+    "negative seed": (["train", "vae/digits", "--seed", "-1"], "expected a seed from 0"),
+    "huge seed": (["train", "vae/digits", "--seed", "99999999999999999999"], "expected a seed from 0"),
+    "seeds with patience": (["train", "vae/digits", "--seeds", "2", "--training.patience", "2"], "training.patience None with 2 seeds"),
+    "family without a head": (["train", "vae/digits", "--model.latent.posterior", "Uniform"], "one number per parameter"),
+    "family of vectors": (["train", "vae/digits", "--model.latent.posterior", "MultivariateNormal"], "one number per parameter"),
+    "prior too narrow": (["train", "vae/digits", "--model.latent.prior", "HalfNormal"], "their KL is infinite"),
     "no such experiment file": (["train", "mine.py"], "mine.py"),
 }  # fmt: skip
 
@@ -181,12 +198,116 @@ def test_folder_with_other_things_is_refused(capfd, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
-def test_a_users_own_file(tmp_path, monkeypatch, capfd):
+OWN = """
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import dataclasses
+import flax.linen as nn
+from dgmzoo import ELBO, Data, Experiment, Training
+from dgmzoo.config import Evaluation
+from dgmzoo.layers.networks import MLP
+from dgmzoo.zoo.vae.vae import VAE
+from neighbour import WIDTH
+
+
+class Mine(VAE):
+    \"\"\"A VAE of one's own.\"\"\"
+
+    extra: int = 3
+    \"\"\"A field of one's own.\"\"\"
+    squash: Callable = nn.tanh
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubled(ELBO):
+    \"\"\"An objective of one's own.\"\"\"
+
+    def __call__(self, *arguments):
+        loss, rest = super().__call__(*arguments)
+        return 2 * loss, rest
+
+
+experiment = Experiment(
+    model=Mine(latent_dim=2, encoder=MLP((WIDTH,)), decoder=MLP((WIDTH,))),
+    data=Data("digits"),
+    objective=Doubled(),
+    training=Training(epochs=1),
+    evaluation=Evaluation(num_samples=2),
+)
+"""
+
+
+def test_a_users_own_file_with_classes_of_its_own(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "experiments/vae/digits.py").read_text()
-    (tmp_path / "mine.py").write_text(text)
-    assert run("train", "mine.py", *QUICK, "--run-dir", "run") == 0
-    assert run("evaluate", "run", "--num-samples", "2") == 0
-    (tmp_path / "mine.py").write_text(text + "\n# changed\n")
-    assert run("evaluate", "run", "--num-samples", "2") == 2
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/neighbour.py").write_text("WIDTH = 8\n")
+    (tmp_path / "sub/mine.py").write_text(OWN)
+    assert run("train", "sub/mine.py", "--model.extra", "4") == 0
+    config = json.loads((tmp_path / "runs/mine/seed-0/config.json").read_text())
+    assert config["overrides"] == {"model.extra": 4} and config["resolved"]["objective"] == "Doubled"
+    monkeypatch.chdir("/")
+    assert run("evaluate", str(tmp_path / "runs/mine/seed-0"), "--num-samples", "2") == 0
+    (tmp_path / "sub/mine.py").write_text(OWN + "\n# changed\n")
+    assert run("evaluate", str(tmp_path / "runs/mine/seed-0"), "--num-samples", "2") == 2
     assert "changed" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text, answer", [("experiment = (", "SyntaxError"), ("import nothing_there", "ModuleNotFoundError"), ("x = 1", "to define")])  # fmt: skip
+def test_a_users_broken_file(text, answer, tmp_path, capfd):
+    (tmp_path / "broken.py").write_text(text)
+    assert run("train", str(tmp_path / "broken.py")) == 2
+    told = capfd.readouterr().err
+    assert answer in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [("config.json", b"{"), ("config.json", b'{"schema": 1}'), ("config.json", b"[]"), ("config.json", b"\xff\xfe")],
+)
+def test_a_damaged_config_is_named(name, content, trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content)
+    assert run("evaluate", str(tmp_path / "run")) == 2
+    told = capfd.readouterr().err
+    assert name in told and "Traceback" not in told
+
+
+def test_damaged_metrics_and_result_are_made_again(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    with (tmp_path / "run/metrics.jsonl").open("ab") as file:
+        file.write(b'5\n{"step": "a"}\n\xff\xfe\n{"step": 3')
+    for content in (b"[]", b"{}", b"nonsense"):
+        (tmp_path / "run/result.json").write_bytes(content)
+        assert run("train", "vae/digits", *QUICK, "--model.latent-dim", "2", "--run-dir", str(tmp_path / "run")) == 0
+    expected = json.loads((trained / "result.json").read_text())
+    assert json.loads((tmp_path / "run/result.json").read_text())["value"] == expected["value"]
+    capfd.readouterr()
+
+
+def test_lost_parameters_are_not_replaced_by_others(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/checkpoints/best")
+    for words in (("evaluate",), ("train", "vae/digits", *QUICK, "--model.latent-dim", "2", "--run-dir")):
+        assert run(*words, str(tmp_path / "run")) == 2
+        assert "expected the selected parameters of step" in capfd.readouterr().err
+
+
+def test_seeds_do_not_start_a_finished_run_anew(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "seed-0")
+    before = (tmp_path / "seed-0/result.json").read_bytes()
+    words = ("train", "vae/digits", *QUICK, "--model.latent-dim", "2", "--seeds", "2", "--run-dir", str(tmp_path))
+    assert run(*words) == 2
+    assert "seed 0 at step 38 of a run of its own" in capfd.readouterr().err
+    assert (tmp_path / "seed-0/result.json").read_bytes() == before
+
+
+def test_real_data_with_a_normal_output(tmp_path, capfd):
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32))
+    words = ("train", "vae/digits", *QUICK, "--data.name", str(tmp_path / "mine.npy"), "--data.binarization", "None")
+    assert run(*words, "--model.output", "normal", "--run-dir", str(tmp_path / "run")) == 0
+    record = json.loads((tmp_path / "run/result.json").read_text())
+    assert record["bits_per_dim"] is None and record["num_terms"] == 5
+    assert run("evaluate", str(tmp_path / "run"), "--num-samples", "2") == 0
+    capfd.readouterr()

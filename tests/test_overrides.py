@@ -1,15 +1,17 @@
 """Overrides: typed, by path, and recoverable from a run's config."""
 
+import dataclasses
+
 import flax.linen as nn
+import numpy as np
 import numpyro.distributions as dist
 import pytest
 
 import dgmzoo
 from dgmzoo import config, experiments, overrides
-from dgmzoo.arguments import parse_train
+from dgmzoo.arguments import Train, parse
 from dgmzoo.evaluation.record import paper
 from dgmzoo.objectives import IWAE
-from dgmzoo.training.folder import describe
 
 CHANGES = [
     {"model.latent_dim": 10},
@@ -38,7 +40,7 @@ def test_overrides_survive_the_config_file(changes):
     stored = overrides.difference(base, changed)
     assert overrides.flatten(overrides.override(base, stored)) == overrides.flatten(changed)
     assert (stored == {}) == (changes == {})
-    assert describe(changed, 0, "")["experiment"] == "vae/digits"
+    assert overrides.origin(changed)[:2] == ("vae/digits", stored)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,7 @@ def test_the_command_line_says_the_same(changes):
             words.append(f"--{path}" if value else f"--{above}.no-{name}")
             continue
         words += [f"--{path}", *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
-    parsed = parse_train("vae/digits", words).experiment
+    parsed = parse(Train, "vae/digits", words).experiment
     assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))
     assert parsed.name == "vae/digits" and parsed.papers == config.load("vae/digits").papers
 
@@ -100,7 +102,37 @@ def test_an_experiment_built_in_python_is_kept_for_reading_only():
 
     base = config.load("vae/digits")
     changed = dgmzoo.Experiment(model=Mine(), data=base.data, training=base.training, name=base.name)
-    assert describe(changed, 0, "")["experiment"] is None
+    assert overrides.origin(changed) == (None, {}, None)
+
+
+def test_arrays_in_memory_are_not_a_named_experiment():
+    """A published figure must not stand beside them, whatever they are called."""
+    base = config.load(ROW)
+    mine = dgmzoo.from_arrays(
+        np.zeros((10, 28, 28, 1), np.uint8), name="my mnist", binarization="dynamic", num_validation=0
+    )
+    changed = dataclasses.replace(base, data=mine)
+    assert overrides.origin(changed).name is None
+    assert paper(changed, overrides.origin(changed), "test", 1, 5000) is None
+
+
+def test_an_objective_of_ones_own_is_kept_for_reading_only():
+    @dataclasses.dataclass(frozen=True)
+    class Mine(dgmzoo.ELBO):
+        weight: float = 2.0
+
+    changed = dataclasses.replace(config.load("vae/digits"), objective=Mine())
+    assert overrides.origin(changed).name is None
+    assert overrides.flatten(changed)["objective"] == "Mine"
+
+
+@pytest.mark.parametrize("output", ["normal", "discretized_logistic"])
+def test_outputs_are_chosen_by_name(output):
+    chosen = parse(Train, "vae/digits", ["--model.output", output]).experiment
+    assert overrides.flatten(chosen)["model.output"] == output
+    stored = overrides.difference(config.load("vae/digits"), chosen)
+    assert stored["model.output"] == output
+    assert overrides.flatten(overrides.override(config.load("vae/digits"), stored)) == overrides.flatten(chosen)
 
 
 def test_a_submodule_in_two_fields_is_refused():
@@ -134,12 +166,13 @@ ROW = "vae/mnist_iwae_1l"
 )
 def test_a_published_figure_is_shown_only_under_its_own_protocol(changes, value):
     exp = dgmzoo.experiment(ROW, changes)
-    found = paper(exp, "test", 984_000, "iw", exp.evaluation.num_samples)
+    origin = overrides.origin(exp)
+    found = paper(exp, origin, "test", 984_000, exp.evaluation.num_samples)
     assert (found and found["value"]) == value
     if value:
         assert found["budget"] == 0.1
-    assert paper(exp, "valid", 1, "iw", exp.evaluation.num_samples) is None
-    assert paper(exp, "test", 1, "iw", 17) is None
+    assert paper(exp, origin, "valid", 1, exp.evaluation.num_samples) is None
+    assert paper(exp, origin, "test", 1, 17) is None
 
 
 def test_every_published_row_can_be_asked_for():
@@ -147,4 +180,4 @@ def test_every_published_row_can_be_asked_for():
         base = config.load(name)
         for row in base.papers:
             exp = overrides.override(base, row.when)
-            assert paper(exp, "test", 1, "iw", exp.evaluation.num_samples)["value"] == row.value
+            assert paper(exp, overrides.origin(exp), "test", 1, exp.evaluation.num_samples)["value"] == row.value

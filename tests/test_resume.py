@@ -140,6 +140,21 @@ def small() -> dgmzoo.Experiment:
     return dgmzoo.experiment("vae/digits", changes)
 
 
+def test_ctrl_c_while_measuring_leaves_a_run_that_goes_on(tmp_path):
+    run_dir = tmp_path / "run"
+    words = ("train", "vae/digits", *SMALL, "--training.epochs", "2", "--run-dir", str(run_dir))
+    line = [sys.executable, "-m", "dgmzoo", *words, "--evaluation.num-samples", "3000000"]
+    child = subprocess.Popen(line, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not (run_dir / "checkpoints/latest/38/manifest.json").exists():
+        time.sleep(0.05)
+        assert child.poll() is None
+    time.sleep(4)  # into the evaluation
+    child.send_signal(signal.SIGINT)
+    _, told = child.communicate(timeout=120)
+    assert child.returncode == 130 and "the same command goes on" in told and "Traceback" not in told
+    assert not (run_dir / "result.json").exists()
+
+
 def damage(folder: Path, how: str) -> None:
     """Cut or change the largest file of the newest checkpoint."""
     step = max(int(path.name) for path in folder.iterdir())

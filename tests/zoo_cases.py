@@ -16,10 +16,11 @@ from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.rectified import RectifiedLayer
 from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.objectives import ELBO, IWAE, NVIL, Objective
+from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG, Objective
 from dgmzoo.reparam.distributions import PiecewiseNormal
 from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
+from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 from tests import probes
 
@@ -100,6 +101,12 @@ ENTRIES = [
     ),
     # No bound on log p(x): what is reached is a perfect reconstruction.
     Case("autoencoder", VAE(latent_dim=2, latent=PointLayer(), **_SMALL), entropy=0.0, draws=False),
+    Case(
+        "hierarchical-vae",
+        HierarchicalVAE(latent_dims=(1, 1), hidden=(16, 4), depth=1, shape=SHAPE),
+        DReG(num_samples=4),
+        refused=({"latent_dims": ()}, {"latent_dims": (3, 0)}, {"hidden": (16,)}, {"depth": -1}),
+    ),
     Case(
         "sigmoid-belief-network",
         SigmoidBeliefNetwork(latent_dims=(3, 2), hidden=(8,), shape=SHAPE),

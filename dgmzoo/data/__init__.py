@@ -8,10 +8,11 @@ import importlib
 
 _HOMES = {
     "config": ("Data", "from_arrays"),
-    "dataset": ("Dataset", "Rows", "load"),
+    "dataset": ("Dataset", "load"),
     "draws": ("order",),
     "observe": ("Observe",),
     "registry": ("Entry", "Source", "catalogue", "describe", "entry"),
+    "rows": ("Rows",),
     "show": ("grid", "picture", "summary"),
     "store": ("at_hand", "fetch", "verify"),
     "stream": ("gather", "prefetch"),

@@ -20,13 +20,13 @@ def vectors(paths: Mapping[str, Path], entry: Entry) -> dict[str, np.ndarray]:
     """An npz of train, valid, test, or one text file a split: libsvm, comma- or blank-separated 0 and 1."""
     size = entry.shape[0]
     if (name := entry.files[0]) in paths:
-        raw = files.npz(paths[name], 1 << 28)
+        raw = files.npz(paths[name], sum(entry.splits.values()) * size * 8 + (1 << 20))
         if missing := set(SPLITS) - set(raw):
             raise ValueError(f"expected {', '.join(sorted(missing))} in {paths[name]}, got {', '.join(raw)}")
         raw = {split: raw[split] for split in SPLITS}
     else:
         raw = {
-            split: _text(path, size)
+            split: _text(path, size, entry.splits[split], entry.limit)
             for split, path in zip(SPLITS, (paths[n] for n in entry.also[0]), strict=True)
         }
     for split, x in raw.items():
@@ -40,22 +40,18 @@ def _one_order(x: np.ndarray) -> np.ndarray:
     return x[np.lexsort(packed.T[::-1])][order(0, 0, len(x), "split")]
 
 
-def _text(path: Path, size: int) -> np.ndarray:
-    lines = files.unpack(path, 1 << 28).decode("ascii", "replace").split("\n")
-    lines = [line for line in lines if line.strip()]
-    if any(":" in line for line in lines[:20]):
-        return sparse(lines, size, str(path))[0].astype(np.uint8)
-    values = [line.replace(",", " ").split()[:size] for line in lines]  # a target may follow
-    if any(len(row) < size for row in values):
-        raise ValueError(f"expected {size} values a line, got fewer in {path}")
-    try:
-        return np.array(values).astype(np.float32)
-    except ValueError as error:
-        raise ValueError(f"expected 0 and 1, got {error} in {path}") from error
+def _text(path: Path, size: int, rows: int, limit: int) -> np.ndarray:
+    data = files.unpack(path, limit)
+    if b":" in data[: 1 << 16]:
+        lines = [line for line in data.decode("ascii", "replace").split("\n") if line.strip()]
+        return sparse(lines, size, rows, str(path))[0]
+    return files.table(path, size, limit)[1]  # a target may follow
 
 
-def sparse(lines: list[str], size: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """libsvm lines `label id:value ...`, ids from 1: values int32 [N, size] and labels float64 [N]."""
+def sparse(lines: list[str], size: int, rows: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """`rows` libsvm lines `label id:value ...`, ids from 1: values int32 [rows, size] and labels float64 [rows]."""
+    if len(lines) != rows:
+        raise ValueError(f"expected {rows} lines, got {len(lines)} in {what}")
     out, labels = np.zeros((len(lines), size), np.int32), np.zeros(len(lines))
     for row, line in enumerate(lines):
         try:

@@ -10,16 +10,19 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from dgmzoo.data import files
 
 Arrays = dict[str, np.ndarray]
+T = TypeVar("T")
+_DECODERS = 1
+"""Raised when a decoder changes what it gives: sets without a known digest are decoded again then."""
 
 
 def root() -> Path:
@@ -77,14 +80,16 @@ def _stamp(path: Path) -> list[int]:
 def read(name: str, sha256: str | None, again: bool = False) -> tuple[Arrays, str] | None:
     """A set as cached, mapped, and its digest; None if there is none, or not that of `sha256`.
 
-    `again` computes the digest whatever the files' stamps say. An altered copy is reported and counts as
-    none.
+    An altered copy is reported and counts as none. `again` computes the digest whatever the files' stamps say.
+
+    Raises:
+      ValueError: asked `again`, content is not what was decoded; the copy is struck off, so that it is not used again.
     """
     folder = root() / name
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         found, stamps = manifest["sha256"], manifest["stamps"]
-        if sha256 not in (None, found):
+        if sha256 not in (None, found) or (sha256 is None and manifest.get("decoders") != _DECODERS):
             return None  # decoded by a version that knew other content under this name
         mapped = {key: files.npy(_file(folder, key)) for key in stamps}
         same = all(stamps[key] == _stamp(_file(folder, key)) for key in stamps)
@@ -92,10 +97,17 @@ def read(name: str, sha256: str | None, again: bool = False) -> tuple[Arrays, st
             raise ValueError(f"expected content sha256 {found[:16]}, got {digest(mapped)[:16]}")
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        warnings.warn(f"the cached copy of {name} in {folder} cannot be read ({error}); decoding anew", stacklevel=2)
+        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        warnings.warn(
-            f"the cached copy of {name} in {folder} is damaged ({error}); decoding it again", stacklevel=2
-        )
+        if again:
+            (folder / "manifest.json").unlink()
+            raise ValueError(
+                f"the cached copy of {name} in {folder} is damaged: {error}; it is struck off, and the next use decodes "
+                f"the set anew"
+            ) from error
+        warnings.warn(f"the cached copy of {name} in {folder} is damaged ({error}); decoding it again", stacklevel=2)
         return None
     return mapped, found
 
@@ -104,12 +116,17 @@ def write(name: str, arrays: Arrays, sha256: str) -> Arrays:
     """Cache arrays and return them mapped; where that fails, warn and return them as they are."""
     folder, temporary = root() / name, None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root()))
+        for left in root().glob(f".{name}-*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = root() / f".{name}-{os.getpid()}"
+        temporary.mkdir()  # as readable as the user's umask says
         stamps = {}
         for key, array in arrays.items():
             np.save(_file(temporary, key), array, allow_pickle=False)
             stamps[key] = _stamp(_file(temporary, key))
-        (temporary / "manifest.json").write_text(json.dumps({"sha256": sha256, "stamps": stamps}))
+        (temporary / "manifest.json").write_text(
+            json.dumps({"sha256": sha256, "decoders": _DECODERS, "stamps": stamps})
+        )
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         return {key: files.npy(_file(folder, key)) for key in arrays}
@@ -120,18 +137,18 @@ def write(name: str, arrays: Arrays, sha256: str) -> Arrays:
         return arrays
 
 
-def memo(path: Path, compute: Callable[[], str]) -> str:
-    """`compute()` for a user's file, remembered while its size and time stay as they are."""
-    note = root() / "own" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
-    key = json.dumps(_stamp(path))
-    with contextlib.suppress(OSError, ValueError):
-        known, _, value = note.read_text().partition("\n")
-        if known == key:
-            return value
+def memo(path: Path, make: Callable[..., T], compute: Callable[[], T]) -> T:
+    """`compute()` for a user's file, a named tuple of kind `make`, remembered while size and time of the file stay."""
+    note = root() / "own" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
+    stamp = _stamp(path)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(note.read_text())
+        if known["stamp"] == stamp:
+            return make(**known["found"])
     value = compute()
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         fresh = note.with_suffix(f".{os.getpid()}")
-        fresh.write_text(f"{key}\n{value}")
+        fresh.write_text(json.dumps({"stamp": stamp, "found": value._asdict()}))
         fresh.rename(note)
     return value

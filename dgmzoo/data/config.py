@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-Binarization = Literal["dynamic", "static", "threshold", "gray"]
+from dgmzoo.data.registry import catalogue
+
+Binarization = Literal["dynamic", "static", "threshold", "gray", "classes"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Data:
     """A registered set (`dgmzoo data list`), or the path of a .npy, .npz, .csv or a folder of images."""
     binarization: Binarization | None = None
     """dynamic: a fresh Bernoulli draw each step; static: one draw by `seed`; threshold: above one half; gray:
-    intensities in [0, 1]. None: what the set's papers do."""
+    intensities in [0, 1]; classes: whole numbers, for a categorical output. None: what the set's papers do."""
     num_validation: int | None = None
     """Rows held out of train (with the set's own validation rows, if any), drawn by `seed`; 0: none. None:
     its own split."""
@@ -60,9 +62,13 @@ def from_arrays(
     Args:
       train: rows [N, ...], or a mapping with `x` and perhaps `label` and `mask`; a Hugging Face `datasets`
         object or a `tf.data` set of such rows is read through its NumPy view.
-      valid, test: the same; None: drawn by the seed (test), the protocol's (validation).
+      valid, test: the same. With `train` alone, a tenth each is drawn from it by the seed; else `test` must be given.
       label: labels [N] of the training rows, or a mapping from split to labels.
     """
+    if train is None:
+        raise ValueError("expected rows to train on, got None")
+    if name in catalogue():
+        raise ValueError(f"expected a name of your own for arrays in memory, got {name!r}, which is a registered set")
     splits = {"train": train, "valid": valid, "test": test}
     labels = label if isinstance(label, Mapping) else {"train": label}
     unknown = set(labels) - set(splits)

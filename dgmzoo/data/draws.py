@@ -30,7 +30,7 @@ def threshold(rows: np.ndarray, maximum: int | None) -> np.ndarray:
     """Intensities as 16-bit thresholds t, uint32 in 0..65536: a uniform u < t has probability t / 65536.
 
     t is intensity * 65536 rounded, hence 0 and 1 are exact and any other probability is off by at most 2^-17;
-    levels of a power of two (digits: 16) are exact. `dataset.Observe` computes the same on the device.
+    levels of a power of two (digits: 16) are exact. `observe.Observe` computes the same on the device.
     """
     if maximum is None:
         return np.rint(rows.astype(np.float64) * 65536).astype(np.uint32)
@@ -55,8 +55,6 @@ def binarize(rows: np.ndarray, numbers: np.ndarray, maximum: int | None, seed: i
         places = sequence[low:high]
         chunk = int(chunks[places[0]])
         drawn = words(seed, "binarization", per_chunk * per_row, start=chunk * per_chunk * per_row)
-        uniform = (
-            drawn.astype("<u8").view("<u2").reshape(per_chunk, -1)[numbers[places] - chunk * per_chunk, :size]
-        )
+        uniform = drawn.astype("<u8").view("<u2").reshape(per_chunk, -1)[numbers[places] - chunk * per_chunk, :size]
         out[places] = uniform < threshold(rows[places].reshape(len(places), size), maximum)
     return out.reshape(rows.shape)

@@ -39,6 +39,15 @@ def read(path: Path, names: Collection[str], limit: int) -> dict[str, Value]:
         raise ValueError(f"expected a MATLAB 5 file with {', '.join(names)}, got {path}: {error}") from error
 
 
+def matrices(path: Path, names: Collection[str], limit: int) -> dict[str, np.ndarray]:
+    """`read` for variables that must be matrices of numbers, no cells."""
+    found = read(path, names, limit)
+    for name, value in found.items():
+        if isinstance(value, list) or value.ndim != 2:
+            raise ValueError(f"expected {name} to be a matrix of numbers in {path}, got something else")
+    return found
+
+
 def _variables(data: bytes, names: Collection[str], limit: int) -> dict[str, Value]:
     if len(data) < 128 or not data.startswith(b"MATLAB 5.0") or data[126:128] not in (b"IM", b"MI"):
         raise ValueError("it has no MATLAB 5 header")
@@ -49,9 +58,10 @@ def _variables(data: bytes, names: Collection[str], limit: int) -> dict[str, Val
         kind, body, view = _element(view, order)
         if kind == _COMPRESSED:
             unpacking = zlib.decompressobj()
-            unpacked = unpacking.decompress(body, budget)
-            if unpacking.unconsumed_tail:
-                raise ValueError(f"expected at most {limit} bytes unpacked, got more")
+            unpacked = unpacking.decompress(body, budget) if budget > 0 else b""  # 0 would mean without a limit
+            if not unpacking.eof:
+                what = "got more" if budget <= len(unpacked) else "got data that are cut short"
+                raise ValueError(f"expected at most {limit} bytes unpacked, {what}")
             budget -= len(unpacked)
             kind, body, _ = _element(memoryview(unpacked), order)
         if kind == _MATRIX:
@@ -95,7 +105,13 @@ def _matrix(view: memoryview, order: str, names: Collection[str] | None) -> tupl
     name = bytes(name).decode("ascii")
     if names is not None and name not in names:
         return name, None
-    if len(flags) != 2 or not 2 <= len(sizes) <= 8 or (sizes < 0).any():
+    if (
+        flags.dtype.kind not in "iu"
+        or len(flags) != 2
+        or not 2 <= len(sizes) <= 8
+        or sizes.dtype.kind not in "iu"
+        or (sizes < 0).any()
+    ):
         raise ValueError(f"{name or 'a cell'} has a damaged header")
     kind, shape = int(flags[0]) & 0xFF, tuple(map(int, sizes))
     if kind == _CELL and names is not None:

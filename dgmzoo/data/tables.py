@@ -28,29 +28,29 @@ def drop_correlated(x: np.ndarray, above: float = 0.98) -> np.ndarray:
     return x[:, kept]
 
 
-def drop_repeating(x: np.ndarray, times: int = 5) -> np.ndarray:
-    """Columns left when those go whose *smallest* value occurs more than `times` times: MAF's rule."""
-    return x[:, [(column == column.min()).sum() <= times for column in x.T]]
+def repeats(x: np.ndarray, times: int = 5) -> np.ndarray:
+    """[columns] where the *smallest* value occurs more than `times` times: MAF's rule for columns to drop."""
+    return (x == x.min(0)).sum(0) > times
 
 
-def _rnade(path: Path, columns: int, keep: slice) -> Arrays:
-    _, values = files.table(path, columns)
+def _rnade(paths: Paths, entry: Entry, columns: int, keep: slice) -> Arrays:
+    _, values = files.table(paths[entry.files[0]], columns, entry.limit)
     return {"all/x": drop_correlated(values[:, keep]).astype(np.float32)}
 
 
 def wine(paths: Paths, entry: Entry) -> Arrays:
     """Eleven measurements; the quality, a whole number, is dropped."""
-    return _rnade(paths[entry.files[0]], 12, slice(0, 11))
+    return _rnade(paths, entry, 12, slice(0, 11))
 
 
 def parkinsons(paths: Paths, entry: Entry) -> Arrays:
     """Without subject, age and sex; 15 columns are left."""
-    return _rnade(paths[entry.files[0]], 22, slice(3, 22))
+    return _rnade(paths, entry, 22, slice(3, 22))
 
 
 def ionosphere(paths: Paths, entry: Entry) -> Arrays:
     """Without the first two columns, which take two and one values, and the class."""
-    return _rnade(paths[entry.files[0]], 34, slice(2, 34))
+    return _rnade(paths, entry, 34, slice(2, 34))
 
 
 def _matrix(path: Path) -> np.ndarray:
@@ -99,7 +99,7 @@ def hepmass(paths: Paths, entry: Entry) -> Arrays:
     train, test = train[train[:, 0] == 1, 1:], test[test[:, 0] == 1, 1:]
     test = test[:, : train.shape[1]]  # the published test file has a column too many
     both = _normalised({"train": train, "test": test}, train, 1)
-    left = [int((column == column.min()).sum()) <= 5 for column in train.T]
+    left = ~repeats(train)
     valid = int(0.1 * len(train))
     train, test = both["train/x"][:, left], both["test/x"][:, left]
     return {"train/x": train[:-valid], "valid/x": train[-valid:], "test/x": test}
@@ -119,7 +119,8 @@ def bsds300(paths: Paths, entry: Entry) -> Arrays:
         raise ValueError("expected h5py to read BSDS300.hdf5, got none; `pip install h5py`") from error
     with h5py.File(paths["BSDS300.hdf5"], "r") as store:
         names = {"train": "train", "valid": "validation", "test": "test"}
-        for name in names.values():
-            if name not in store or store[name].ndim != 2 or store[name].dtype.kind != "f":
-                raise ValueError(f"expected real matrices {', '.join(names.values())}, got {list(store)}")
+        for split, name in names.items():
+            want, got = (entry.splits[split], *entry.shape), getattr(store.get(name), "shape", None)
+            if got != want or store[name].dtype.kind != "f":
+                raise ValueError(f"expected {name} real {want}, got {got} in {paths['BSDS300.hdf5']}")
         return {f"{split}/x": store[name][:].astype(np.float32) for split, name in names.items()}

@@ -9,6 +9,7 @@ import numpy as np
 from dgmzoo.data import files
 from dgmzoo.data.binary import sparse
 from dgmzoo.data.registry import Entry
+from dgmzoo.data.sequences import pad
 
 END = "<eos>"
 Arrays = dict[str, np.ndarray]
@@ -29,18 +30,14 @@ def newsgroups(paths: Mapping[str, Path], entry: Entry) -> Arrays:
     arrays = {}
     for split in ("train", "test"):
         path = paths[f"{split}.feat"]
-        lines = files.unpack(path, 1 << 26).decode("ascii", "replace").splitlines()
-        counts, labels = sparse(lines, entry.shape[0], str(path))
+        lines = files.unpack(path, entry.limit).decode("ascii", "replace").splitlines()
+        counts, labels = sparse(lines, entry.shape[0], entry.splits[split], str(path))
         if counts.min() < 0 or counts.max() > np.iinfo(np.uint16).max:
-            raise ValueError(
-                f"expected counts from 0 to 65535, got {counts.min()} to {counts.max()} in {path}"
-            )
+            raise ValueError(f"expected counts from 0 to 65535, got {counts.min()} to {counts.max()} in {path}")
         arrays[f"{split}/x"] = counts.astype(np.uint16)
         arrays[f"{split}/label"] = labels.astype(np.int32) - 1
     words = [
-        line.split()[0]
-        for line in files.unpack(paths["vocab.new"], 1 << 20).decode().splitlines()
-        if line.strip()
+        line.split()[0] for line in files.unpack(paths["vocab.new"], 1 << 20).decode().splitlines() if line.strip()
     ]
     if len(words) != entry.shape[0]:
         raise ValueError(f"expected {entry.shape[0]} words, got {len(words)} in {paths['vocab.new']}")
@@ -51,22 +48,18 @@ def treebank(paths: Mapping[str, Path], entry: Entry) -> Arrays:
     """Mikolov's Penn Treebank: a line a sentence, closed by `<eos>`; words numbered by frequency."""
     sentences = {}
     for split in ("train", "valid", "test"):
-        text = files.unpack(paths[f"ptb.{split}.txt"], 1 << 26).decode("utf-8", "replace")
+        text = files.unpack(paths[f"ptb.{split}.txt"], entry.limit).decode("utf-8", "replace")
         sentences[split] = [[*line.split(), END] for line in text.split("\n") if line.strip()]
     counts = Counter(word for sentence in sentences["train"] for word in sentence)
     words = [word for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
     number = {word: at for at, word in enumerate(words)}
-    longest = max(len(s) for split in sentences.values() for s in split)
-    arrays = {"meta/words": encode_words(words)}
+    if len(words) > 1 << 16:
+        raise ValueError(f"expected at most {1 << 16} words, got {len(words)} in {paths['ptb.train.txt']}")
+    tokens = {}
     for split, rows in sentences.items():
-        x = np.zeros((len(rows), longest), np.uint16)
-        mask = np.zeros((len(rows), longest), bool)
+        tokens[split] = []
         for row, sentence in enumerate(rows):
             if unknown := [word for word in sentence if word not in number]:
-                raise ValueError(
-                    f"expected the words of train, got {unknown[0]!r} in line {row + 1} of {split}"
-                )
-            x[row, : len(sentence)] = [number[word] for word in sentence]
-            mask[row, : len(sentence)] = True
-        arrays |= {f"{split}/x": x, f"{split}/mask": mask}
-    return arrays
+                raise ValueError(f"expected the words of train, got {unknown[0]!r} in line {row + 1} of {split}")
+            tokens[split].append(np.array([number[word] for word in sentence], np.uint16))
+    return pad(tokens, entry) | {"meta/words": encode_words(words)}

@@ -14,8 +14,13 @@ from dgmzoo.model import Draw, Model, Query, Variables
 _BATCH = 500  # examples worked on at once
 
 
-def sample(model: Model, variables: Variables, key: chex.PRNGKey, num: int) -> Draw:
+def sample(
+    model: Model, variables: Variables, key: chex.PRNGKey, num: int, context: Mapping[str, Any] | None = None
+) -> Draw:
     """`num` draws from the model, on the host.
+
+    Args:
+      context: what a conditional model is given, `{"label": [num], ...}`.
 
     Raises:
       ValueError: the entry does not generate.
@@ -26,7 +31,11 @@ def sample(model: Model, variables: Variables, key: chex.PRNGKey, num: int) -> D
         raise ValueError(f"expected to draw at least 1 example, got {num}")
     size = min(num, _BATCH)
     keys = jax.random.split(key, -(-num // size))
-    draws = [jax.device_get(_generate(model, size)(variables, each)) for each in keys]
+    draws = []
+    for i, each in enumerate(keys):
+        rows = (np.arange(size) + i * size) % num  # the last part is filled up from the start
+        given = context and {name: np.asarray(leaf)[rows] for name, leaf in context.items()}
+        draws.append(jax.device_get(_generate(model, size)(variables, each, given)))
     return Draw(*(np.concatenate(leaves)[:num] for leaves in zip(*draws, strict=True)))
 
 
@@ -35,8 +44,8 @@ def encode(model: Model, variables: Variables, rows: Mapping[str, Any], key: che
     return _ask(model, variables, rows, key)[0]
 
 
-def reconstruct(model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey) -> np.ndarray:
-    """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x)."""
+def reconstruct(model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey) -> np.ndarray | None:
+    """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not give it."""
     return _ask(model, variables, rows, key)[1]
 
 
@@ -63,4 +72,4 @@ def _evidence(model: Model):
 
 @functools.lru_cache(maxsize=16)
 def _generate(model: Model, num: int):
-    return jax.jit(lambda variables, key: model.generate(variables, key, num))
+    return jax.jit(lambda variables, key, context: model.generate(variables, key, num, context))

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 
 import chex
 import jax
@@ -21,7 +22,7 @@ class Estimate:
     """The negative log-likelihood (or bound) of a split, in nats per example; lower is better."""
 
     per_example: np.ndarray  # [N]  log p(x), or the bound
-    variance: np.ndarray  # [N]  of the estimator, by the delta method
+    variance: np.ndarray  # [N]  of the estimator, by the delta method; NaN where one sample cannot tell
     per_example_elbo: np.ndarray  # [N]
     kl: dict[str, np.ndarray]  # layer -> [U]  mean over examples
     means: dict[str, np.ndarray]  # layer -> [N, U]  posterior means
@@ -58,12 +59,20 @@ class Estimate:
 
 
 def evaluate(
-    model: Model, variables: Variables, rows: Mapping[str, np.ndarray], key: chex.PRNGKey, num_samples: int
+    model: Model,
+    variables: Variables,
+    rows: Mapping[str, np.ndarray],
+    key: chex.PRNGKey,
+    num_samples: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
     """`log p(x)` of rows `{"x": [N, ...]}`, exact or by `num_samples` importance samples each.
 
     `log 1/K sum_k w_k` with `w = p(x, z) / q(z | x)` is summed in chunks of samples and examples, so that K in the
-    thousands fits in memory. Its Monte Carlo variance is estimated by `(mean w^2 / (mean w)^2 - 1) / K`.
+    thousands fits in memory. Its Monte Carlo variance is estimated by `(mean w^2 / (mean w)^2 - 1) / (K - 1)`.
+
+    Args:
+      progress: told after each part (examples done, of all).
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples >= 1, got {num_samples}")
@@ -72,6 +81,7 @@ def evaluate(
     num = len(rows["x"])
     if num == 0:
         raise ValueError("expected at least one example to evaluate, got none")
+    key = jax.random.fold_in(key, zlib.crc32(b"evaluation"))  # the same seed may have drawn initial values
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, 50)
@@ -82,12 +92,15 @@ def evaluate(
         index = np.arange(start, start + batch) % num  # the last batch is filled up from the start
         part = {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
         found.append(sums(variables, part, jax.random.fold_in(key, start + 1)))
+        if progress:
+            jax.block_until_ready(found[-2:][0])  # the one before: the device has always one to do
+            progress(min(start, num), num)
     host = jax.device_get(found)
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *host)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
     return Estimate(
         per_example=joined["log_sum"] - math.log(num_samples),
-        variance=np.maximum(relative - 1, 0) / num_samples,
+        variance=np.maximum(relative - 1, 0) / (num_samples - 1) if num_samples > 1 else np.full(num, np.nan),
         per_example_elbo=joined["total"] / num_samples,
         kl={name: units.mean(0, dtype=np.float64) for name, units in joined["kl"].items()},
         means=joined["means"],

@@ -12,9 +12,10 @@ import numpy as np
 
 import dgmzoo
 from dgmzoo import overrides
-from dgmzoo.config import Experiment, Paper, load
+from dgmzoo.config import Experiment, Paper
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.overrides import Origin
 
 SCHEMA = 1
 _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
@@ -22,6 +23,7 @@ _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
 
 def make_record(
     experiment: Experiment,
+    origin: Origin,
     dataset: Dataset,
     split: str,
     bound: str | None,
@@ -31,16 +33,26 @@ def make_record(
     seed: int,
     steps: int,
     parameters: int,
+    discrete: bool,
+    num_devices: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """All that a reader needs to believe a number, or to get it again. Values are negative and in nats per example."""
+    """All that a reader needs to believe a number, or to get it again. Values are negative and in nats per example.
+
+    Args:
+      origin: of the experiment, as it was when training began.
+      parameters: how many numbers the model learns.
+      discrete: whether x is, so that bits per dimension mean something.
+      num_devices: on which it was trained.
+    """
     exact = bound == "exact"
     kind = "iw" if bound == "elbo" and num_samples > 1 else bound
-    num_terms = _num_terms(dataset)
+    num_terms = int(np.prod(dataset.shape))
+    whole = "mask" not in dataset.splits[split]
     return {
         "schema": SCHEMA,
-        "experiment": experiment.name or None,
-        "overrides": overrides.difference(load(experiment.name), experiment) if experiment.name else None,
+        "experiment": origin.name,
+        "overrides": origin.overrides,
         **_commit(),
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
@@ -55,7 +67,7 @@ def make_record(
         "elbo": _rounded(estimate.elbo),
         "kl": {name: _rounded(float(units.sum())) for name, units in estimate.kl.items()},
         "active_units": estimate.active_units(),
-        "bits_per_dim": _rounded(estimate.value / np.log(2) / num_terms),
+        "bits_per_dim": _rounded(estimate.value / np.log(2) / num_terms) if discrete and whole else None,
         "num_terms": num_terms,
         "train_value": _rounded(train_value),
         "seed": seed,
@@ -65,24 +77,23 @@ def make_record(
         "parameters": parameters,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "device": f"{jax.local_devices()[0].device_kind} x{jax.local_device_count()}",
+        "device": f"{jax.local_devices()[0].device_kind} x{num_devices}",
         "seconds": round(seconds, 1),
-        "paper": paper(experiment, split, steps, kind, num_samples),
+        "paper": paper(experiment, origin, split, steps, num_samples),
     }
 
 
-def paper(experiment: Experiment, split: str, steps: int, bound: str | None, num_samples: int) -> dict[str, Any] | None:
+def paper(experiment: Experiment, origin: Origin, split: str, steps: int, num_samples: int) -> dict[str, Any] | None:
     """The published figure that this result may be held against: that of the same model, objective, data and evaluation."""
-    if not experiment.name or split != "test" or num_samples != experiment.evaluation.num_samples:
+    if origin.base is None or split != "test" or num_samples != experiment.evaluation.num_samples:
         return None
-    base = load(experiment.name)
-    for row in base.papers:
-        if _measured(overrides.override(base, row.when)) == _measured(experiment):
-            return _row(row, experiment, steps)
+    for row in origin.base.papers:
+        if _measured(overrides.override(origin.base, row.when)) == _measured(experiment):
+            return _row(row, steps)
     return None
 
 
-def _row(row: Paper, experiment: Experiment, steps: int) -> dict[str, Any]:
+def _row(row: Paper, steps: int) -> dict[str, Any]:
     budget = None if row.steps is None else round(steps / row.steps, 4)
     return {"value": row.value, "source": row.source, "protocol": row.protocol, "budget": budget}
 
@@ -98,10 +109,6 @@ def _measured(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _num_terms(dataset: Dataset) -> int:
-    return int(np.prod(dataset.shape))
-
-
 def _rounded(value: float) -> float | None:
     """Six decimals; None for what JSON has no number for."""
     return round(float(value), 6) if np.isfinite(value) else None
@@ -115,7 +122,7 @@ def _commit() -> dict[str, Any]:
         return {"commit": None, "dirty": None}
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "--", "dgmzoo", "experiments"))}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
 

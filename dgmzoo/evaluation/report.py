@@ -20,6 +20,7 @@ _BOUNDS = {
     "exact": "negative log-likelihood (exact)",
     "iw": "negative log-likelihood, importance-weighted",
     "elbo": "negative ELBO",
+    "predictive": "negative predictive log-likelihood at mean weights",
     None: "loss (no bound on log p(x))",
 }
 
@@ -29,7 +30,9 @@ def headline(record: Mapping[str, Any]) -> str:
     what = _BOUNDS.get(record["bound"], record["bound"])
     if record["bound"] == "iw":
         what += f" with {record['num_samples']} samples"
-    text = f"{record['value']:.2f} ± {record['standard_error'] or 0:.2f} nats, {what}, {record['split']} split"
+    value = "not finite" if record["value"] is None else f"{record['value']:.2f}"
+    error = "" if record["standard_error"] is None else f" ± {record['standard_error']:.2f}"
+    text = f"{value}{error} nats, {what}, {record['split']} split"
     if record["monte_carlo_error"]:
         text += f" (Monte Carlo error {record['monte_carlo_error']:.3f})"
     return text

@@ -5,6 +5,7 @@ A layer comes in two halves, since in a hierarchy the prior needs the layer abov
 """
 
 import dataclasses
+import functools
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from dgmzoo.model import Latent, Query
+from dgmzoo.model import Latent, Query, compute_dtype
 from dgmzoo.reparam.estimators import pathwise
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -67,8 +68,9 @@ class LatentLayer(nn.Module):
         # Small heads start the posterior near the family's standard member, where KL and gradients are small.
         init = nn.initializers.variance_scaling(0.01, "fan_avg", "uniform")
         posterior, prior = self._sizes()
-        self.posterior_head = nn.Dense(self.units * posterior, kernel_init=init)
-        self.prior_head = nn.Dense(self.units * prior, kernel_init=init)
+        dense = functools.partial(nn.Dense, dtype=compute_dtype(), kernel_init=init)
+        self.posterior_head = dense(self.units * posterior)
+        self.prior_head = dense(self.units * prior)
         self.prior_raw = Free((self.units, prior))
 
     def __call__(self, features, query: Query, name: str, above=None) -> Latent:

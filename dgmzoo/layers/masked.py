@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dgmzoo.model import compute_dtype
+
 
 class MaskedDense(nn.Module):
     """A dense layer whose connection from unit i to unit j exists where degree_out[j] >= degree_in[i] (or >)."""
@@ -20,7 +22,9 @@ class MaskedDense(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         compare = jnp.greater if self.strict else jnp.greater_equal
         mask = compare(degree_out[None, :], degree_in[:, None])  # [in, out]
-        return x @ jnp.where(mask, kernel, jnp.zeros((), kernel.dtype)) + bias[None]
+        kernel = jnp.where(mask, kernel, jnp.zeros((), kernel.dtype))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=compute_dtype())
+        return x @ kernel + bias[None]
 
 
 def made_degrees(

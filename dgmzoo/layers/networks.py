@@ -5,6 +5,8 @@ from typing import Literal
 import flax.linen as nn
 import jax
 
+from dgmzoo.model import compute_dtype
+
 Activation = Literal["tanh", "relu", "gelu", "silu", "softplus"]
 
 
@@ -26,5 +28,6 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for width in self.hidden:
-            x = getattr(nn, self.activation)(nn.Dense(width, kernel_init=nn.initializers.glorot_uniform())(x))
+            dense = nn.Dense(width, dtype=compute_dtype(), kernel_init=nn.initializers.glorot_uniform())
+            x = getattr(nn, self.activation)(dense(x))
         return x

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.model import Draw
+from dgmzoo.model import Draw, compute_dtype
 from dgmzoo.reparam import families
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -19,6 +19,8 @@ class Output(nn.Module):
     Subclasses name the family. An entry that computes raw numbers itself (masked networks) uses `size` and
     `distribution`; others call the layer, which adds the dense head.
     """
+
+    discrete = True  # whether x is, so that bits per dimension mean something
 
     @property
     def size(self) -> int:
@@ -39,7 +41,8 @@ class Output(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> dist.Distribution:
         """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
-        raw = nn.Dense(math.prod(shape) * self.size, kernel_init=nn.initializers.glorot_uniform())(features)
+        init = nn.initializers.glorot_uniform()
+        raw = nn.Dense(math.prod(shape) * self.size, dtype=compute_dtype(), kernel_init=init)(features)
         return self.distribution(raw.reshape(*features.shape[:-1], *shape, self.size))
 
 
@@ -60,6 +63,7 @@ class Normal(Output):
     """Real x, with a location and a scale per element."""
 
     family = dist.Normal
+    discrete = False
 
 
 class Categorical(Output):
@@ -88,6 +92,9 @@ class Categorical(Output):
         return dist.CategoricalLogits(families.widened(raw))
 
 
+NAMES: dict[str, type[Output]] = {"bernoulli": Bernoulli, "normal": Normal, "categorical": Categorical}
+
+
 def log_likelihood(p: dist.Distribution, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """`log p(x)` in nats, `[K, B]`, of x `[B, *shape]` under element-wise p `[K, B, *shape]`.
 
@@ -108,6 +115,10 @@ def described(p: dist.Distribution) -> dict[str, jax.Array]:
     """The parameters and mean of p, for `Evidence.output`; a categorical's "mean" is its most probable value."""
     if isinstance(p, dist.CategoricalLogits):
         return {"logits": p.logits, "mean": jnp.argmax(p.logits, -1)}
+    if isinstance(p, dist.MixtureSameFamily):
+        with numpyro_rules():
+            whole = {"logits": p.mixing_distribution.logits, "mean": p.mean}
+        return families.parameters(p.component_distribution) | whole
     return families.parameters(p)
 
 

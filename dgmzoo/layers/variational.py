@@ -33,7 +33,8 @@ class VariationalLayer(LatentLayer):
     def __post_init__(self):
         super().__post_init__()
         _check_pair(self.posterior, self.prior)
-        families.raw_size(self.posterior), families.raw_size(self.prior)  # refuse families without a head now
+        with jax.ensure_compile_time_eval():
+            families.check_pair(self._sized(self.posterior), self._sized(self.prior))
 
     def refusal(self, estimate: str) -> str | None:
         name, has_path = self.posterior.__name__, pathwise.has_path(self.posterior)
@@ -99,14 +100,5 @@ def _check_pair(q: type[dist.Distribution], p: type[dist.Distribution]) -> None:
                 f"expected families for a layer of plain densities, got {family.__name__}: {why}; "
                 f"choose the layer `{layer}`, which is right by construction"
             )
-    if q.support.is_discrete != p.support.is_discrete:
-        raise ValueError(
-            f"expected posterior and prior both discrete or both continuous, got {q.__name__} and {p.__name__}"
-        )
-    if q.support is constraints.real and p.support is not constraints.real:
-        raise ValueError(
-            f"expected a prior that is positive wherever the posterior {q.__name__} is, got {p.__name__}: "
-            "their KL is infinite"
-        )
     if p is PiecewiseNormal and q.support is not constraints.real:
         raise ValueError(f"expected a posterior on the real line for a piecewise normal prior, got {q.__name__}")

@@ -4,6 +4,7 @@ import chex
 from numpyro.distributions import Distribution
 from numpyro.distributions.kl import kl_divergence
 
+import dgmzoo.reparam.distributions  # noqa: F401  (completes NumPyro's registry)
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
 

@@ -23,6 +23,41 @@ def raw_size(family: type[Distribution]) -> int:
     return sum(_sizes(family).values())
 
 
+@functools.cache
+def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None:
+    """Refuse families that raw numbers cannot give, and a prior without density where the posterior has some.
+
+    Raises:
+      ValueError: with the reason.
+    """
+    for family in (posterior, prior):
+        size = raw_size(family)
+        try:
+            member = from_raw(family, jnp.zeros((1, 1, 1, size)))
+            with numpyro_rules():
+                shape, value = member.batch_shape + member.event_shape, member.sample(jax.random.key(0))
+        except Exception as error:
+            raise ValueError(
+                f"expected a family whose parameters can be learned one by one, got {family.__name__} "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if shape != (1, 1, 1) or value.shape != shape:
+            raise ValueError(f"expected a family of single numbers, got {family.__name__} with events {shape[3:]}")
+    q, p = (standard(family, (1,), jnp.float32) for family in (posterior, prior))
+    if q.support.is_discrete != p.support.is_discrete:
+        raise ValueError(
+            "expected posterior and prior both discrete or both continuous, "
+            f"got {posterior.__name__} and {prior.__name__}"
+        )
+    with numpyro_rules():
+        inside = jnp.all(p.support(q.sample(jax.random.key(0), (200,))))
+    if not inside:
+        raise ValueError(
+            f"expected a prior with density wherever the posterior {posterior.__name__} has some, got {prior.__name__}: "
+            "their KL is infinite"
+        )
+
+
 def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
     """The distribution with parameters from `raw [..., U, P]`: batch shape `[..., U]`, event shape `()`.
 
@@ -89,7 +124,11 @@ def _sizes(family: type[Distribution]) -> dict[str, int]:
     named = getattr(family, "raw_sizes", {})
     sizes = {}
     for name, constraint in family.arg_constraints.items():
-        if getattr(constraint, "event_dim", None) != 0 and name not in named:
+        try:
+            single = constraint.event_dim == 0 and not constraints.is_dependent(constraint)
+        except NotImplementedError:
+            single = False
+        if not single and name not in named:
             raise ValueError(
                 f"expected a family with one number per parameter and unit, got {family.__name__}, whose {name!r} is "
                 "not; give the class a `raw_sizes` mapping or use another family"

@@ -11,7 +11,7 @@ from typing import Any
 
 from dgmzoo.config import LENGTHS, Experiment, file_digest, load
 from dgmzoo.files import read_json, write_json, write_text
-from dgmzoo.overrides import difference, flatten, override
+from dgmzoo.overrides import Origin, flatten, override
 from dgmzoo.training.checkpoint import Checkpoints
 
 SCHEMA = 1
@@ -45,22 +45,28 @@ class Folder:
                 ) from None
             yield
 
-    def claim(self, experiment: Experiment, seed: int, dataset_sha256: str) -> None:
-        """Write `config.json`, or check that it is that of the same run.
+    def check(self, wanted: dict[str, Any]) -> None:
+        """Refuse the folder of another config (the fields are named), or one that holds other things. Writes nothing.
 
         Raises:
-          ValueError: the folder belongs to another config (the fields are named) or holds other things.
+          ValueError: as said.
         """
-        wanted = describe(experiment, seed, dataset_sha256)
-        path = self.path / "config.json"
-        if path.is_file():
+        if (self.path / "config.json").is_file():
             refuse_differences(self.path, self.config(), wanted)
-        elif others := [found.name for found in self.path.iterdir() if found.name != ".lock"]:
-            raise ValueError(
-                f"expected {self.path} to be a run directory or empty, got one with {', '.join(sorted(others)[:3])}; "
-                "choose another --run-dir"
-            )
-        write_json(path, wanted)
+        elif self.path.is_dir():
+            found = sorted(path.name for path in self.path.iterdir())
+            if others := [name for name in found if name != ".lock" and not name.endswith(".tmp")]:
+                raise ValueError(
+                    f"expected {self.path} to be a run directory or empty, got one with {', '.join(others[:3])}; "
+                    "choose another --run-dir"
+                )
+        elif self.path.exists():
+            raise ValueError(f"expected {self.path} to be a folder, got a file; choose another --run-dir")
+
+    def claim(self, wanted: dict[str, Any]) -> None:
+        """Write `config.json` where `check` agrees."""
+        self.check(wanted)
+        write_json(self.path / "config.json", wanted)
 
     def config(self) -> dict[str, Any]:
         """What `config.json` holds.
@@ -72,9 +78,21 @@ class Folder:
         if not path.is_file():
             raise ValueError(f"expected a run directory with config.json, got {self.path}")
         found = read_json(path)
-        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-            raise ValueError(f"expected {path} of schema {SCHEMA}, got another file or version")
+        kinds = {"experiment": str | None, "file_sha256": str | None, "overrides": dict, "seed": int}
+        kinds |= {"dataset_sha256": str, "resolved": dict, "schema": int}
+        whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+        if not whole or found["schema"] != SCHEMA:
+            raise ValueError(f"expected {path} of schema {SCHEMA} with {', '.join(kinds)}, got another file or version")
         return found
+
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` holds; None where there is none, or one that cannot be read."""
+        path = self.path / "result.json"
+        with contextlib.suppress(ValueError):
+            found = read_json(path) if path.is_file() else None
+            if isinstance(found, dict) and found.get("schema") == SCHEMA and "value" in found and "steps" in found:
+                return found
+        return None
 
     def experiment(self, trust_changes: bool = False) -> Experiment:
         """The experiment as config.json tells it: imported by name (or the user's file), then overridden.
@@ -99,9 +117,11 @@ class Folder:
         if not self.metrics_path.is_file():
             return []
         rows = []
-        for line in self.metrics_path.read_text().splitlines():
+        for line in self.metrics_path.read_bytes().splitlines():
             with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
+                row = json.loads(line)
+                if isinstance(row, dict) and isinstance(row.get("step"), int) and "split" in row:
+                    rows.append(row)
         return rows
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
@@ -118,32 +138,24 @@ class Folder:
             os.fsync(file.fileno())
 
 
-def describe(experiment: Experiment, seed: int, dataset_sha256: str) -> dict[str, Any]:
+def describe(experiment: Experiment, origin: Origin, seed: int, dataset_sha256: str) -> dict[str, Any]:
     """A run's config as JSON: the experiment's name and overrides, and all resolved values."""
-    name, changes = experiment.name or None, {}
-    resolved = flatten(experiment)
-    if name is not None:
-        base = load(name)
-        changes = difference(base, experiment)
-        if not _recoverable(base, changes, resolved) or experiment.data.arrays is not None:
-            name, changes = None, {}
     return {
         "schema": SCHEMA,
         "dgmzoo": importlib.metadata.version("dgmzoo"),
-        "experiment": name,
-        "file_sha256": file_digest(name) if name else None,
-        "overrides": changes,
+        "experiment": origin.name,
+        "file_sha256": file_digest(origin.name) if origin.name else None,
+        "overrides": origin.overrides,
         "seed": seed,
         "dataset_sha256": dataset_sha256,
-        "resolved": resolved,
+        "resolved": flatten(experiment),
     }
 
 
-def _recoverable(base: Experiment, changes: dict[str, Any], resolved: dict[str, Any]) -> bool:
-    try:
-        return flatten(override(base, changes)) == resolved
-    except ValueError:
-        return False
+def differences(before: dict[str, Any], wanted: dict[str, Any], but: set[str] = frozenset()) -> str:
+    """Which fields of two configs differ, in words; empty where none does."""
+    changed = [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name) and name not in but]
+    return "; ".join(f"{name} was {before.get(name)!r}, now {wanted.get(name)!r}" for name in changed)
 
 
 def refuse_differences(path: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -157,9 +169,7 @@ def refuse_differences(path: Path, before: dict[str, Any], wanted: dict[str, Any
     allowed = set(_MAY_CHANGE)
     if old.get("training.schedule") == new.get("training.schedule") == "constant" and _not_shorter(old, new):
         allowed |= {f"training.{name}" for name in LENGTHS}
-    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name) and name not in allowed]
-    if changed:
-        lines = "; ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in changed)
+    if lines := differences(old, new, allowed):
         raise ValueError(
             f"expected the config that {path} was trained with, got another: {lines}; choose another --run-dir"
         )

@@ -12,7 +12,7 @@ import numpy as np
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.model import Model
+from dgmzoo.model import Model, in_precision
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.feed import Feed, dispatch_size
@@ -75,12 +75,17 @@ def fit_seeds(
       ValueError: early stopping was asked for: the seeds would end at different steps.
       NonFinite, Interrupted: as `fit`, for the first seed that is concerned.
     """
-    if len(tracks) > 1 and experiment.training.patience is not None:
+    check_seeds(experiment, len(tracks))
+    return _Run(experiment, model, dataset, tracks, devices).fit()
+
+
+def check_seeds(experiment: Experiment, num_seeds: int) -> None:
+    """Refuse early stopping with several seeds."""
+    if num_seeds > 1 and experiment.training.patience is not None:
         raise ValueError(
-            f"expected training.patience None with {len(tracks)} seeds, got {experiment.training.patience}; "
+            f"expected training.patience None with {num_seeds} seeds, got {experiment.training.patience}; "
             "seeds that train together have one length"
         )
-    return _Run(experiment, model, dataset, tracks, devices).fit()
 
 
 def selected(
@@ -94,13 +99,12 @@ def selected(
     track = Track(experiment.name, 0, None, checkpoints)
     run = _Run(experiment, model, dataset, [track], None)
     one = jax.eval_shape(run.init, run.keys[0], run.first)
-    found = track.best.restore(evaluation_variables(one))
-    if found is not None:
-        return parallel.place(found.tree, run.devices[:1]), found.step
     latest = track.restore(run.template())
     if latest is None:
         raise ValueError(f"expected a checkpoint in {track.latest.folder.parent}, got none; train first")
-    return run.variables(parallel.place(latest.tree, run.devices), 0), latest.step
+    if track.best_step is None:
+        return run.variables(parallel.place(latest.tree, run.devices), 0), latest.step
+    return parallel.place(track.restore_best(evaluation_variables(one)), run.devices[:1]), track.best_step
 
 
 class _Run:
@@ -108,18 +112,23 @@ class _Run:
         training = experiment.training
         rows = dataset.splits["train"]
         self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
-        self.devices = choose_devices(training.batch_size) if devices is None else list(devices)
-        if training.batch_size % len(self.devices):
+        self.devices = choose_devices(training.batch_size // training.accumulate) if devices is None else list(devices)
+        if training.batch_size % (len(self.devices) * training.accumulate):
             raise ValueError(
-                f"expected training.batch_size to be a multiple of the {len(self.devices)} devices, "
-                f"got {training.batch_size}"
+                f"expected training.batch_size to be a multiple of {len(self.devices)} devices times "
+                f"{training.accumulate} parts (training.accumulate), got {training.batch_size}"
             )
         self.feed = Feed(training, rows, [track.seed for track in tracks], self.devices)
         self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
         objective = experiment.objective
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
-        self.step = make_step(model, objective, optimizer, dataset.observe, self.feed.num_train, training.ema)
+        if training.compute != "float32":
+            model = in_precision(model, jnp.dtype(training.compute))
+        if training.remat:
+            model = model._replace(evidence=jax.checkpoint(model.evidence))
+        num_data, ema = self.feed.num_train, training.ema
+        self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
         self.keys = [jax.random.key(track.seed) for track in tracks]
         self.first = {name: jnp.asarray(np.asarray(leaf[:2])) for name, leaf in rows.items()}
         self.valid = None  # rows of the validation split, once they are needed
@@ -165,16 +174,34 @@ class _Run:
         return parallel.stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), len(self.devices))
 
     def _begin(self) -> State:
-        """A fresh state, or that of the newest step of which every seed has an intact checkpoint."""
+        """A fresh state, or that of the newest step of which every seed has an intact checkpoint.
+
+        Raises:
+          ValueError: some seeds stand where the others have never been.
+        """
         template, upto = self.template(), None
+        together = [track.seed for track in self.tracks]
         while True:
             found = [track.restore(template, upto) for track in self.tracks]
-            if None in found:  # a fresh start for all: the seeds share their step
+            there = {track.seed: each for track, each in zip(self.tracks, found, strict=True) if each is not None}
+            for seed, each in there.items():
+                if len(there) < len(self.tracks) and each.progress["together"] != together:
+                    raise ValueError(
+                        f"expected seeds that stand together or not at all, got seed {seed} at step {each.step} of a run "
+                        "of its own; go on with it alone, or choose another --run-dir"
+                    )
+            if len(there) < len(self.tracks):  # killed in their first checkpoint, if not fresh
                 states = [parallel.init_on(self.init, key, self.first, self.devices) for key in self.keys]
-                return parallel.stack_seeds(states, self.devices)
+                break
             if len({each.step for each in found}) == 1:
-                return parallel.stack_seeds([parallel.place(each.tree, self.devices) for each in found], self.devices)
+                states = [parallel.place(each.tree, self.devices) for each in found]
+                break
             upto = min(each.step for each in found)
+        for track in self.tracks:
+            if len(there) < len(self.tracks):
+                track.forget()
+            track.together = together
+        return parallel.stack_seeds(states, self.devices)
 
     def _save(self, state: State, step: int) -> None:
         self._look(everything=True)  # a NaN must not reach the disk

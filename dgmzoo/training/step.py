@@ -52,21 +52,44 @@ def make_step(
     observe: Observe,
     num_data: int,
     ema: float | None,
+    accumulate: int = 1,
 ) -> Step:
-    """`step(state, rows) -> (state, metrics)`, pure; reduces over the device axis where one is bound."""
+    """`step(state, rows) -> (state, metrics)`, pure; reduces over the device axis where one is bound.
+
+    Args:
+      accumulate: parts in which the batch is worked off, one after the other; gradients and metrics are their means, and
+        the entry's state passes from part to part.
+    """
+
+    def gradient_of(params, collections, batch, key, step):
+        def loss(params):
+            return objective(model, {**collections, "params": params}, batch, key, step, num_data)
+
+        (_, (metrics, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return gradient, metrics, {**collections, **updates}
+
+    def in_parts(params, collections, batch, key, step):
+        def one(carry, at):
+            total, collections = carry
+            i, part = at
+            gradient, metrics, collections = gradient_of(params, collections, part, jax.random.fold_in(key, i), step)
+            return (jax.tree.map(jnp.add, total, gradient), collections), metrics
+
+        parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
+        start = (jax.tree.map(jnp.zeros_like, params), collections)
+        (total, collections), metrics = jax.lax.scan(one, start, (jnp.arange(accumulate), parts))
+        mean = jax.tree.map(lambda leaf: leaf / accumulate, total)
+        return mean, jax.tree.map(lambda leaf: leaf.mean(0), metrics), collections
 
     def step(state: State, rows: Mapping[str, jax.Array]) -> tuple[State, Metrics]:
         device = jax.lax.axis_index(DEVICES) if spread() else 0
         key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), device)
         observe_key, model_key = jax.random.split(key)
         batch = observe(observe_key, rows)
-
-        def loss(params):
-            variables = {**state.variables, "params": params}
-            return objective(model, variables, batch, model_key, state.step, num_data)
-
         params = state.variables["params"]
-        (_, (metrics, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        collections = {name: value for name, value in state.variables.items() if name != "params"}
+        work = gradient_of if accumulate == 1 else in_parts
+        gradient, metrics, collections = work(params, collections, batch, model_key, state.step)
         if spread():
             gradient, metrics = jax.lax.pmean((gradient, metrics), DEVICES)
         with numpyro_rules():
@@ -74,8 +97,7 @@ def make_step(
             change, opt_state = optimizer.update(gradient, state.opt_state, params)
             params = optax.apply_updates(params, change)
         average = None if ema is None else _average(state.ema, params, state.step, ema)
-        variables = {**state.variables, **updates, "params": params}
-        return State(state.step + 1, state.key, variables, opt_state, average), metrics
+        return State(state.step + 1, state.key, {**collections, "params": params}, opt_state, average), metrics
 
     return step
 

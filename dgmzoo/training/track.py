@@ -35,12 +35,17 @@ class Track:
         self, name: str, seed: int, watcher: Watcher | None, checkpoints: tuple[Checkpoints, Checkpoints] | None
     ):
         self.name, self.seed, self.watcher = name or "the experiment", seed, watcher
+        self.together = [seed]  # seeds of one program
         self.latest, self.best = checkpoints or (None, None)
+        self.selected = None  # host copy of the best variables, where this process found them
+        self.saved_at: int | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
         self.sums: dict[str, float] = {}
         self.count = 0
         self.best_value, self.best_step, self.bad_readings = math.inf, None, 0
-        self.selected = None  # host copy of the best variables, where this process found them
-        self.saved_at: int | None = None
         self.clock = time.monotonic()
 
     def absorb(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
@@ -64,8 +69,15 @@ class Track:
         self.sums, self.count = {}, 0
 
     def read(self, step: int, found: Estimate, variables: Any) -> None:
-        """Take in a reading of the validation split; variables that are the best so far are kept."""
-        self._write("valid", step, {"loss": found.value, "elbo": found.elbo} | found.kl_by_layer)
+        """Take in a reading of the validation split; variables that are the best so far are kept.
+
+        Raises:
+          NonFinite: the reading is not finite.
+        """
+        values = {"loss": found.value, "elbo": found.elbo} | found.kl_by_layer
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise self.non_finite(step, [f"the validation split's {name}" for name in bad])
+        self._write("valid", step, values)
         if found.value < self.best_value:
             self.best_value, self.best_step, self.bad_readings = found.value, step, 0
             self.selected = jax.device_get(variables)
@@ -85,7 +97,7 @@ class Track:
         leaves = jax.tree.leaves_with_path(host.variables["params"])
         if bad := [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(leaf).all()]:
             raise self.non_finite(step, [f"params{path}" for path in bad])
-        progress = {name: getattr(self, name) for name in ("sums", "count", "best_step", "bad_readings")}
+        progress = {name: getattr(self, name) for name in ("sums", "count", "best_step", "bad_readings", "together")}
         progress |= {"best_value": repr(self.best_value), "seconds": time.monotonic() - self.clock}
         self.latest.save(step, host, progress)
         self.saved_at = step
@@ -107,8 +119,22 @@ class Track:
                 self.best.save(step, jax.device_get(variables), {})
             return variables, step
         if self.selected is None:  # found before this process went on
-            self.selected = self.best.restore(variables, upto=self.best_step).tree
+            self.selected = self.restore_best(variables)
         return self.selected, self.best_step
+
+    def restore_best(self, template: Any) -> Any:
+        """The variables of the best reading, from disk.
+
+        Raises:
+          ValueError: they are not there.
+        """
+        found = self.best.restore(template, upto=self.best_step)
+        if found is None or found.step != self.best_step:
+            raise ValueError(
+                f"expected the selected parameters of step {self.best_step} in {self.best.folder}, got none; "
+                "restore the folder from a copy, or delete the run to start anew"
+            )
+        return found.tree
 
     def non_finite(self, step: int, terms: list[str]) -> NonFinite:
         """The error that says where and in what."""

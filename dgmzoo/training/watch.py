@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -74,3 +74,16 @@ class Watch:
             raise KeyboardInterrupt
         self.stopped = True
         print("\nstopping after this dispatch", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def measuring(what: str, show: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar for an evaluation, where standard error is a terminal; the function it yields is told how far it is."""
+    console = Console(stderr=True)
+    if not show or not (console.is_terminal or console.is_jupyter):
+        yield None
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

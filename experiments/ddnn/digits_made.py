@@ -10,7 +10,7 @@ from dgmzoo.zoo.ddnn.made import MADE
 
 experiment = Experiment(
     model=MADE(hidden=(500,)),
-    data=Data("digits", binarization="dynamic"),
+    data=Data("digits"),
     objective=ELBO(),
     training=Training(
         epochs=200,

@@ -7,7 +7,7 @@ from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 
 experiment = Experiment(
     model=SigmoidBeliefNetwork(latent_dims=(50,)),
-    data=Data("digits", binarization="dynamic"),
+    data=Data("digits"),
     objective=NVIL(),
     training=Training(
         epochs=300,

@@ -12,7 +12,7 @@ from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(
     model=VAE(latent_dim=20, encoder=MLP((200, 200)), decoder=MLP((200, 200))),
-    data=Data("digits", binarization="dynamic"),
+    data=Data("digits"),
     objective=ELBO(),
     training=Training(
         epochs=300,

@@ -1,12 +1,14 @@
 """Splits, binarization and observation: what a config means."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from dgmzoo.data import Data, Rows, dataset, from_arrays, load, prefetch, store
+from dgmzoo.data import Data, Rows, dataset, from_arrays, load, own, prefetch, store
 from dgmzoo.data.observe import Observe
 
 from . import forms
@@ -55,9 +57,7 @@ def test_num_validation_of_a_set_without_validation(small_mnist):
     data = load(Data("mnist", num_validation=120))
     assert [len(data.numbers[s]) for s in ("train", "valid", "test")] == [380, 120, 80]
     np.testing.assert_array_equal(data.splits["valid"]["x"], small_mnist["train/x"][data.numbers["valid"]])
-    np.testing.assert_array_equal(
-        data.splits["valid"]["label"], small_mnist["train/label"][data.numbers["valid"]]
-    )
+    np.testing.assert_array_equal(data.splits["valid"]["label"], small_mnist["train/label"][data.numbers["valid"]])
     assert not set(data.numbers["valid"]) & set(data.numbers["train"])
     np.testing.assert_array_equal(data.splits["test"]["x"], small_mnist["test/x"])
 
@@ -79,9 +79,7 @@ def test_static_is_one_draw_of_the_whole_set(small_mnist):
     held = load(Data("mnist", binarization="static", num_validation=100))
     assert whole.binarization == "static" and set(np.unique(whole.splits["train"]["x"])) == {0, 1}
     for split in ("train", "valid"):
-        np.testing.assert_array_equal(
-            held.splits[split]["x"], whole.splits["train"]["x"][held.numbers[split]]
-        )
+        np.testing.assert_array_equal(held.splits[split]["x"], whole.splits["train"]["x"][held.numbers[split]])
     np.testing.assert_array_equal(held.splits["test"]["x"], whole.splits["test"]["x"])
     other = load(Data("mnist", binarization="static", seed=1))
     assert (other.splits["test"]["x"] != whole.splits["test"]["x"]).any()
@@ -149,10 +147,7 @@ def test_observe_is_pure_and_fresh():
 def test_published_binarization_is_static_and_has_no_other(registered, tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     rows = {split: random.integers(0, 2, (9, 784)) for split in ("train", "valid", "test")}
-    text = {
-        f"binarized_mnist_{s}.amat": "".join(" ".join(map(str, r)) + " \n" for r in x)
-        for s, x in rows.items()
-    }
+    text = {f"binarized_mnist_{s}.amat": "".join(" ".join(map(str, r)) + " \n" for r in x) for s, x in rows.items()}
     forms.put(tmp_path / "data" / "binarized_mnist", {name: t.encode() for name, t in text.items()})
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     registered("binarized_mnist", splits={"train": 9, "valid": 9, "test": 9})
@@ -164,9 +159,7 @@ def test_published_binarization_is_static_and_has_no_other(registered, tmp_path,
         load(Data("binarized_mnist", binarization="dynamic"))
 
 
-def test_folds_of_a_table_cover_it_and_are_normalised_by_their_training_rows(
-    registered, tmp_path, monkeypatch
-):
+def test_folds_of_a_table_cover_it_and_are_normalised_by_their_training_rows(registered, tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(3, 5, (203, 12)).round(4)
     lines = [";".join(f'"c{i}"' for i in range(12)), *(";".join(map(str, row)) for row in x)]
     forms.put(tmp_path / "data" / "uci", {"winequality-red.csv": "\n".join(lines).encode()})
@@ -191,9 +184,7 @@ def test_toys_are_drawn_by_the_seed():
     assert x.min() >= -4 and x.max() <= 4 and ((squares[:, 0] + squares[:, 1]) % 2 == 0).all()
     _, counts = np.unique(squares @ [4, 1], return_counts=True)
     assert len(counts) == 8 and stats.chisquare(counts).pvalue > 1e-3
-    assert (
-        load(Data("toy_checkerboard", seed=1)).sha256 != data.sha256 == load(Data("toy_checkerboard")).sha256
-    )
+    assert load(Data("toy_checkerboard", seed=1)).sha256 != data.sha256 == load(Data("toy_checkerboard")).sha256
 
 
 def test_toy_gaussians_are_the_mixture_they_say():
@@ -212,9 +203,7 @@ def test_a_mapped_set_is_gathered_not_copied(monkeypatch, tmp_path):
     data = load(Data(str(tmp_path / "big.npy"), binarization="dynamic"))
     rows = data.splits["train"]["x"]
     assert isinstance(rows, Rows) and isinstance(rows.base, np.memmap) and len(rows) == 240
-    np.testing.assert_array_equal(
-        rows[np.array([[3, 1], [0, 2]])], x[data.numbers["train"]][[[3, 1], [0, 2]]]
-    )
+    np.testing.assert_array_equal(rows[np.array([[3, 1], [0, 2]])], x[data.numbers["train"]][[[3, 1], [0, 2]]])
     np.testing.assert_array_equal(np.asarray(rows), x[data.numbers["train"]])
     static = load(Data(str(tmp_path / "big.npy"), binarization="static")).splits["train"]["x"]
     assert isinstance(static, Rows) and static.dtype == np.uint8
@@ -227,6 +216,41 @@ def test_a_mapped_set_is_gathered_not_copied(monkeypatch, tmp_path):
     copied = load(Data(str(tmp_path / "big.npy"), binarization="dynamic"))
     assert copied.sha256 == data.sha256
     np.testing.assert_array_equal(copied.fixed("test")["x"], data.fixed("test")["x"])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, bool])
+def test_a_mapped_file_of_another_dtype_is_converted_as_it_is_read(dtype, monkeypatch, tmp_path):
+    monkeypatch.setattr(dataset, "MAPPED", 1 << 20)
+    x = np.random.default_rng(0).integers(0, 2, (20_000, 200)).astype(dtype)
+    np.save(tmp_path / "big.npy", x)
+    want = load(from_arrays(x))
+    half = x.astype(want.entry.dtype).nbytes // 2
+    monkeypatch.setattr(own, "_STEP", 1 << 20)
+    tracemalloc.start()
+    data = load(Data(str(tmp_path / "big.npy")))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    if dtype is np.float64:  # pieces of the others are small beside it
+        assert peak < half + (6 << 20)
+    assert isinstance(data.splits["train"]["x"], Rows) and data.sha256 == want.sha256
+    np.testing.assert_array_equal(data.splits["train"]["x"][:9], want.splits["train"]["x"][:9])
+    assert data.splits["train"]["x"][3].dtype == want.splits["train"]["x"].dtype
+    np.testing.assert_array_equal(data.fixed("test")["x"], want.fixed("test")["x"])
+
+
+def test_pooled_splits_are_gathered_not_copied(monkeypatch):
+    x = np.random.default_rng(0).random((400, 6)).astype(np.float32)
+    config = from_arrays(x[:200], valid=x[200:300], test=x[300:], num_validation=40)
+    whole = load(config)
+    monkeypatch.setattr(dataset, "MAPPED", 1000)
+    data = load(config)
+    for split in ("train", "valid"):
+        rows = data.splits[split]["x"]
+        assert isinstance(rows, Rows)
+        np.testing.assert_array_equal(np.asarray(rows), whole.splits[split]["x"])
+        at = np.array([[3, 1], [0, 39]])
+        np.testing.assert_array_equal(rows[at], whole.splits[split]["x"][at])
+        np.testing.assert_array_equal(rows[5], whole.splits[split]["x"][5])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +275,7 @@ def test_bad_config_is_refused(fields, message):
         (Data(num_validation=1437), "below the 1437"),
         (Data(fold=1), "data.fold 0"),
         (Data("dgits"), "did you mean digits"),
-        (Data("toy_moons", binarization="dynamic"), "binarization None"),
+        (Data("toy_moons", binarization="dynamic"), "got 'dynamic'; add --data.binarization None"),
     ],
 )
 def test_a_protocol_without_meaning_is_refused(config, message):

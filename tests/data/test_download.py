@@ -104,9 +104,7 @@ def mnist(registered, server, monkeypatch):
 
 def held() -> set[str]:
     """What the cache holds, locks aside."""
-    found = (
-        p.relative_to(cache.root()) for p in cache.root().rglob("*") if p.is_file() and p.suffix != ".lock"
-    )
+    found = (p.relative_to(cache.root()) for p in cache.root().rglob("*") if p.is_file() and p.suffix != ".lock")
     return {str(path) for path in found}
 
 
@@ -122,9 +120,7 @@ def test_whole_set_with_progress_and_messages(mnist, server):
     assert {name for name, _, _ in seen} == set(NAMES)
     np.testing.assert_array_equal(load(Data("mnist")).splits["test"]["x"], ARRAYS["test/x"])
     assert len(server.requests) == 4  # fetched once
-    assert store.verify("mnist") == store.digest(ARRAYS) and store.at_hand("mnist") == str(
-        cache.root() / "mnist"
-    )
+    assert store.verify("mnist") == store.digest(ARRAYS) and store.at_hand("mnist") == str(cache.root() / "mnist")
 
 
 def test_resumed_in_the_middle(mnist, server):
@@ -309,9 +305,7 @@ def test_nobody_listens(mnist):
 
 
 def test_full_disk_while_fetching(mnist, monkeypatch):
-    monkeypatch.setattr(
-        download, "_transfer", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
-    )
+    monkeypatch.setattr(download, "_transfer", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match=r"no room for mnist .* DGMZOO_CACHE"):
         store.fetch("mnist")
     assert held() == set()
@@ -347,9 +341,7 @@ def another(server) -> subprocess.Popen:
     """Another process that fetches the same set."""
     command = [sys.executable, "-c", FETCH, server.address, store.digest(ARRAYS), *CONTENTS]
     environment = {**os.environ, "PYTHONPATH": str(Path(dgmzoo.__file__).parents[1])}
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_processes_at_once_fetch_once(mnist, server):
@@ -372,9 +364,7 @@ def test_a_fetch_killed_midway_leaves_no_set_and_goes_on(mnist, server):
 
     server.behave = stuck
     worker, until = another(server), time.monotonic() + 20
-    while (
-        not any(p.stat().st_size >= 65_536 for p in cache.root().rglob("*.part")) and time.monotonic() < until
-    ):
+    while not any(p.stat().st_size >= 65_536 for p in cache.root().rglob("*.part")) and time.monotonic() < until:
         time.sleep(0.01)
     worker.kill()
     worker.communicate()
@@ -415,8 +405,75 @@ def test_verify_reads_every_byte(mnist):
     path.write_bytes(content)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     store.arrays("mnist")  # stamps are as they were
-    with pytest.warns(UserWarning, match="is damaged"), pytest.raises((ValueError, FileNotFoundError)):
+    with pytest.raises(ValueError, match=r"is damaged.*struck off"):
         store.verify("mnist")
+    assert store.digest(store.arrays("mnist")[0]) == store.digest(ARRAYS) == store.verify("mnist")
+
+
+def test_verify_does_not_bless_an_altered_copy_since_the_files_are_good(mnist, tmp_path, monkeypatch):
+    forms.put(tmp_path / "data" / "mnist", CONTENTS)
+    monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
+    path = store.fetch("mnist") / "train-x.npy"
+    stamp, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with pytest.raises(ValueError, match="is damaged"):
+        store.verify("mnist")
+    np.testing.assert_array_equal(load(Data("mnist")).splits["train"]["x"], ARRAYS["train/x"])
+
+
+def test_a_cached_set_is_as_readable_as_the_umask_says(mnist):
+    before = os.umask(0o022)
+    try:
+        assert store.fetch("mnist").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+
+
+def test_a_copy_that_may_not_be_read_is_told_and_passed_over(mnist, monkeypatch):
+    folder = store.fetch("mnist")
+    closed = PermissionError(errno.EACCES, "Permission denied")
+
+    def refuse(path, *args, **kwargs):
+        if path.parent == folder:
+            raise closed
+        return original(path, *args, **kwargs)
+
+    for method in ("read_text", "is_file"):
+        with monkeypatch.context() as patch:
+            original = getattr(Path, method)
+            patch.setattr(Path, method, refuse)
+            if method == "is_file":
+                assert store.at_hand("mnist") is None
+            else:
+                with pytest.warns(UserWarning, match="cannot be read"):
+                    store.arrays("mnist")
+
+
+def test_fetch_says_when_nothing_was_kept(mnist, monkeypatch):
+    monkeypatch.setattr(np, "save", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.warns(UserWarning, match="could not cache"), pytest.raises(OSError, match="set DGMZOO_CACHE"):
+        store.fetch("mnist")
+
+
+def test_what_a_killed_process_left_is_removed(mnist):
+    left = cache.root() / ".mnist-abcd"
+    left.mkdir(parents=True)
+    (left / "train-x.npy").write_bytes(b"half")
+    store.fetch("mnist")
+    assert held() == WHOLE and not left.exists()
+
+
+def test_a_set_without_digest_is_decoded_again_by_a_newer_decoder(registered, tmp_path, monkeypatch):
+    forms.put(tmp_path / "data" / "mnist", CONTENTS)
+    monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
+    registered("mnist", splits=ROWS)
+    store.fetch("mnist")
+    forms.put(tmp_path / "data" / "mnist", forms.mnist(ROWS, seed=1)[0])
+    assert store.arrays("mnist")[1] == store.digest(ARRAYS)
+    monkeypatch.setattr(cache, "_DECODERS", -1)
+    assert store.arrays("mnist")[1] == store.digest(forms.mnist(ROWS, seed=1)[1])
 
 
 def test_a_copy_that_another_library_left(mnist, tmp_path, server):
@@ -508,11 +565,7 @@ def test_debian_package(mnist, tmp_path, monkeypatch):
     parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": data}
     deb = b"!<arch>\n"
     for name, part in parts.items():
-        deb += (
-            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(part):<10}`\n".encode()
-            + part
-            + b"\n" * (len(part) % 2)
-        )
+        deb += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(part):<10}`\n".encode() + part + b"\n" * (len(part) % 2)
     (tmp_path / "made.deb").write_bytes(deb)
     _client(tmp_path / "bin", "apt-get", f"cp {tmp_path}/made.deb a.deb", monkeypatch)
     mnist(Source("apt", "dataset-mnist", {n: f"usr/share/datasets/{gz}" for n, gz in NAMES.items()}))

@@ -23,9 +23,7 @@ def test_orders_of_epochs_seeds_and_purposes_differ():
 
 
 def test_order_moves_every_place_uniformly():
-    landed = np.bincount(
-        [np.flatnonzero(draws.order(3, epoch, 10) == 0)[0] for epoch in range(2000)], minlength=10
-    )
+    landed = np.bincount([np.flatnonzero(draws.order(3, epoch, 10) == 0)[0] for epoch in range(2000)], minlength=10)
     assert stats.chisquare(landed).pvalue > 1e-3
 
 
@@ -38,9 +36,7 @@ def test_thresholds_are_within_half_a_step_of_the_probability():
     for maximum in (1, 16, 255):
         level = np.arange(maximum + 1)
         t = draws.threshold(level.astype(np.uint8), maximum).astype(np.int64)
-        assert (
-            np.abs(t * maximum - level * 65536).max() * 2 <= maximum
-        )  # |t / 65536 - level / maximum| <= 2^-17
+        assert np.abs(t * maximum - level * 65536).max() * 2 <= maximum  # |t / 65536 - level / maximum| <= 2^-17
         assert t[0] == 0 and t[-1] == 65536
     exact = draws.threshold(np.arange(17, dtype=np.uint8), 16)
     np.testing.assert_array_equal(exact, np.arange(17) * 4096)

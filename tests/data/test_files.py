@@ -7,6 +7,7 @@ import struct
 import time
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -71,6 +72,19 @@ HOSTILE = {
     "cut.npy": (npy(np.zeros((50, 4)))[:-9], "truncated or altered"),
     "longer.npy": (npy(np.zeros((50, 4))) + b"more", "truncated or altered"),
     "code.npy": (header("{'descr': __import__('os').system('false'), 'shape': (1,)}"), "NumPy array file"),
+    "shape.npy": (
+        header("{'descr': '|u1', 'fortran_order': False, 'shape': (True, 8), }", bytes(8)),
+        "NumPy array file",
+    ),
+    "minus.npy": (
+        header("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, -8), }", bytes(8)),
+        "NumPy array file",
+    ),
+    "head.npz": (
+        zipped({"x.npy": b"\x93NUMPY\x02\x00" + struct.pack("<I", 80 << 20) + bytes(80 << 20)}),
+        "a header of",
+    ),
+    "deep.npy": (header("(" * 9000), "NumPy array file"),
     "bare.npy": (pickle.dumps([1, 2]), "NumPy array file"),
     "empty.npy": (b"", "NumPy array file"),
     "objects.npz": (zipped({"x.npy": pickled()}), "may hold pickled objects"),
@@ -111,8 +125,38 @@ def test_zip_bomb_that_announces_too_little_is_refused(tmp_path):
         place = data.find(signature) + at
         data[place : place + 4] = struct.pack("<I", 200)
     (tmp_path / "bomb.npz").write_bytes(data)
-    with pytest.raises(ValueError, match="NumPy array file"):
+    with pytest.raises(ValueError, match=r"whole zip file, got .*bomb\.npz"):
         files.npz(tmp_path / "bomb.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_with_a_changed_byte_is_refused_or_right(save, tmp_path):
+    x = np.random.default_rng(0).integers(0, 9, (300, 20))
+    save(tmp_path / "x.npz", x=x)
+    whole, refused = (tmp_path / "x.npz").read_bytes(), 0
+    for at in range(0, len(whole), 50):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x55
+        (tmp_path / "x.npz").write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(files.npz(tmp_path / "x.npz").get("x", x), x)
+        except ValueError as error:
+            assert "x.npz" in str(error)
+            refused += 1
+    assert refused > 0.9 * len(whole) / 50
+
+
+@pytest.mark.parametrize("reader", [files.npz, files.idx, files.unpack, files.npy, files.table])
+def test_an_absent_file_is_no_damaged_file(reader, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        reader(tmp_path / "x.gz")
+
+
+def test_npz_in_an_unusual_compression_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("x.npy", npy(np.zeros((9, 2))))
+    with pytest.raises(ValueError, match="stored or deflated"):
+        files.npz(tmp_path / "x.npz")
 
 
 def test_idx_that_lies(tmp_path):
@@ -134,9 +178,7 @@ def test_idx_that_lies(tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "not gz"])
 def test_damaged_gzip(damage, tmp_path):
-    packed = gzip.compress(
-        forms.idx(np.random.default_rng(0).integers(0, 256, (90, 28, 28)).astype(np.uint8))
-    )
+    packed = gzip.compress(forms.idx(np.random.default_rng(0).integers(0, 256, (90, 28, 28)).astype(np.uint8)))
     flipped = bytearray(packed)
     flipped[len(packed) // 2] ^= 0xFF
     content = {"cut": packed[:-3000], "flipped": bytes(flipped), "not gz": b"<html>404</html>"}[damage]
@@ -171,6 +213,39 @@ def test_mat_files_that_lie(tmp_path):
         mat.read(path, ["ff"], 1 << 20)
 
 
+def compressed(element: bytes) -> bytes:
+    packed = zlib.compress(element)
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+def test_mat_whose_budget_is_used_up_is_not_unpacked_without_limit(tmp_path):
+    head = b"MATLAB 5.0".ljust(124) + b"\0\1IM"
+    filler = struct.pack("<II", 1, 99_992) + bytes(99_992)
+    (tmp_path / "x.mat").write_bytes(head + compressed(filler) + compressed(bytes(40 << 20)))
+    with pytest.raises(ValueError, match="at most 100000 bytes unpacked"):
+        mat.read(tmp_path / "x.mat", ["ff"], 100_000)
+
+
+def test_mat_of_sizes_that_are_no_numbers(tmp_path):
+    savemat(tmp_path / "x.mat", {"ff": np.zeros((3, 2))})
+    whole = bytearray((tmp_path / "x.mat").read_bytes())
+    at = whole.find(struct.pack("<IIii", 5, 8, 3, 2))
+    whole[at : at + 16] = struct.pack("<IIff", 7, 8, np.inf, 1)
+    (tmp_path / "x.mat").write_bytes(whole)
+    with pytest.raises(ValueError, match="damaged header"):
+        mat.read(tmp_path / "x.mat", ["ff"], 1 << 20)
+
+
+def test_mat_with_compressed_data_cut_short(tmp_path):
+    savemat(tmp_path / "x.mat", {"ff": np.arange(600.0)}, do_compression=True)
+    whole = bytearray((tmp_path / "x.mat").read_bytes())
+    size = struct.unpack_from("<I", whole, 132)[0]
+    whole[132:136] = struct.pack("<I", size - 4)  # without the end of the sum
+    (tmp_path / "x.mat").write_bytes(whole[:-4])
+    with pytest.raises(ValueError, match="cut short"):
+        mat.read(tmp_path / "x.mat", ["ff"], 1 << 20)
+
+
 def test_mat_fuzzed_never_raises_anything_else(tmp_path):
     path = tmp_path / "set.mat"
     savemat(path, {"traindata": np.array([[np.eye(4), np.zeros((2, 4))]], object), "ff": np.eye(9)})
@@ -189,9 +264,7 @@ def test_mat_fuzzed_never_raises_anything_else(tmp_path):
 @pytest.mark.parametrize("do_compression", [False, True])
 def test_mat_reads_what_scipy_wrote(do_compression, tmp_path):
     random = np.random.default_rng(0)
-    arrays = {
-        kind: (random.normal(size=(3, 5, 2)) * 9).astype(kind) for kind in ("f8", "f4", "u1", "i2", "i4")
-    }
+    arrays = {kind: (random.normal(size=(3, 5, 2)) * 9).astype(kind) for kind in ("f8", "f4", "u1", "i2", "i4")}
     rolls = [random.integers(0, 2, (rows, 3)).astype(np.uint8) for rows in (4, 1, 7)]
     cells = np.empty((1, 3), object)
     cells[0] = rolls
@@ -208,9 +281,9 @@ def test_amat_of_another_width_or_content(tmp_path):
     for text in ("0 1 1\n0 1\n1\n", "0 1 2\n", "", "0 1\n1 0\n1 1\n", "<html>"):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"x\.amat"):
-            files.amat(path, 3)
+            files.amat(path, 3, rows=9)
     path.write_text("0 1 1 \n1 0 0 \n")
-    np.testing.assert_array_equal(files.amat(path, 3), [[0, 1, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(files.amat(path, 3, rows=9), [[0, 1, 1], [1, 0, 0]])
 
 
 def test_a_picture_of_too_many_pixels(tmp_path):

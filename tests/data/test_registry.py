@@ -34,9 +34,7 @@ def test_finding_imports_no_jax():
 def test_entry_says_what_a_reader_needs(name):
     entry, text = catalogue()[name], describe(name)
     assert entry.title and entry.licence and entry.use and name in text and entry.title in text
-    assert set(entry.splits) <= {"all", "train", "valid", "test"} and all(
-        rows > 0 for rows in entry.splits.values()
-    )
+    assert set(entry.splits) <= {"all", "train", "valid", "test"} and all(rows > 0 for rows in entry.splits.values())
     if entry.kind != "points":
         assert entry.paper and entry.files and entry.folder and entry.decoder and entry.size
         for source in entry.sources:

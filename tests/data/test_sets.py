@@ -1,5 +1,6 @@
 """Each decoder on generated files of the published form; the two forms of one set have one digest."""
 
+import gzip
 import io
 import wave
 import zipfile
@@ -37,9 +38,7 @@ def folder(tmp_path, monkeypatch):
 def test_caltech_is_turned_upright_with_ones_for_the_object(folder, registered, random):
     rows = {"train": 7, "val": 5, "test": 4}
     images = {stem: random.integers(0, 2, (num, 28, 28)) for stem, num in rows.items()}
-    stored = {
-        f"{s}_data": (1 - x).transpose(0, 2, 1).reshape(-1, 784).astype(float) for s, x in images.items()
-    }
+    stored = {f"{s}_data": (1 - x).transpose(0, 2, 1).reshape(-1, 784).astype(float) for s, x in images.items()}
     stored |= {f"{s}_labels": np.arange(1, num + 1.0)[:, None] for s, num in rows.items()}
     savemat(folder("caltech101_silhouettes") / "caltech101_silhouettes_28_split1.mat", stored)
     registered("caltech101_silhouettes", splits={"train": 7, "valid": 5, "test": 4})
@@ -86,9 +85,7 @@ def test_omniglot_of_lake_from_npz_and_from_png(folder, registered, random, cach
             for at in np.ndindex(*x.shape[:2]):
                 out = io.BytesIO()
                 Image.fromarray(x[at]).save(out, "PNG")
-                archive.writestr(
-                    f"images/Greek/character{at[0]:02}/{at[0]:04}_{at[1]:02}.png", out.getvalue()
-                )
+                archive.writestr(f"images/Greek/character{at[0]:02}/{at[0]:04}_{at[1]:02}.png", out.getvalue())
     assert store.arrays("omniglot_lake")[1] == digest
 
 
@@ -148,7 +145,7 @@ def test_binary_vectors_that_are_not(folder, registered):
     for text, message in [
         ("+1 301:1\n", "ids 1 to 300"),
         ("+1 5:2\n", "of 0 and 1"),
-        ("1 0\n", "300 values a line"),
+        ("1 0\n", "table of numbers"),
     ]:
         for name in catalogue()["web"].also[0]:
             (folder("web") / name).write_text(text)
@@ -179,9 +176,7 @@ def test_treebank(folder, registered):
     arrays, _ = store.arrays("ptb")
     words = decode_words(arrays["meta/words"])
     assert words[:2] == ("<eos>", "the")  # twice each in train, then by the alphabet
-    spelt = [
-        " ".join(words[t] for t in x[m]) for x, m in zip(arrays["test/x"], arrays["test/mask"], strict=True)
-    ]
+    spelt = [" ".join(words[t] for t in x[m]) for x, m in zip(arrays["test/x"], arrays["test/mask"], strict=True)]
     assert spelt == ["the the cat <eos>"]
     (folder("ptb") / "ptb.test.txt").write_text(" dog \n")
     registered("ptb", splits={"train": 2, "valid": 1, "test": 1}, sha256="0")
@@ -242,10 +237,10 @@ def test_drop_correlated_drops_the_first_of_each_pair():
     np.testing.assert_array_equal(tables.drop_correlated(x), x[:, [2, 3, 4, 5]])
 
 
-def test_drop_repeating_looks_at_the_smallest_value():
+def test_repeating_looks_at_the_smallest_value():
     x = np.random.default_rng(0).normal(size=(100, 3))
     x[:6, 0], x[:5, 1], x[:50, 2] = -9, -9, 9
-    np.testing.assert_array_equal(tables.drop_repeating(x), x[:, 1:])
+    assert tables.repeats(x).tolist() == [True, False, False]
 
 
 def test_power_has_the_papers_noise_splits_and_normalisation(folder, registered, random):
@@ -259,9 +254,7 @@ def test_power_has_the_papers_noise_splits_and_normalisation(folder, registered,
     shuffled = x.copy()
     np.random.RandomState(42).shuffle(shuffled)
     last = shuffled[:, -1]  # the time of day takes no noise
-    np.testing.assert_allclose(
-        arrays["test/x"][:, -1], (last[900:] - last[:900].mean()) / last[:900].std(), rtol=1e-4
-    )
+    np.testing.assert_allclose(arrays["test/x"][:, -1], (last[900:] - last[:900].mean()) / last[:900].std(), rtol=1e-4)
     for column, published, width in ((0, 0, 0.001), (1, 2, 0.01), (2, 4, 1), (3, 5, 1), (4, 6, 1)):
         raw = np.concatenate([both, arrays["test/x"]])[:, column]
         slope, start = np.polyfit(raw, shuffled[:, published], 1)
@@ -278,17 +271,16 @@ def test_gas_hepmass_miniboone(folder, registered, random):
     np.save(folder("miniboone") / "miniboone.npy", random.normal(size=(1000, 43)))
     registered("miniboone", splits={"train": 810, "valid": 90, "test": 100})
     store.arrays("miniboone")
-    signal, columns = np.arange(400) % 2, random.normal(5, 2, (400, 22))
+    signal, columns = np.arange(400) % 2, random.normal(5, 2, (400, 23))
     columns[:, 7] = random.integers(0, 3, 400)
-    head = ",".join(["label", *(f"f{i}" for i in range(22))])
-    np.savetxt(
-        folder("hepmass") / "1000_train.csv", np.c_[signal, columns], delimiter=",", header=head, comments=""
-    )
+    columns[1:13:2, 9], columns[1:11:2, 11] = -9, -9  # six times among the signal rows goes, five stays
+    head = ",".join(["label", *(f"f{i}" for i in range(23))])
+    np.savetxt(folder("hepmass") / "1000_train.csv", np.c_[signal, columns], delimiter=",", header=head, comments="")
     test = np.c_[signal, columns, np.ones(400)][:100]
     np.savetxt(folder("hepmass") / "1000_test.csv", test, delimiter=",", header=head + ",mass", comments="")
     registered("hepmass", splits={"train": 180, "valid": 20, "test": 50})
     arrays, _ = store.arrays("hepmass")
-    left = np.delete(columns, 7, 1)[signal == 1]
+    left = np.delete(columns, (7, 9), 1)[signal == 1]
     want = (left[:50] - left.mean(0)) / left.std(0, ddof=1)
     np.testing.assert_allclose(arrays["test/x"], want, rtol=1e-4, atol=1e-5)
 
@@ -316,11 +308,137 @@ def test_parkinsons_and_ionosphere(folder, registered, random):
     registered("parkinsons", splits={"all": 50}, shape=(19,))
     np.testing.assert_allclose(store.arrays("parkinsons")[0]["all/x"], x[:, 3:], rtol=1e-6)
     x = random.normal(size=(50, 34))
-    (folder("ionosphere") / "ionosphere.data").write_text(
-        "\n".join(",".join([*map(str, row), "g"]) for row in x)
-    )
+    (folder("ionosphere") / "ionosphere.data").write_text("\n".join(",".join([*map(str, row), "g"]) for row in x))
     registered("ionosphere", splits={"all": 50})
     np.testing.assert_allclose(store.arrays("ionosphere")[0]["all/x"], x[:, 2:], rtol=1e-6)
+
+
+def stuffed(whole: bytes, step: int):
+    """The file with one byte changed, at every `step`-th place."""
+    for at in range(0, len(whole), step):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x55
+        yield bytes(damaged)
+
+
+def refused_or_right(name: str, path, step: int, cache) -> int:
+    """How many damaged files are refused by a ValueError that names the file; the others must decode to the same."""
+    import shutil
+
+    digest, refused = store.arrays(name)[1], 0
+    for content in stuffed(path.read_bytes(), step):
+        path.write_bytes(content)
+        shutil.rmtree(cache)
+        try:
+            assert store.arrays(name)[1] == digest
+        except ValueError as error:
+            assert path.name in str(error)
+            refused += 1
+    return refused
+
+
+def test_damaged_zip_of_sounds_or_pictures_is_told(folder, registered, random, cache):
+    from PIL import Image
+
+    path = folder("fsdd") / "recordings.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("0_ann_0", "0_ann_7"):
+            archive.writestr(f"recordings/{name}.wav", clip(random.integers(-9, 9, 700)))
+    registered("fsdd", splits={"train": 1, "test": 1})
+    assert refused_or_right("fsdd", path, 17, cache) > 50
+    for part in ("background", "evaluation"):
+        path = folder("omniglot_lake") / f"images_{part}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for at in range(20):
+                out = io.BytesIO()
+                Image.fromarray(random.random((105, 105)) > 0.1).save(out, "PNG")
+                archive.writestr(f"images/Greek/character00/{at:04}.png", out.getvalue())
+    registered("omniglot_lake", splits={"train": 20, "test": 20})
+    assert refused_or_right("omniglot_lake", path, 997, cache) > 20
+
+
+def test_wrong_things_in_good_containers_are_told(folder, registered, random):
+    cells = np.empty((1, 2), object)
+    cells[0] = [np.eye(3), np.eye(2)]
+    savemat(folder("freyfaces") / "frey_rawface.mat", {"ff": cells})
+    with pytest.raises(ValueError, match=r"ff to be a matrix of numbers in .*frey_rawface\.mat"):
+        store.arrays("freyfaces")
+    stems = [f"{stem}_{field}" for stem in ("train", "val", "test") for field in ("data", "labels")]
+    savemat(folder("caltech101_silhouettes") / "caltech101_silhouettes_28_split1.mat", dict.fromkeys(stems, cells))
+    with pytest.raises(ValueError, match="train_data to be a matrix of numbers"):
+        store.arrays("caltech101_silhouettes")
+    for part in ("background", "evaluation"):
+        np.savez(folder("omniglot_lake") / f"images_{part}.npz", pictures=np.zeros(3))
+    with pytest.raises(ValueError, match=r"expected images .* in .*images_background\.npz"):
+        store.arrays("omniglot_lake")
+
+
+def test_what_a_decoder_did_not_think_of_is_told_with_the_folder(folder, registered, monkeypatch):
+    (folder("web") / "web.npz").write_bytes(b"")
+    for kind in (KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError, RuntimeError):
+        monkeypatch.setattr("dgmzoo.data.binary.vectors", lambda *args, kind=kind: (_ for _ in ()).throw(kind("odd")))
+        with pytest.raises(ValueError, match=f"files of web as published, got others in {folder('web')} .*odd"):
+            store.arrays("web")
+
+
+def test_a_damaged_wav_is_told(folder, registered):
+    sound = clip(np.arange(90))
+    for content in (sound[:30], sound[:20] + bytes(9) + sound[29:], b"RIFF" + b"\xff" * 60):
+        with zipfile.ZipFile(folder("fsdd") / "recordings.zip", "w") as archive:
+            archive.writestr("0_ann_0.wav", content)
+        with pytest.raises(ValueError, match="expected a wav file"):
+            store.arrays("fsdd")
+
+
+def test_rows_are_counted_before_memory_is_taken(folder, registered, monkeypatch):
+    """A few short lines or clips that would be padded to terabytes."""
+    (folder("ptb") / "ptb.train.txt").write_text("a\n" * 300_000 + "a " * 300_000)
+    for split in ("valid", "test"):
+        (folder("ptb") / f"ptb.{split}.txt").write_text("a\n")
+    monkeypatch.setattr(np, "zeros", lambda *args, **kwargs: pytest.fail("allocated"))
+    with pytest.raises(ValueError, match="ptb with rows"):
+        store.arrays("ptb")
+    registered("ptb", splits={"train": 300_001, "valid": 1, "test": 1})
+    with pytest.raises(ValueError, match=r"at most once padded, got 18\d{10}"):
+        store.arrays("ptb")
+    for split in ("train", "test"):
+        (folder("20news") / f"{split}.feat").write_text("1\n" * 1_000_000)
+    (folder("20news") / "vocab.new").write_text("")
+    with pytest.raises(ValueError, match="expected 11268 lines, got 1000000"):
+        store.arrays("20news")
+    for name in catalogue()["web"].also[0]:
+        (folder("web") / name).write_text("1:1\n" * 1_000_000)
+    with pytest.raises(ValueError, match="expected 14000 lines, got 1000000"):
+        store.arrays("web")
+
+
+@pytest.mark.parametrize("name", ["binarized_mnist", "winequality_red", "nltcs", "rcv1", "20news", "digits"])
+def test_a_packed_file_far_larger_than_published_is_refused(name, folder, registered):
+    entry = registered(name, size=1000, splits=dict.fromkeys(catalogue()[name].splits, 20))
+    for file in entry.also[0] if entry.also else entry.files:
+        (folder(name) / f"{file}.gz").write_bytes(gzip.compress((b"0 1 " * 1000 + b"\n") * 1000, 1))
+    with pytest.raises(ValueError, match=r"expected at most \d+ bytes|and \d+ in all, got more"):
+        store.arrays(name)
+
+
+def test_bsds300_of_another_shape_is_refused_unread(folder, registered, monkeypatch):
+    """h5py itself is not needed for this: a stand-in whose arrays are never read."""
+
+    class File(dict):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    class Huge:
+        shape, dtype = (10**12, 63), np.dtype("f8")
+
+    stand_in = type("h5py", (), {"File": lambda *_: File(train=Huge(), validation=Huge())})
+    monkeypatch.setitem(__import__("sys").modules, "h5py", stand_in)
+    (folder("bsds300") / "BSDS300.hdf5").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"expected train real \(1000000, 63\), got \(1000000000000, 63\)"):
+        store.arrays("bsds300")
 
 
 def test_wrong_rows_shape_or_type_are_refused(folder, registered, random):

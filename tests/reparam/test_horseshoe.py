@@ -32,9 +32,7 @@ def test_density_over_the_whole_range(x64):
     log_u = np.concatenate([np.linspace(-690, -5, 40), np.linspace(-5, 6, 60), [20, 100, 690]])
     for scale in (1e-3, 1.0, 40.0):
         z = scale * np.sqrt(2) * np.exp(log_u / 2)
-        want = [
-            float(mp.log(scaled_e1(u))) - np.log(scale) - 0.5 * np.log(2 * np.pi**3) for u in np.exp(log_u)
-        ]
+        want = [float(mp.log(scaled_e1(u))) - np.log(scale) - 0.5 * np.log(2 * np.pi**3) for u in np.exp(log_u)]
         got = np.asarray(Horseshoe(scale).log_prob(jnp.array([z, -z])))
         np.testing.assert_allclose(
             got / np.maximum(1, np.abs(want)), [want / np.maximum(1, np.abs(want))] * 2, atol=1e-11
@@ -68,9 +66,7 @@ def test_slab_mass_and_second_moment(x64):
     np.testing.assert_allclose(shrunk_scale_second_moment(RATIOS[1:]), square[1:], rtol=1e-11)
     slope = jax.vmap(jax.grad(log_slab_mass))(jnp.asarray(RATIOS))
     want = -(tilt * RATIOS[:, None] * LOCAL**2 / (1 + (RATIOS[:, None] * LOCAL) ** 2)).sum(-1) / tilt.sum(-1)
-    np.testing.assert_allclose(
-        slope[1:], want[1:], rtol=1e-10
-    )  # at r = 0 the slope is -2/pi, not the mean of 0
+    np.testing.assert_allclose(slope[1:], want[1:], rtol=1e-10)  # at r = 0 the slope is -2/pi, not the mean of 0
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
@@ -94,9 +90,7 @@ def test_pathwise_gradient_of_the_second_moment(x64):
     local, weight = jnp.asarray(np.tan(np.pi / 4 * (share + 1))), weight / 2
     for ratio in (0.3, 0.99, 1.5):
         slope = jax.vmap(jax.grad(lambda r, x: shrunk_scale(x, r) ** 2), (None, 0))(ratio, local)
-        assert float(weight @ slope) == pytest.approx(
-            float(jax.grad(shrunk_scale_second_moment)(ratio)), rel=1e-8
-        )
+        assert float(weight @ slope) == pytest.approx(float(jax.grad(shrunk_scale_second_moment)(ratio)), rel=1e-8)
 
 
 @pytest.mark.parametrize("scale, slab", [(1.0, np.inf), (0.7, 2.0), (5.0, 1.0)])
@@ -146,9 +140,7 @@ def everything(params, z):
     scale, slab, loc, sd, local_loc, local_scale = params
     augmented = augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab)
     surrogate = horseshoe_log_prob_surrogate(z, loc, sd, scale, slab)
-    return jnp.stack(
-        [Horseshoe(scale, slab).log_prob(z), log_slab_mass(slab_ratio(scale, slab)), augmented, surrogate]
-    )
+    return jnp.stack([Horseshoe(scale, slab).log_prob(z), log_slab_mass(slab_ratio(scale, slab)), augmented, surrogate])
 
 
 def draws(scales, locs, points, num=3000):
@@ -182,9 +174,7 @@ def test_single_precision_is_close_to_double():
 
 
 def test_half_cauchy_divergence_equals_quadrature(x64):
-    loc, scale = (
-        a.ravel() for a in np.meshgrid([-9.0, -2, -0.3, 0, 1.2, 25], [0.01, 0.3, 0.49, 0.5, 0.52, 1, 4, 30])
-    )
+    loc, scale = (a.ravel() for a in np.meshgrid([-9.0, -2, -0.3, 0, 1.2, 25], [0.01, 0.3, 0.49, 0.5, 0.52, 1, 4, 30]))
 
     def expected(m, s):
         def f(n):

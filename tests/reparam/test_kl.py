@@ -47,10 +47,7 @@ def divergence(p, q, low, high):
         return p.pdf(z) * ratio if np.isfinite(ratio) else 0.0  # SciPy's logarithm of an underflow
 
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        terms = [
-            integrate.quad(integrand, *piece, epsabs=1e-11, limit=200)[0]
-            for piece in itertools.pairwise(edges)
-        ]
+        terms = [integrate.quad(integrand, *piece, epsabs=1e-11, limit=200)[0] for piece in itertools.pairwise(edges)]
     return sum(terms)
 
 

@@ -77,9 +77,7 @@ def test_piecewise_normal_as_a_guide_finds_a_piecewise_target():
 
     def divergence(loss):
         _, result = fit(model, guide, loss)
-        return float(
-            dist.kl_divergence(PiecewiseNormal(result.params["loc"], result.params["scales"]), target)
-        )
+        return float(dist.kl_divergence(PiecewiseNormal(result.params["loc"], result.params["scales"]), target))
 
     assert divergence(TraceMeanField_ELBO()) < 1e-4
     # The target's density jumps at points that the guide's samples move across: only the closed form sees it.
@@ -99,9 +97,7 @@ def test_horseshoe_as_a_prior_of_a_guide():
     svi = SVI(model, guide, optax.adam(0.01), Trace_ELBO(num_particles=50))
     result = svi.run(jax.random.key(0), 1000, jnp.array([0.05, 0.5, 2.0]), progress_bar=False)
     loc = np.asarray(result.params["loc"])
-    assert (
-        np.isfinite(result.losses).all() and loc[2] > 1.7 and abs(loc[0]) < 0.05
-    )  # signal left alone, noise shrunk
+    assert np.isfinite(result.losses).all() and loc[2] > 1.7 and abs(loc[0]) < 0.05  # signal left alone, noise shrunk
 
 
 def test_nuts_refuses_the_rectified_normal():
@@ -128,9 +124,7 @@ def test_reparam_keeps_the_distribution(slab):
     model = numpyro.handlers.reparam(
         lambda: numpyro.sample("z", d.expand([2]).to_event(1)), config={"z": HorseshoeReparam()}
     )
-    drawn = jax.vmap(lambda key: numpyro.handlers.seed(model, key)())(
-        jax.random.split(jax.random.key(0), 50_000)
-    )
+    drawn = jax.vmap(lambda key: numpyro.handlers.seed(model, key)())(jax.random.split(jax.random.key(0), 50_000))
     assert drawn.shape == (50_000, 2)
     assert stats.kstest(np.asarray(d.cdf(drawn[:, 0])), "uniform").pvalue > 1e-3
     if np.isinf(slab):
@@ -142,9 +136,7 @@ def test_reparam_keeps_the_distribution(slab):
 
 def test_reparam_refusals():
     def run(d, obs=None):
-        model = numpyro.handlers.reparam(
-            lambda: numpyro.sample("z", d, obs=obs), config={"z": HorseshoeReparam()}
-        )
+        model = numpyro.handlers.reparam(lambda: numpyro.sample("z", d, obs=obs), config={"z": HorseshoeReparam()})
         numpyro.handlers.trace(numpyro.handlers.seed(model, jax.random.key(0))).get_trace()
 
     with pytest.raises(ValueError, match="expected a Horseshoe at site z, got Normal"):

@@ -95,9 +95,7 @@ def test_divergence_gradients_equal_differences(x64):
     for _ in range(3):
         params = RNG.normal(size=9)
         grad = jax.jit(jax.grad(value))(jnp.asarray(params))
-        np.testing.assert_allclose(
-            grad, gradient_of_expectation(jax.jit(value), params), rtol=1e-7, atol=1e-7
-        )
+        np.testing.assert_allclose(grad, gradient_of_expectation(jax.jit(value), params), rtol=1e-7, atol=1e-7)
 
 
 def test_equal_scales_are_a_normal(x64):
@@ -161,9 +159,7 @@ def test_shapes_and_transformations():
     stacked = PiecewiseNormal(jnp.arange(3.0), jnp.exp(jax.random.normal(keys[0], (3, 5))))
     values = jax.vmap(lambda d, key: d.log_prob(d.sample(key)))(stacked, keys)
     singles = [PiecewiseNormal(stacked.loc[i], stacked.scales[i]) for i in range(3)]
-    np.testing.assert_allclose(
-        values, [d.log_prob(d.sample(k)) for d, k in zip(singles, keys, strict=True)], rtol=1e-5
-    )
+    np.testing.assert_allclose(values, [d.log_prob(d.sample(k)) for d, k in zip(singles, keys, strict=True)], rtol=1e-5)
 
 
 def test_refusals():

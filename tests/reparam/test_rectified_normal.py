@@ -27,16 +27,12 @@ def test_density_mass_and_cdf_equal_scipy(x64):
         (d.cdf(z), normal.cdf(z)),
         (d.cdf(0 * z), normal.cdf(0)),
     ):
-        np.testing.assert_allclose(
-            value / np.maximum(1, np.abs(want)), want / np.maximum(1, np.abs(want)), atol=1e-12
-        )
+        np.testing.assert_allclose(value / np.maximum(1, np.abs(want)), want / np.maximum(1, np.abs(want)), atol=1e-12)
     with pytest.warns(UserWarning, match="Out-of-support"):
         assert (d.log_prob(-z) == -np.inf).all()
     np.testing.assert_array_equal(d.cdf(-z), 0)
     q = jnp.array([0.0, 0.2, 0.5, 0.9, 1.0])
-    np.testing.assert_allclose(
-        RectifiedNormal(0.3, 2.0).icdf(q), np.maximum(stats.norm(0.3, 2).ppf(q), 0), rtol=1e-13
-    )
+    np.testing.assert_allclose(RectifiedNormal(0.3, 2.0).icdf(q), np.maximum(stats.norm(0.3, 2).ppf(q), 0), rtol=1e-13)
 
 
 @pytest.mark.parametrize("a", [-8.0, -1.0, 0.0, 2.0])
@@ -44,9 +40,7 @@ def test_atom_and_density_make_one(a, x64):
     d = RectifiedNormal(a, 1.0)
     x, w = noise_rule([-a])
     inside = jnp.where(a + x > 0, a + x, 1.0)
-    density = jnp.sum(
-        jnp.where(a + x > 0, jnp.exp(d.log_prob(inside) + x**2 / 2) * np.sqrt(2 * np.pi) * w, 0)
-    )
+    density = jnp.sum(jnp.where(a + x > 0, jnp.exp(d.log_prob(inside) + x**2 / 2) * np.sqrt(2 * np.pi) * w, 0))
     assert float(density + jnp.exp(d.log_prob(0.0))) == pytest.approx(1, abs=1e-12)
 
 
@@ -97,9 +91,7 @@ def test_divergence_equals_quadrature(x64):
 def everything(params, z):
     """Every value a layer asks for, as one vector."""
     p, q = RectifiedNormal(params[0], params[1]), RectifiedNormal(params[2], params[3])
-    return jnp.stack(
-        [kl_divergence(p, q), p.log_prob(z), p.log_prob(jnp.zeros_like(z)), p.mean, p.variance, p.cdf(z)]
-    )
+    return jnp.stack([kl_divergence(p, q), p.log_prob(z), p.log_prob(jnp.zeros_like(z)), p.mean, p.variance, p.cdf(z)])
 
 
 def grid(locs, scales, points):
@@ -219,9 +211,7 @@ def gradients(objective, draws=1):
     return expected_gradient(objective, PARAMS, *rule(PARAMS)), gradient_of_expectation(expectation, PARAMS)
 
 
-@pytest.mark.parametrize(
-    "objective, draws", [(closed_bound, 1), (log_weight_before, 1), (many(log_weight_before), 2)]
-)
+@pytest.mark.parametrize("objective, draws", [(closed_bound, 1), (log_weight_before, 1), (many(log_weight_before), 2)])
 def test_closed_divergence_and_the_normal_itself_are_unbiased(objective, draws, x64):
     np.testing.assert_allclose(*gradients(objective, draws), atol=1e-8)
 

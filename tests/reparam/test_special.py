@@ -9,9 +9,7 @@ from scipy import special as scipy_special
 
 from dgmzoo.reparam.distributions.special import erfcx, excess_moment, inverse_mills, log_ndtr, log_scaled_e1
 
-LOG_U = np.concatenate(
-    [np.linspace(-690, -20, 30), np.linspace(-20, 8, 150), [0.0, np.log(2), 20, 80, 300, 690]]
-)
+LOG_U = np.concatenate([np.linspace(-690, -20, 30), np.linspace(-20, 8, 150), [0.0, np.log(2), 20, 80, 300, 690]])
 X = np.concatenate([-np.logspace(10, -3, 50), [0.0], np.logspace(-3, 1.2, 30)])
 ALPHA = np.concatenate([[0.0], np.logspace(-4, 9, 120), [1.9, 2.0, 2.1, 2.99, 3.0, 3.01]])
 
@@ -60,9 +58,7 @@ def check(values, wants, tolerance):
         )
 
 
-@pytest.mark.parametrize(
-    "f, exact, points", [(log_scaled_e1, exact_scaled_e1, LOG_U), (log_ndtr, exact_log_ndtr, X)]
-)
+@pytest.mark.parametrize("f, exact, points", [(log_scaled_e1, exact_scaled_e1, LOG_U), (log_ndtr, exact_log_ndtr, X)])
 def test_value_and_two_derivatives(f, exact, points):
     with jax.enable_x64(True):
         check(derivatives(f, points), exact(points), 1e-12)

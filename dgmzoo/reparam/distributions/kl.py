@@ -63,9 +63,7 @@ def _categorical(p, q):
             f"expected categoricals over the same number of classes, got {p.probs.shape[-1]} and "
             f"{q.probs.shape[-1]}; make their last axes equal"
         )
-    logs = [
-        jax.nn.log_softmax(d.logits) if isinstance(d, CategoricalLogits) else _log(d.probs) for d in (p, q)
-    ]
+    logs = [jax.nn.log_softmax(d.logits) if isinstance(d, CategoricalLogits) else _log(d.probs) for d in (p, q)]
     probs = jnp.exp(logs[0]) if isinstance(p, CategoricalLogits) else p.probs
     return _relative_entropy(*aligned(probs, *logs)).sum(-1)
 

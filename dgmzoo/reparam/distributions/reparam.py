@@ -26,9 +26,7 @@ class HorseshoeReparam(Reparam):
                 f"expected a Horseshoe at site {name}, got {type(base).__name__}; take it out of the config"
             )
         if obs is not None:
-            raise ValueError(
-                f"expected a latent at site {name}, got an observation; take it out of the config"
-            )
+            raise ValueError(f"expected a latent at site {name}, got an observation; take it out of the config")
         one = jnp.ones_like(base.scale)
         local = numpyro.sample(f"{name}_local", self._wrap(dist.HalfCauchy(one), shape, event_dim))
         noise = numpyro.sample(f"{name}_noise", self._wrap(dist.Normal(0 * one, one), shape, event_dim))

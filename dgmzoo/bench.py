@@ -1,0 +1,156 @@
+"""How fast an experiment trains and is measured on this machine, beside its matrix products alone."""
+
+import contextlib
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dgmzoo import api, data, overrides
+from dgmzoo.config import Experiment
+from dgmzoo.data.console import told
+from dgmzoo.evaluation.log_likelihood import evaluate
+from dgmzoo.model import functional
+from dgmzoo.training.loop import fit
+from dgmzoo.training.optimizer import build
+from dgmzoo.training.step import make_init, make_step
+
+_IW_SAMPLES, _IW_EXAMPLES = 1000, 100
+
+
+def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) -> dict[str, Any]:
+    """Figures of an experiment on this machine.
+
+    Args:
+      epochs: timed after a first one that compiles; validation, checkpoints and the final measurement are left out.
+      profile: folder for a JAX trace of the last epoch (open it with TensorBoard or Perfetto).
+
+    Returns:
+      `seconds_per_epoch` (median), `steps_per_second`, `compile_seconds` (first epoch less a later one),
+      `matmul_share` (time of a step's matrix products alone over the step's own, 0 to 1; None where it has none),
+      `memory_bytes` (peak of the device, or of the process on CPU), `iw_samples_per_second` (None where exact).
+    """
+    whole = {"training.epochs": epochs + 2, "data.num_validation": 0, "training.patience": None}
+    exp = overrides.override(experiment, whole)
+    with told() as (log, fetching):
+        dataset = data.load(exp.data, log, fetching)
+    model = functional(api.bind(exp.model, dataset))
+    clock = _Clock(epochs + 1, profile)
+    fitted = fit(exp, model, dataset, 0, clock)
+    seconds = statistics.median(clock.epochs[1:])
+    steps = exp.training.steps_per_epoch(len(dataset.splits["train"]["x"]))
+    products = products_of_step(exp, model, dataset)
+    alone = seconds_of_products(products, repeats=min(steps, 200)) if products else None
+    samples = None
+    if model.bound != "exact":
+        rows = dataset.fixed("test", _IW_EXAMPLES)
+        spent = _seconds(lambda: evaluate(model, fitted.variables, rows, jax.random.key(0), _IW_SAMPLES))
+        samples = len(rows["x"]) * _IW_SAMPLES / spent
+    return {
+        "seconds_per_epoch": seconds,
+        "steps_per_second": steps / seconds,
+        "compile_seconds": max(0.0, clock.epochs[0] - seconds),
+        "matmul_share": None if alone is None else alone * steps / seconds,
+        "memory_bytes": _peak_memory(),
+        "iw_samples_per_second": samples,
+    }
+
+
+class _Clock:
+    """A watcher that times epochs, and traces the last."""
+
+    def __init__(self, last: int, profile: Path | None):
+        self.epochs: list[float] = []
+        self.last, self.profile = last, profile
+
+    def begin(self, step: int) -> None:
+        self.start = time.perf_counter()
+
+    def write(self, row: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        self.epochs.append(now - self.start)
+        if self.profile and len(self.epochs) == self.last:
+            jax.profiler.start_trace(str(self.profile))
+        elif self.profile and len(self.epochs) == self.last + 1:
+            jax.profiler.stop_trace()
+        self.start = time.perf_counter()
+
+    def progress(self, step: int, total: int, latest) -> None: ...
+
+    def should_stop(self) -> bool:
+        return False
+
+
+Product = tuple[tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct], dict[str, Any], int]
+
+
+def products_of_step(exp: Experiment, model, dataset) -> list[Product]:
+    """Shapes, parameters and number of the matrix products in one training step, forward and backward."""
+    rows = dataset.splits["train"]
+    batch = {
+        name: jax.ShapeDtypeStruct((exp.training.batch_size, *leaf.shape[1:]), leaf.dtype)
+        for name, leaf in rows.items()
+    }
+    optimizer = build(exp.training, 1, exp.objective.optimizers())
+    init = make_init(model, exp.objective, optimizer, dataset.observe, ema=False)
+    step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), ema=None)
+    state = jax.eval_shape(init, jax.random.key(0), batch)
+    return list(_products(jax.make_jaxpr(step)(state, batch).jaxpr, 1))
+
+
+def _products(jaxpr, times: int) -> Iterator[Product]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            shapes = tuple(jax.ShapeDtypeStruct(each.aval.shape, each.aval.dtype) for each in equation.invars)
+            yield shapes, equation.params, times
+        inner = times * equation.params.get("length", 1) if equation.primitive.name == "scan" else times
+        for value in equation.params.values():
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if hasattr(each, "eqns"):
+                    yield from _products(each, inner)
+                elif hasattr(getattr(each, "jaxpr", None), "eqns"):
+                    yield from _products(each.jaxpr, inner)
+
+
+def seconds_of_products(products: Sequence[Product], repeats: int) -> float:
+    """Seconds that the products take once, from `repeats` rounds inside one program."""
+    left = [jnp.ones(shapes[0].shape, shapes[0].dtype) for shapes, _, _ in products]
+    right = [jnp.ones(shapes[1].shape, shapes[1].dtype) for shapes, _, _ in products]
+
+    @jax.jit
+    def run(left):
+        def once(left, _):
+            changed = []
+            for a, b, (_, parameters, times) in zip(left, right, products, strict=True):
+                for _ in range(times):
+                    # The largest element of the result goes back into the operand, so that nothing is left out.
+                    top = jax.lax.dot_general_p.bind(a, b, **parameters).max().astype(a.dtype)
+                    a = a.at[(0,) * a.ndim].set(jnp.minimum(top, 1))
+                changed.append(a)
+            return changed, None
+
+        return jax.lax.scan(once, left, length=repeats)[0]
+
+    return _seconds(lambda: jax.block_until_ready(run(left))) / repeats
+
+
+def _seconds(call: Callable) -> float:
+    """The median of three calls, after one that compiles."""
+    call()
+    spent = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - start)
+    return statistics.median(spent)
+
+
+def _peak_memory() -> int:
+    with contextlib.suppress(Exception):  # devices that keep no count
+        return int(jax.local_devices()[0].memory_stats()["peak_bytes_in_use"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

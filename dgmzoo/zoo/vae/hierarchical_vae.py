@@ -1,0 +1,86 @@
+"""The variational autoencoder with several layers of latents, inferred from the bottom up.
+
+Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), equations 1 and 2, and the
+two-layer network of section 5 as defaults:
+
+    z_L ~ p(z_L),   z_l ~ p(z_l | network(z_{l+1})),   x ~ p(x | network(z_1)),
+    q(z | x) = q(z_1 | network(x)) q(z_2 | network(z_1)) ... q(z_L | network(z_{L-1})).
+
+Deviations: scales are a softplus of their heads instead of an exponential, and heads start small. The ELBO takes the
+top layer's KL in closed form and the other layers' at the samples, since z_{l+1} depends on z_l.
+"""
+
+import flax.linen as nn
+
+from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.latent import LatentLayer
+from dgmzoo.layers.networks import MLP, Activation
+from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.model import Batch, Draw, Evidence, Query
+
+
+class HierarchicalVAE(nn.Module):
+    """Layers of latents z1, z2, ... from the data upwards."""
+
+    latent_dims: tuple[int, ...] = (100, 50)
+    """Number of units in each layer of latents, from the data upwards."""
+    hidden: tuple[int, ...] = (200, 100)
+    """Width of the deterministic layers below each layer of latents, on the way up and on the way down."""
+    depth: int = 2
+    """Number of deterministic layers between two layers of latents or above the data; 0 for linear maps."""
+    activation: Activation = "tanh"
+    """Of the deterministic layers."""
+    latent: LatentLayer = VariationalLayer()
+    """Posterior and prior of every layer of latents; a learned prior is the top layer's."""
+    output: Output = Bernoulli()
+    """p(x | features)."""
+    shape: tuple[int, ...] | None = None
+    """Shape of one x; taken from the data where None."""
+
+    bound = "elbo"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_entry(self)
+        if not self.latent_dims or any(size < 1 for size in self.latent_dims):
+            raise ValueError(f"expected latent_dims of at least one size >= 1, got {self.latent_dims}")
+        if len(self.hidden) != len(self.latent_dims) or any(width < 1 for width in self.hidden):
+            raise ValueError(
+                f"expected a hidden width >= 1 for each of {len(self.latent_dims)} layers, got {self.hidden}"
+            )
+        if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 0:
+            raise ValueError(f"expected depth of an integer >= 0, got {self.depth!r}")
+        layer = self.latent.clone(parent=None)  # asking a bound one would set it up
+        reason = None if layer.refusal("closed") else layer.refusal("sampled")
+        if reason and len(self.latent_dims) > 1:
+            raise ValueError(f"expected latents with exact gradients of a sampled KL below the top layer: {reason}")
+
+    def setup(self):
+        top = len(self.latent_dims) - 1
+        self.layers = [
+            self.latent.clone(units=size, learned_prior=self.latent.learned_prior and level == top)
+            for level, size in enumerate(self.latent_dims)
+        ]
+        self.encoders = [MLP(self.depth * (width,), self.activation) for width in self.hidden]
+        self.decoders = [MLP(self.depth * (width,), self.activation) for width in self.hidden]
+
+    def evidence(self, batch: Batch, query: Query) -> Evidence:
+        x, mask = batch["x"], batch.get("mask")  # [B, *shape]
+        inferred, below = [], flat(x, self.shape, mask)
+        for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
+            inferred.append(layer.infer(encoder(below), query, f"z{level + 1}"))
+            below = inferred[-1].value  # [K, B, U]
+        latents, above = {}, None
+        for level in reversed(range(len(self.layers))):
+            latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)
+            latents[f"z{level + 1}"] = latent
+            above = self.decoders[level](latent.value)
+        p = self.output(above, self.shape)  # [K, B, *shape]
+        return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
+
+    def generate(self, num: int, context=None) -> Draw:
+        above = None
+        for layer, decoder in zip(reversed(self.layers), reversed(self.decoders), strict=True):
+            above = decoder(layer.draw(num, above))
+        return drawn(self.output(above, self.shape), self.make_rng("sample"))

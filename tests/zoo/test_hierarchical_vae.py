@@ -1,0 +1,166 @@
+"""The hierarchical VAE against closed forms: linear Gaussians, the KL of a hierarchy, samples against the density."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.outputs import Normal
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.model import Query, functional, num_parameters
+from dgmzoo.reparam.families import _SOFTPLUS_ONE
+from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
+from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
+from dgmzoo.zoo.vae.vae import VAE
+
+
+class Biased(VariationalLayer):
+    """A layer with an exact closed KL only."""
+
+    def refusal(self, estimate):
+        return None if estimate == "closed" else "it jumps"
+
+
+# z2 ~ N(0, 1), z1 = A z2 + a + S1 noise, x = W z1 + b + S noise.
+A, SHIFT, S1 = 0.8, 0.3, 0.6
+W, B, S = np.array([1.0, -0.5, 0.7]), np.array([0.1, 0.2, -0.4]), np.array([0.5, 0.9, 0.7])
+X = np.array([[0.3, -1.0, 0.5], [2.0, 0.1, 1.5], [-1.0, 0.4, 0.0]])
+
+
+def scale_raw(scale):
+    """The raw number that the softplus turns into a scale."""
+    return np.log(np.expm1(scale)) - _SOFTPLUS_ONE
+
+
+def dense(loc, scale, shift):
+    """A head: units' locations `x @ loc + shift`, constant scales. loc [in, U], scale and shift [U]."""
+    kernel = np.stack([loc, np.zeros_like(loc)], -1).reshape(len(loc), -1)
+    return {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(np.stack([shift, scale_raw(scale)], -1).ravel())}
+
+
+def linear_gaussian():
+    """The model with linear maps and its exact posterior: `q(z1 | x) q(z2 | z1)`."""
+    variance = A**2 + S1**2  # of z1
+    precision = 1 / variance + (W**2 / S**2).sum()
+    to_z1 = (W / S**2 / precision)[:, None]
+    shift_z1 = (SHIFT / variance - (W * B / S**2).sum()) / precision
+    gain = A / variance
+    one = np.ones(1)
+    parameters = {
+        "layers_0": {
+            "posterior_head": dense(to_z1, one / np.sqrt(precision), one * shift_z1),
+            "prior_head": dense(np.full((1, 1), A), one * S1, one * SHIFT),
+        },
+        "layers_1": {"posterior_head": dense(np.full((1, 1), gain), one * S1 / np.sqrt(variance), -one * gain * SHIFT)},
+        "output": {"Dense_0": dense(W[None], S, B)},
+    }
+    model = functional(HierarchicalVAE(latent_dims=(1, 1), hidden=(1, 1), depth=0, output=Normal(), shape=(3,)))
+    return model, {"params": parameters}
+
+
+def marginal():
+    """p(x) in closed form."""
+    return stats.multivariate_normal(W * SHIFT + B, np.outer(W, W) * (A**2 + S1**2) + np.diag(S**2))
+
+
+def test_every_weight_is_the_marginal_under_the_exact_posterior(x64):
+    model, variables = linear_gaussian()
+    evidence, _ = jax.jit(lambda key: model.evidence(variables, {"x": jnp.asarray(X)}, key, Query(6)))(
+        jax.random.key(0)
+    )
+    want = np.broadcast_to(marginal().logpdf(X), (6, 3))
+    np.testing.assert_allclose(evidence.log_weight, want, rtol=1e-10)
+    assert np.ptp(evidence.log_likelihood, 0).min() > 0.01  # while its parts vary with the samples
+
+
+def test_draws_have_the_moments_of_the_marginal():
+    model, variables = linear_gaussian()
+    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), variables)
+    x = np.asarray(jax.jit(lambda key: model.generate(variables, key, 40_000))(jax.random.key(0)).x, np.float64)
+    np.testing.assert_allclose(x.mean(0), marginal().mean, atol=4 * 1.2 / 200)
+    np.testing.assert_allclose(np.cov(x.T), marginal().cov, atol=0.04)
+    distance = np.einsum("ni,ij,nj->n", x - marginal().mean, np.linalg.inv(marginal().cov), x - marginal().mean)
+    assert stats.kstest(distance, stats.chi2(3).cdf).pvalue > 1e-3
+
+
+IMAGES = np.stack(np.meshgrid(*[[0.0, 1.0]] * 4, indexing="ij"), -1).reshape(16, 4).astype(np.float32)
+NETS = {
+    "normal": HierarchicalVAE((2, 2, 1), (4, 4, 4), 1, latent=VariationalLayer(learned_prior=True), shape=(4,)),
+    "bits": SigmoidBeliefNetwork(latent_dims=(3, 2), hidden=(4,), shape=(4,)),
+}
+
+
+def drawn_net(name, amplitude=0.7):
+    """A model with parameters well away from their start."""
+    model = functional(NETS[name])
+    variables = jax.jit(model.init)(jax.random.key(0), {"x": IMAGES})
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    return model, jax.tree.map(lambda leaf: leaf + amplitude * jax.random.normal(next(keys), leaf.shape), variables)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_bound_by_kl_is_the_bound_by_weights(name):
+    """A closed KL of z1 would hold z2 still while z1 moves, though q(z2 | z1) depends on it."""
+    model, variables = drawn_net(name)
+    ask = jax.jit(lambda key: model.evidence(variables, {"x": IMAGES}, key, Query(10_000))[0])
+    evidence = ask(jax.random.key(2))
+    kl = sum(np.asarray(latent.kl.sum(-1), np.float64) for latent in evidence.latents.values())
+    difference = evidence.log_likelihood - kl - np.asarray(evidence.log_weight, np.float64)  # [K, B], mean 0
+    errors = difference.mean(0) / (difference.std(0) / 100)
+    assert np.abs(errors).max() < 4 and difference.std() > 0.1
+    assert kl.shape == evidence.log_weight.shape
+
+
+def test_draws_follow_the_density():
+    model, variables = drawn_net("normal", 0.35)  # q near p, so that weights are even
+    ask = jax.jit(lambda key: model.evidence(variables, {"x": IMAGES}, key, Query(20_000))[0].log_weight)
+    weight = np.exp(np.asarray(ask(jax.random.key(3)), np.float64))  # [K, 16]
+    p, error = weight.mean(0), weight.std(0) / np.sqrt(len(weight))
+    assert abs(p.sum() - 1) < 4 * np.sqrt((error**2).sum())
+    x = np.asarray(jax.jit(lambda key: model.generate(variables, key, 20_000))(jax.random.key(4)).x)
+    counts = np.bincount((x @ [8, 4, 2, 1]).astype(int), minlength=16)
+    spread = np.sqrt(20_000 * p * (1 - p) + (20_000 * error) ** 2)
+    assert np.abs((counts - 20_000 * p) / spread).max() < 4 and (spread < 300).all()
+    assert np.abs((counts - 20_000 * p[::-1]) / spread).max() > 4
+
+
+def test_one_layer_is_the_plain_vae():
+    one = functional(HierarchicalVAE((3,), (5,), 1, shape=(4,)))
+    plain = functional(VAE(3, encoder=MLP((5,)), decoder=MLP((5,)), shape=(4,)))
+    theirs = jax.jit(plain.init)(jax.random.key(0), {"x": IMAGES})["params"]
+    names = {"encoder": "encoders_0", "decoder": "decoders_0", "z": "layers_0", "output": "output"}
+    ours = {"params": {names[name]: leaf for name, leaf in theirs.items()}}
+    answers = [
+        jax.jit(lambda key, m=model, v=variables: m.evidence(v, {"x": IMAGES}, key, Query(2))[0])(jax.random.key(1))
+        for model, variables in ((one, ours), (plain, {"params": theirs}))
+    ]
+    np.testing.assert_array_equal(answers[0].log_weight.shape, (2, 16))
+    np.testing.assert_allclose(answers[0].latents["z1"].kl, answers[1].latents["z"].kl, rtol=1e-6)
+
+
+def test_networks_have_the_papers_sizes():
+    model = functional(HierarchicalVAE(shape=(28, 28, 1)))
+    variables = jax.eval_shape(model.init, jax.random.key(0), {"x": jnp.zeros((1, 28, 28, 1))})
+    up = (784 + 1) * 200 + (200 + 1) * 200 + (200 + 1) * 200 + (100 + 1) * 100 + (100 + 1) * 100 + (100 + 1) * 100
+    down = (50 + 1) * 100 + (100 + 1) * 100 + (100 + 1) * 200 + (100 + 1) * 200 + (200 + 1) * 200 + (200 + 1) * 784
+    assert num_parameters(variables) == up + down
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"latent_dims": ()}, "latent_dims of at least one size"),
+        ({"latent_dims": (3, 0)}, "latent_dims of at least one size"),
+        ({"latent_dims": (3, 2, 1)}, "a hidden width >= 1 for each of 3 layers"),
+        ({"depth": -1}, "depth of an integer >= 0, got -1"),
+        ({"hidden": (200, 0)}, "a hidden width >= 1 for each of 2 layers"),
+        ({"latent": Biased()}, "exact gradients of a sampled KL below the top layer: it jumps"),
+    ],
+    ids=str,
+)
+def test_what_has_no_meaning_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        HierarchicalVAE(**fields)
+    HierarchicalVAE(latent_dims=(3,), hidden=(4,), latent=Biased())
