@@ -76,7 +76,7 @@ def test_the_exact_posterior_gives_log_p_from_any_number_of_samples(x64, num_sam
     assert found.value == pytest.approx(-MARGINAL.logpdf(ROWS["x"]).mean(), abs=1e-10)
     assert found.standard_error == pytest.approx(stats.sem(MARGINAL.logpdf(ROWS["x"])), abs=1e-10)
     assert found.elbo == pytest.approx(-found.value, abs=1e-10)
-    assert found.monte_carlo_error < 1e-7
+    assert num_samples == 1 or found.monte_carlo_error < 1e-7  # one sample cannot tell
     means = (ROWS["x"] - MEAN) @ (VARIANCE * W / NOISE**2)
     np.testing.assert_allclose(found.means["z"], means, atol=1e-10)
     kl = 0.5 * (VARIANCE + (means**2).mean(0) - 1 - np.log(VARIANCE))

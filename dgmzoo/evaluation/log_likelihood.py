@@ -98,9 +98,15 @@ def evaluate(
     host = jax.device_get(found)
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *host)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
+    if model.bound == "exact":
+        variance = np.zeros(num)
+    elif num_samples == 1:
+        variance = np.full(num, np.nan)
+    else:
+        variance = np.maximum(relative - 1, 0) / (num_samples - 1)
     return Estimate(
         per_example=joined["log_sum"] - math.log(num_samples),
-        variance=np.maximum(relative - 1, 0) / (num_samples - 1) if num_samples > 1 else np.full(num, np.nan),
+        variance=variance,
         per_example_elbo=joined["total"] / num_samples,
         kl={name: units.mean(0, dtype=np.float64) for name, units in joined["kl"].items()},
         means=joined["means"],

@@ -277,6 +277,6 @@ def test_compiles_quickly():
 
         return jax.grad(loss)(params)
 
-    start = time.perf_counter()
+    start = time.process_time()
     layer.lower(jnp.ones((5, 100, 20)), jax.random.key(0)).compile()
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

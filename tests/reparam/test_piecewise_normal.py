@@ -178,9 +178,9 @@ def test_compiles_quickly():
 
         return jax.grad(loss, (0, 1))(loc, scales)
 
-    start = time.perf_counter()
+    start = time.process_time()
     layer.lower(jnp.ones((100, 20)), jnp.ones((100, 20, 5)), jax.random.key(0)).compile()
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 # One observation, one unit: x ~ N(1.3 z - 0.2, 0.7^2). Parameters [10]: the posterior's, then the prior's.

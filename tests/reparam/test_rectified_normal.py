@@ -153,9 +153,9 @@ def test_compiles_quickly():
         p, q = RectifiedNormal(params[0], params[1]), RectifiedNormal(params[2], params[3])
         return jax.grad(lambda p: (p.sample(key) ** 2 + kl_divergence(p, q) + p.log_prob(1.0)).sum())(p)
 
-    start = time.perf_counter()
+    start = time.process_time()
     layer.lower(jnp.ones((4, 100, 20)), jax.random.key(0)).compile()
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 # One observation, one unit: x ~ N(1.3 z - 0.2, 0.7^2). Parameters: the posterior's, then the prior's.
