@@ -1,5 +1,6 @@
 """The piecewise normal layer: the range of a standard normal is cut, and each piece has its own scale."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -51,6 +52,7 @@ class PiecewiseLayer(VariationalLayer):
     def _transported(self) -> bool:
         return super()._transported and not self.centred
 
+    @nn.nowrap
     def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
         return families.sized(family, scales=self.pieces) if family is PiecewiseNormal else family
 

@@ -1,5 +1,6 @@
 """The variational layer of any families: a posterior and a prior of NumPyro's or of ours."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -55,6 +56,7 @@ class VariationalLayer(LatentLayer):
     def _sizes(self) -> tuple[int, int]:
         return families.raw_size(self._sized(self.posterior)), families.raw_size(self._sized(self.prior))
 
+    @nn.nowrap
     def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
         return family
 
