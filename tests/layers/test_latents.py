@@ -166,7 +166,7 @@ def test_evaluation_integrates_over_the_marginal_prior(subject):
         return density(t) * stats.norm.pdf(x, raw[0], softplus(raw[1]))
 
     rows = np.array([[0.2], [0.8], [1.1]])
-    found = evaluate(subject.model, {"params": params}, {"x": rows}, jax.random.key(1), 20_000)
+    found = evaluate(subject.model, {"params": params}, {"x": rows}, jax.random.key(1), 50_000)
     error = np.sqrt(found.variance)
     assert error.max() < 0.05, "too few samples to tell anything"
     for x, log_p, sd in zip(rows[:, 0], found.per_example, error, strict=True):
