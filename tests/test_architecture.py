@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "objectives": {"layers", "reparam", "model"},
     "config": {"objectives", "data", "experiments"},
     "overrides": {"config", "objectives", "layers"},
-    "evaluation": {"overrides", "config", "data", "model", "files"},
+    "evaluation": {"overrides", "config", "data", "model", "reparam", "files"},
     "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
     "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},
     "arguments": {"overrides", "config"},
