@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from dgmzoo.layers.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.layers.horseshoe import HorseshoeLayer
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Categorical
@@ -79,6 +80,18 @@ ENTRIES = [
         "vae-iwae",
         VAE(latent_dim=2, latent=VariationalLayer(learned_prior=True), **_SMALL),
         IWAE(num_samples=4),
+    ),
+    Case(
+        "vae-conv",
+        VAE(
+            latent_dim=2,
+            encoder=ConvEncoder((2, 2, 1), channels=(8,)),
+            decoder=ConvDecoder((2, 2, 1), channels=(8,)),
+            shape=(2, 2, 1),
+        ),
+        rows={"x": X[..., None]},
+        tolerance=0.25,
+        learning_rate=0.01,
     ),
     # As above, posteriors of independent units leave a gap between bound and entropy.
     Case("vae-horseshoe", VAE(latent_dim=2, latent=HorseshoeLayer(), **_SMALL), tolerance=0.5, learning_rate=0.02),

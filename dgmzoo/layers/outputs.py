@@ -57,10 +57,14 @@ class Output(nn.Module):
 
     @nn.compact
     def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> Elements:
-        """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
+        """Features `[K, B, H]`, or of an image `[K, B, *shape[:-1], H]`, to `p(x)` of elements `[K, B, *shape]`.
+
+        The features of an image have a head that is the same at all places.
+        """
         init = nn.initializers.glorot_uniform()
-        raw = nn.Dense(math.prod(shape) * self.size, dtype=compute_dtype(), kernel_init=init)(features)
-        return self.elements(raw, shape)
+        here = shape[-1:] if features.ndim == 2 + len(shape) else shape
+        raw = nn.Dense(math.prod(here) * self.size, dtype=compute_dtype(), kernel_init=init)(features)
+        return self.elements(raw.reshape(*features.shape[:2], -1), shape)
 
 
 class Bernoulli(Output):

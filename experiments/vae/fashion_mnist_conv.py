@@ -1,0 +1,19 @@
+"""A convolutional VAE on Fashion-MNIST's images, their gray levels drawn from a discretized logistic.
+
+Nobody's published row: the start for those who want convolutions. Validated on the last 10,000 training rows.
+"""
+
+from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.data import Data
+from dgmzoo.layers.convolutional import ConvDecoder, ConvEncoder
+from dgmzoo.layers.discretized import DiscretizedLogistic
+from dgmzoo.objectives import ELBO
+from dgmzoo.zoo.vae.vae import VAE
+
+experiment = Experiment(
+    model=VAE(latent_dim=32, encoder=ConvEncoder(), decoder=ConvDecoder(), output=DiscretizedLogistic()),
+    data=Data("fashion_mnist", binarization="gray"),
+    objective=ELBO(),
+    training=Training(epochs=30, batch_size=100, learning_rate=1e-3, schedule="cosine", ema=0.999),
+    evaluation=Evaluation(num_samples=500),
+)
