@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dgmzoo.files import write_text
+from dgmzoo.files import CannotWrite, write_text
 
 _MANIFEST = "manifest.json"
 
@@ -45,28 +47,34 @@ class Checkpoints:
         """Write `tree` (arrays) and `progress` (JSON). On return all of it is on disk.
 
         Raises:
-          OSError: it could not be written; what was there before is still there.
+          CannotWrite: what was there before is still there, and nothing of this step.
         """
-        ocp = _orbax()
         target = self.folder / str(step)
+        try:
+            self._write(target, step, tree, progress)
+        except Exception as error:
+            if (reason := _reason(error)) is None:
+                raise
+            for left in (target, *self.folder.glob(f"{step}.*")):  # Orbax writes under another name first
+                shutil.rmtree(left, ignore_errors=True)
+            raise CannotWrite(target, reason) from error
+        whole = [old for old in self.steps() if old <= step and (self.folder / str(old) / _MANIFEST).is_file()]
+        for old in self.steps():  # a later one is of a run that died there, and was passed over when this one went on
+            if old not in whole[-self.keep :]:
+                shutil.rmtree(self.folder / str(old))
+
+    def _write(self, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
         if target.exists():  # left by a run that died after this step, or damaged
             shutil.rmtree(target)
         self.folder.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
-            manager.save(
-                step,
-                args=ocp.args.Composite(
-                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))),
-                    progress=ocp.args.JsonSave(progress),
-                ),
-                force=True,
-            )
+        with _orbax() as ocp:
+            options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+            with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+                args = ocp.args.Composite(
+                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))), progress=ocp.args.JsonSave(progress)
+                )
+                manager.save(step, args=args, force=True)
         write_text(target / _MANIFEST, json.dumps({"tree": _signature(tree), "files": _digests(target)}))
-        intact = [old for old in self.steps() if (self.folder / str(old) / _MANIFEST).is_file()]
-        for old in self.steps():
-            if old < step and old not in intact[-self.keep :]:
-                shutil.rmtree(self.folder / str(old))
 
     def restore(self, template: Any, upto: int | None = None) -> Restored | None:
         """The newest intact checkpoint, or None where there are none at all. Damaged ones are warned of.
@@ -93,7 +101,6 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, template: Any) -> Restored:
-        ocp = _orbax()
         target = self.folder / str(step)
         stored, expected = json.loads((target / _MANIFEST).read_text())["tree"], _signature(template)
         if stored != expected:  # Orbax itself would cut, pad or cast
@@ -101,19 +108,36 @@ class Checkpoints:
             what = "; ".join(f"{name}: {expected.get(name)}, got {stored.get(name)}" for name in odd[:3])
             raise ValueError(f"expected checkpoint {target} to hold this experiment's arrays ({what})")
         plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _abstract(template))
-        options = ocp.CheckpointManagerOptions(read_only=True)
-        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
-            read = manager.restore(
-                step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
-            )
+        with _orbax() as ocp:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+            with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+                args = ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
+                read = manager.restore(step, args=args)
         return Restored(step, _typed(read["tree"], template), dict(read["progress"]))
 
 
+@contextlib.contextmanager
 def _orbax():
-    import orbax.checkpoint  # costs 1.5 s: only where it is used
+    """Orbax, which costs 1.5 s to import, and keeps its accounts of every save and every thread's error to itself."""
+    import orbax.checkpoint
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
-    return orbax.checkpoint
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield orbax.checkpoint
+    finally:
+        log.setLevel(before)
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why a checkpoint could not be written; None where that is not it. Tensorstore tells the code in a ValueError."""
+    if isinstance(error, CannotWrite):
+        return error.reason
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else None
 
 
 def _is_key(leaf: Any) -> bool:
