@@ -20,6 +20,7 @@ from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import Interrupted, fit
 from tests.command import ROOT, SMALL, environment
 from tests.command import dgmzoo as command
+from tests.faults import rows_of, state_of
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "12", "--training.validate-epochs", "3",
          "--training.steps-per-dispatch", "7", "--training.ema", ".9", "--training.checkpoint-seconds", "0")  # fmt: skip
@@ -54,26 +55,6 @@ elif how == "arrays":
     manager.CheckpointManager.save = save
 cli.main(sys.argv[3:])
 """
-
-
-def state_of(run_dir: Path) -> dict[str, bytes]:
-    """Every array of the newest checkpoint, bit for bit."""
-    import jax
-    import orbax.checkpoint as ocp
-
-    latest = run_dir / "checkpoints" / "latest"
-    step = max(int(path.name) for path in latest.iterdir())
-    with ocp.CheckpointManager(latest.absolute()) as manager:
-        tree = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore()))["tree"]
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"step": str(step).encode()} | {
-        jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves
-    }
-
-
-def rows_of(run_dir: Path) -> list[dict]:
-    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ import logging
 import os
 import re
 import shutil
+import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,16 +120,21 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _orbax():
-    """Orbax, which costs 1.5 s to import, and keeps its accounts of every save and every thread's error to itself."""
+    """Orbax, which costs 1.5 s to import; its accounts of every save, and of every thread of one that failed, are not shown."""
     import orbax.checkpoint
 
-    log = logging.getLogger("absl")
-    before = log.level
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = log.level
     log.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda unraisable: None
     try:
         yield orbax.checkpoint
+    except Exception:
+        time.sleep(1)  # writes of other arrays go on behind its back, into what is to be deleted
+        raise
     finally:
-        log.setLevel(before)
+        log.setLevel(level)
+        sys.unraisablehook = hook
 
 
 def _reason(error: BaseException) -> str | None:
