@@ -49,14 +49,13 @@ class TensorBoard:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self.Event, place = Event, folder / "tensorboard"
+        self.Event, self.Record, place = Event, RecordWriter, folder / "tensorboard"
         self.began = time.time() - (rows[-1]["seconds"] if rows else 0.0)
         self.path = place / f"events.out.tfevents.{time.time():.0f}.dgmzoo"
         with writing(self.path):
             place.mkdir(exist_ok=True)
             for old in place.glob("events.out.tfevents.*.dgmzoo"):
                 old.unlink()
-            self.records = RecordWriter(self.path.open("wb"))
         self._add(file_version="brain.Event:2")
         self._add(step=0, session_log=SessionLog(status=SessionLog.START))  # who looks on forgets what it had read
         for row in rows:
@@ -72,9 +71,8 @@ class TensorBoard:
 
     def _add(self, wall_time: float | None = None, **fields: Any) -> None:
         event = self.Event(wall_time=self.began if wall_time is None else wall_time, **fields)
-        with writing(self.path):
-            self.records.write(event.SerializeToString())
-            self.records.flush()
+        with writing(self.path), self.path.open("ab") as file:
+            self.Record(file).write(event.SerializeToString())
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Row]], Writer]] = {"csv": Csv, "tensorboard": TensorBoard}
