@@ -13,7 +13,7 @@ import numpy as np
 
 from dgmzoo.model import Model, Query, Variables
 
-_ROWS = 2000  # examples times samples that are worked on at once; about what a core's cache holds
+ROWS = 2000  # examples times samples that are worked on at once; about what a core's cache holds
 _BATCH = 250  # examples at most; the same for every split, so that all share one program
 
 
@@ -85,7 +85,7 @@ def evaluate(
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, 50)
-    batch = min(_BATCH, max(1, _ROWS // chunk))
+    batch = min(_BATCH, max(1, ROWS // chunk))
     sums = _compiled(model, num_samples, chunk)
     found = []
     for start in range(0, num, batch):
