@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,19 +46,20 @@ def expect(holds: bool, otherwise: str) -> None:
 # What a run leaves
 
 
-def state_of(run_dir: Path) -> dict[str, bytes]:
-    """Every array of the newest checkpoint, bit for bit."""
+def state_of(run_dir: Path) -> dict[str, Any]:
+    """Every array of the newest checkpoint, bit for bit, and the bookkeeping beside it."""
     import jax
     import orbax.checkpoint as ocp
 
     latest = run_dir / "checkpoints" / "latest"
     step = max(int(path.name) for path in latest.iterdir())
     with ocp.CheckpointManager(latest.absolute()) as manager:
-        tree = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore()))["tree"]
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"step": str(step).encode()} | {
-        jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves
-    }
+        args = ocp.args.Composite(tree=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        found = manager.restore(step, args=args)
+    progress = {name: repr(value) for name, value in found["progress"].items() if name != "seconds"}
+    leaves = jax.tree_util.tree_leaves_with_path(found["tree"])
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+    return {"step": step, **progress, **arrays}
 
 
 def rows_of(run_dir: Path) -> list[dict]:
