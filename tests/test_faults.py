@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from tests.faults import FAULTS, Ground, Skipped
+from tests.faults import FAULTS
+from tests.ground import Ground, Skipped
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import Interrupted, fit
 from tests.command import ROOT, SMALL, environment
 from tests.command import dgmzoo as command
-from tests.faults import rows_of, state_of
+from tests.ground import rows_of, state_of
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "12", "--training.validate-epochs", "3",
          "--training.steps-per-dispatch", "7", "--training.ema", ".9", "--training.checkpoint-seconds", "0")  # fmt: skip
@@ -161,6 +161,16 @@ def test_damaged_checkpoint_falls_back_then_refuses(tmp_path, how):
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="expected an intact checkpoint"):
         kept.restore({"a": np.zeros(1000, np.float32)})
     assert kept.steps() == [2]  # nothing was deleted
+
+
+def test_killed_in_its_first_checkpoint_a_run_begins_anew(tmp_path):
+    kept = checkpoint.Checkpoints(tmp_path, keep=2)
+    kept.save(1, {"a": np.ones(3, np.float32)}, {})
+    (tmp_path / "1" / "manifest.json").unlink()
+    with pytest.warns(UserWarning, match="its writing did not end"):
+        assert kept.restore({"a": np.zeros(3, np.float32)}) is None
+    kept.save(1, {"a": np.ones(3, np.float32)}, {})
+    assert kept.restore({"a": np.zeros(3, np.float32)}).step == 1
 
 
 def test_saving_over_a_damaged_checkpoint_keeps_intact_ones(tmp_path):

@@ -17,7 +17,7 @@ from dgmzoo import files
 from dgmzoo.overrides import override
 from dgmzoo.training import watch, writers
 from dgmzoo.training.folder import Folder
-from tests.faults import written_of
+from tests.ground import written_of
 
 
 def row(step: int, split: str = "train", **more: float) -> dict:

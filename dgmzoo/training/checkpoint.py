@@ -79,14 +79,14 @@ class Checkpoints:
         write_text(target / _MANIFEST, json.dumps({"tree": _signature(tree), "files": _digests(target)}))
 
     def restore(self, template: Any, upto: int | None = None) -> Restored | None:
-        """The newest intact checkpoint, or None where there are none at all. Damaged ones are warned of.
+        """The newest intact checkpoint, or None where none was ever written whole. Damaged ones are warned of.
 
         Args:
           template: a tree of arrays or `ShapeDtypeStruct` that says what is expected.
           upto: pass over later steps.
 
         Raises:
-          ValueError: there are checkpoints but none is intact, or an intact one holds another tree.
+          ValueError: all that were written whole are damaged since, or an intact one holds another tree.
         """
         found = [step for step in reversed(self.steps()) if upto is None or step <= upto]
         for step in found:
@@ -95,9 +95,9 @@ class Checkpoints:
                 warnings.warn(f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2)
                 continue
             return self._read(step, template)
-        if found:
+        if once := [step for step in found if (self.folder / str(step) / _MANIFEST).is_file()]:
             raise ValueError(
-                f"expected an intact checkpoint in {self.folder}, got {len(found)} damaged; "
+                f"expected an intact checkpoint in {self.folder}, got {len(once)} damaged; "
                 "restore the folder from a copy, or delete it to start anew"
             )
         return None
