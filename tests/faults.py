@@ -124,7 +124,9 @@ def closed(ground: Ground, run_dir: Path) -> str:
     run_dir.mkdir()
     (run_dir / "file").write_text("")
     sealed = run_dir / "sealed"
-    sealed.mkdir(mode=0o555)
+    sealed.mkdir()
+    (sealed / ".lock").touch()  # held already, and no more than that
+    sealed.chmod(0o555)
     places = {"below a file": run_dir / "file" / "run", "in /proc": Path("/proc/run")}
     chattr = shutil.which("chattr")
     immutable = chattr and subprocess.run([chattr, "+i", sealed], capture_output=True).returncode == 0
