@@ -20,9 +20,11 @@ from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, functional, num_parameters
 from dgmzoo.training.folder import Folder, describe, differences
-from dgmzoo.training.loop import check_seeds, choose_devices, fit_seeds, selected
+from dgmzoo.training.loop import Interrupted, check_seeds, choose_devices, fit_seeds, selected
 from dgmzoo.training.track import Track
 from dgmzoo.training.watch import Watch, measuring
+from dgmzoo.training.writers import Writer
+from dgmzoo.training.writers import check as check_writers
 
 
 def experiment(name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -43,6 +45,7 @@ def train(
     seed: int = 0,
     progress: bool = True,
     seeds: Sequence[int] | None = None,
+    writers: Sequence[str | Writer] = (),
 ) -> "Run | list[Run]":
     """Train an experiment, measure it on held-out data, and give back the run.
 
@@ -52,12 +55,16 @@ def train(
       seed: of initial values, order of the rows and noise.
       progress: show how far it is, on standard error.
       seeds: train all of these at once in one compiled program, each in its own `run_dir/seed-N`; gives a list of runs.
+      writers: who gets the rows of metrics beside `metrics.jsonl`: "csv", "tensorboard", or a function of a row (of several
+        seeds it has `seed`); rows past the checkpoint at which a run goes on come a second time.
 
     Raises:
       ValueError: the experiment, the data or the run directory is not what it should be.
       NonFinite: a NaN or infinity, with the step and the terms it was in.
       Interrupted: Ctrl-C or SIGTERM; the same call goes on.
+      CannotWrite: the disk is full; the same call goes on once there is room.
     """
+    check_writers(writers, in_memory=run_dir is None)
     chosen = [check_seed(each) for each in ([seed] if seeds is None else seeds)]
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"expected different seeds, at least one, got {chosen}")
@@ -84,10 +91,15 @@ def train(
                 held.enter_context(folder.held())
                 folder.claim(wanted)
                 run.path, run.record = folder.path, folder.result()
-            watches.append(Watch(folder, show=progress and run is runs[0]))
+            own = writers if seeds is None else [_of_seed(writer, run.seed) for writer in writers]
+            watches.append(Watch(folder, progress and run is runs[0], own))
             tracks.append(Track(exp.name, run.seed, watches[-1], folder and (folder.latest, folder.best)))
-        with watches[0].watching():
-            fitted = fit_seeds(exp, model, dataset, tracks)
+        try:
+            with watches[0].watching():
+                fitted = fit_seeds(exp, model, dataset, tracks)
+        except Interrupted as stopped:
+            stopped.signal = watches[0].signal
+            raise
         for run, watch, found in zip(runs, watches, fitted, strict=True):
             run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
             if found.trained or not run.is_measured():
@@ -313,6 +325,10 @@ class Run:
     def headline(self) -> str:
         """The result in one sentence."""
         return report.headline(self.record) if self.record else "not measured yet"
+
+
+def _of_seed(writer: str | Writer, seed: int) -> str | Writer:
+    return (lambda row: writer({"seed": seed, **row})) if callable(writer) else writer
 
 
 def _rows(x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import docstring_parser
 import flax.linen as nn
@@ -35,6 +35,8 @@ class Train:
     """Train this many seeds at once, from --seed on, each in RUN_DIR/seed-N."""
     seed: int = 0
     """Of initial values, order of the rows and noise."""
+    writers: tuple[Literal["csv", "tensorboard"], ...] = ()
+    """Copies of metrics.jsonl for other programs: metrics.csv, or event files in tensorboard/."""
 
 
 @dataclasses.dataclass(frozen=True)

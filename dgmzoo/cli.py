@@ -1,13 +1,17 @@
 """The `dgmzoo` command: verbs and messages. JAX and tyro are imported only by the verbs that need them."""
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from dgmzoo.cli_data import data
+from dgmzoo.files import CannotWrite
 
 HELP = """\
 usage: dgmzoo VERB ...
@@ -30,20 +34,43 @@ DGMZOO_DATA names a folder with data sets; DGMZOO_TRACEBACK=1 shows where an err
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 done, 2 bad input or a failed run, 130 interrupted."""
+    """Run the command and exit: 0 done, 1 could not write, 2 bad input or a failed run, 130 Ctrl-C, 143 SIGTERM."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
-        sys.exit(_run(words))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr, flush=True)
-        os._exit(130)  # XLA may still be computing, and does not survive an interpreter that takes itself down
+        with _terminable():
+            sys.exit(_run(words))
+    except KeyboardInterrupt as stopped:
+        print(f"{str(stopped) or 'interrupted'}; the same command goes on", file=sys.stderr, flush=True)
+        # XLA may still be computing, and does not survive an interpreter that takes itself down.
+        os._exit(143 if isinstance(stopped, Terminated) else 130)
     except (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
         own = not isinstance(error, RuntimeError) or "out of memory" in str(error).lower()
         if os.environ.get("DGMZOO_TRACEBACK") or not own:
             raise
         print(f"error: {str(error) or 'not enough memory'}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, CannotWrite) else 2)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where there is no step to end first."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM end the command as Ctrl-C does, with what belongs on disk there."""
+
+    def stop(number, frame):
+        raise Terminated("terminated")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _run(words: list[str]) -> int:
@@ -135,10 +162,10 @@ def train(words: list[str]) -> int:
     many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
     run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
     try:
-        runs = api.train(options.experiment, run_dir, options.seed, seeds=many)
+        runs = api.train(options.experiment, run_dir, options.seed, seeds=many, writers=options.writers)
     except Interrupted as stopped:
         print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
-        return 130
+        return 128 + stopped.signal
     for run in [runs] if many is None else runs:
         _say(run.record, run.path)
         print(f"report: {run.path / 'report.html'}")

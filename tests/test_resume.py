@@ -20,6 +20,7 @@ from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import Interrupted, fit
 from tests.command import ROOT, SMALL, environment
 from tests.command import dgmzoo as command
+from tests.ground import rows_of, state_of
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "12", "--training.validate-epochs", "3",
          "--training.steps-per-dispatch", "7", "--training.ema", ".9", "--training.checkpoint-seconds", "0")  # fmt: skip
@@ -54,26 +55,6 @@ elif how == "arrays":
     manager.CheckpointManager.save = save
 cli.main(sys.argv[3:])
 """
-
-
-def state_of(run_dir: Path) -> dict[str, bytes]:
-    """Every array of the newest checkpoint, bit for bit."""
-    import jax
-    import orbax.checkpoint as ocp
-
-    latest = run_dir / "checkpoints" / "latest"
-    step = max(int(path.name) for path in latest.iterdir())
-    with ocp.CheckpointManager(latest.absolute()) as manager:
-        tree = manager.restore(step, args=ocp.args.Composite(tree=ocp.args.StandardRestore()))["tree"]
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {"step": str(step).encode()} | {
-        jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves
-    }
-
-
-def rows_of(run_dir: Path) -> list[dict]:
-    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +161,16 @@ def test_damaged_checkpoint_falls_back_then_refuses(tmp_path, how):
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="expected an intact checkpoint"):
         kept.restore({"a": np.zeros(1000, np.float32)})
     assert kept.steps() == [2]  # nothing was deleted
+
+
+def test_killed_in_its_first_checkpoint_a_run_begins_anew(tmp_path):
+    kept = checkpoint.Checkpoints(tmp_path, keep=2)
+    kept.save(1, {"a": np.ones(3, np.float32)}, {})
+    (tmp_path / "1" / "manifest.json").unlink()
+    with pytest.warns(UserWarning, match="its writing did not end"):
+        assert kept.restore({"a": np.zeros(3, np.float32)}) is None
+    kept.save(1, {"a": np.ones(3, np.float32)}, {})
+    assert kept.restore({"a": np.zeros(3, np.float32)}).step == 1
 
 
 def test_saving_over_a_damaged_checkpoint_keeps_intact_ones(tmp_path):

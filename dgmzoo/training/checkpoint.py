@@ -8,7 +8,11 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
+import re
 import shutil
+import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dgmzoo.files import write_text
+from dgmzoo.files import CannotWrite, write_text
 
 _MANIFEST = "manifest.json"
 
@@ -45,38 +49,44 @@ class Checkpoints:
         """Write `tree` (arrays) and `progress` (JSON). On return all of it is on disk.
 
         Raises:
-          OSError: it could not be written; what was there before is still there.
+          CannotWrite: what was there before is still there, and nothing of this step.
         """
-        ocp = _orbax()
         target = self.folder / str(step)
+        try:
+            self._write(target, step, tree, progress)
+        except Exception as error:
+            if (reason := _reason(error)) is None:
+                raise
+            for left in (target, *self.folder.glob(f"{step}.*")):  # Orbax writes under another name first
+                shutil.rmtree(left, ignore_errors=True)
+            raise CannotWrite(target, reason) from error
+        whole = [old for old in self.steps() if old <= step and (self.folder / str(old) / _MANIFEST).is_file()]
+        for old in self.steps():  # a later one is of a run that died there, and was passed over when this one went on
+            if old not in whole[-self.keep :]:
+                shutil.rmtree(self.folder / str(old))
+
+    def _write(self, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
         if target.exists():  # left by a run that died after this step, or damaged
             shutil.rmtree(target)
         self.folder.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
-        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
-            manager.save(
-                step,
-                args=ocp.args.Composite(
-                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))),
-                    progress=ocp.args.JsonSave(progress),
-                ),
-                force=True,
-            )
+        with _orbax() as ocp:
+            options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+            with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+                args = ocp.args.Composite(
+                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))), progress=ocp.args.JsonSave(progress)
+                )
+                manager.save(step, args=args, force=True)
         write_text(target / _MANIFEST, json.dumps({"tree": _signature(tree), "files": _digests(target)}))
-        intact = [old for old in self.steps() if (self.folder / str(old) / _MANIFEST).is_file()]
-        for old in self.steps():
-            if old < step and old not in intact[-self.keep :]:
-                shutil.rmtree(self.folder / str(old))
 
     def restore(self, template: Any, upto: int | None = None) -> Restored | None:
-        """The newest intact checkpoint, or None where there are none at all. Damaged ones are warned of.
+        """The newest intact checkpoint, or None where none was ever written whole. Damaged ones are warned of.
 
         Args:
           template: a tree of arrays or `ShapeDtypeStruct` that says what is expected.
           upto: pass over later steps.
 
         Raises:
-          ValueError: there are checkpoints but none is intact, or an intact one holds another tree.
+          ValueError: all that were written whole are damaged since, or an intact one holds another tree.
         """
         found = [step for step in reversed(self.steps()) if upto is None or step <= upto]
         for step in found:
@@ -85,15 +95,14 @@ class Checkpoints:
                 warnings.warn(f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2)
                 continue
             return self._read(step, template)
-        if found:
+        if once := [step for step in found if (self.folder / str(step) / _MANIFEST).is_file()]:
             raise ValueError(
-                f"expected an intact checkpoint in {self.folder}, got {len(found)} damaged; "
+                f"expected an intact checkpoint in {self.folder}, got {len(once)} damaged; "
                 "restore the folder from a copy, or delete it to start anew"
             )
         return None
 
     def _read(self, step: int, template: Any) -> Restored:
-        ocp = _orbax()
         target = self.folder / str(step)
         stored, expected = json.loads((target / _MANIFEST).read_text())["tree"], _signature(template)
         if stored != expected:  # Orbax itself would cut, pad or cast
@@ -101,19 +110,41 @@ class Checkpoints:
             what = "; ".join(f"{name}: {expected.get(name)}, got {stored.get(name)}" for name in odd[:3])
             raise ValueError(f"expected checkpoint {target} to hold this experiment's arrays ({what})")
         plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _abstract(template))
-        options = ocp.CheckpointManagerOptions(read_only=True)
-        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
-            read = manager.restore(
-                step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
-            )
+        with _orbax() as ocp:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+            with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+                args = ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
+                read = manager.restore(step, args=args)
         return Restored(step, _typed(read["tree"], template), dict(read["progress"]))
 
 
+@contextlib.contextmanager
 def _orbax():
-    import orbax.checkpoint  # costs 1.5 s: only where it is used
+    """Orbax, which costs 1.5 s to import; its accounts of every save, and of every thread of one that failed, are not shown."""
+    import orbax.checkpoint
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
-    return orbax.checkpoint
+    log, hook = logging.getLogger("absl"), sys.unraisablehook
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        yield orbax.checkpoint
+    except Exception:
+        time.sleep(1)  # writes of other arrays go on behind its back, into what is to be deleted
+        raise
+    finally:
+        log.setLevel(level)
+        sys.unraisablehook = hook
+
+
+def _reason(error: BaseException) -> str | None:
+    """Why a checkpoint could not be written; None where that is not it. Tensorstore tells the code in a ValueError."""
+    if isinstance(error, CannotWrite):
+        return error.reason
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else None
 
 
 def _is_key(leaf: Any) -> bool:

@@ -4,13 +4,12 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dgmzoo.config import LENGTHS, Experiment, file_digest, load
-from dgmzoo.files import read_json, write_json, write_text
+from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text
 from dgmzoo.overrides import Origin, flatten, override
 from dgmzoo.training.checkpoint import Checkpoints
 
@@ -24,7 +23,7 @@ class Folder:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.latest = Checkpoints(self.path / "checkpoints" / "latest", keep=2)
-        self.best = Checkpoints(self.path / "checkpoints" / "best", keep=1)
+        self.best = Checkpoints(self.path / "checkpoints" / "best", keep=2)  # of the latest and of the one before
         self.metrics_path = self.path / "metrics.jsonl"
 
     @contextlib.contextmanager
@@ -32,10 +31,14 @@ class Folder:
         """Hold the folder against other processes, creating it if need be.
 
         Raises:
-          ValueError: another process trains into it.
+          ValueError: another process trains into it, or it cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise self._closed(error.strerror) from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -64,9 +67,21 @@ class Folder:
             raise ValueError(f"expected {self.path} to be a folder, got a file; choose another --run-dir")
 
     def claim(self, wanted: dict[str, Any]) -> None:
-        """Write `config.json` where `check` agrees."""
+        """Write `config.json` where `check` agrees.
+
+        Raises:
+          ValueError: it does not agree, or the folder cannot be written.
+        """
         self.check(wanted)
-        write_json(self.path / "config.json", wanted)
+        try:
+            write_json(self.path / "config.json", wanted)
+        except CannotWrite as error:
+            raise self._closed(error.reason) from error
+
+    def _closed(self, reason: str) -> ValueError:
+        return ValueError(
+            f"expected a run directory that can be written, got {self.path} ({reason}); choose another --run-dir"
+        )
 
     def config(self) -> dict[str, Any]:
         """What `config.json` holds.
@@ -127,15 +142,17 @@ class Folder:
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the rows past `step`, which a run that goes on from there will write again; return the others."""
         rows = [row for row in self.metrics() if row["step"] <= step]
-        write_text(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.metrics_path, "".join(map(_line, rows)))
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; it is on disk when this returns."""
-        with self.metrics_path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Add a row; it is on disk when this returns. The result of a shorter training, if there is one, is over."""
+        (self.path / "result.json").unlink(missing_ok=True)
+        append_text(self.metrics_path, _line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
 
 
 def describe(experiment: Experiment, origin: Origin, seed: int, dataset_sha256: str) -> dict[str, Any]:

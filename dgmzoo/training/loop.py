@@ -1,7 +1,6 @@
 """The training loop: dispatches, readings, checkpoints; everything that decides a number is in the state or derived."""
 
 import contextlib
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model import Model, in_precision
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
+from dgmzoo.training.clock import Clock
 from dgmzoo.training.feed import Feed, dispatch_size
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
@@ -29,6 +29,7 @@ class Interrupted(Exception):
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
         self.step = step
+        self.signal: int | None = None  # that asked for it
 
 
 class Fitted(NamedTuple):
@@ -139,7 +140,7 @@ class _Run:
         begun = step = int(state.step)
         n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
         dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
-        self.saved_time = time.monotonic()
+        self.since_save = Clock()
         for track in self.tracks:
             track.saved_at = begun
             track.watcher.begin(begun)
@@ -155,11 +156,11 @@ class _Run:
                 if end_of_epoch:
                     self._end_epoch(state, step)
                     over = self._patience_is_over()
-                if step < self.total and any(track.watcher.should_stop() for track in self.tracks):
+                stopped = any(track.watcher.should_stop() for track in self.tracks)
+                if stopped or self.since_save() >= self.training.checkpoint_seconds:
                     self._save(state, step)
+                if stopped:
                     raise Interrupted(step)
-                if time.monotonic() - self.saved_time >= self.training.checkpoint_seconds:
-                    self._save(state, step)
         self._save(state, step)
         fitted = []
         for i, track in enumerate(self.tracks):
@@ -209,7 +210,7 @@ class _Run:
             host = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
             for i, track in enumerate(self.tracks):
                 track.save(step, self._one(host, i))
-        self.saved_time = time.monotonic()
+        self.since_save = Clock()
 
     # Metrics and readings
 

@@ -1,7 +1,6 @@
 """The bookkeeping of one seed: averages of metrics, the best reading of the validation split, its checkpoints."""
 
 import math
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.training.checkpoint import Checkpoints, Restored
+from dgmzoo.training.clock import Clock
 from dgmzoo.training.step import State
 
 Row = dict[str, Any]  # step, split, loss, elbo, kl/<layer>, grad_norm, seconds
@@ -46,7 +46,8 @@ class Track:
         self.sums: dict[str, float] = {}
         self.count = 0
         self.best_value, self.best_step, self.bad_readings = math.inf, None, 0
-        self.clock = time.monotonic()
+        self.is_new_best = False  # not on disk yet
+        self.clock = Clock()
 
     def absorb(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
         """Take in the metrics `{name: [n]}` of n steps from `start`.
@@ -80,9 +81,7 @@ class Track:
         self._write("valid", step, values)
         if found.value < self.best_value:
             self.best_value, self.best_step, self.bad_readings = found.value, step, 0
-            self.selected = jax.device_get(variables)
-            if self.best:
-                self.best.save(step, self.selected, {})
+            self.selected, self.is_new_best = jax.device_get(variables), True  # written with the next checkpoint
         else:
             self.bad_readings += 1
 
@@ -91,6 +90,7 @@ class Track:
 
         Raises:
           NonFinite: a parameter is not finite; nothing is written.
+          CannotWrite: the checkpoints before it are kept.
         """
         if self.latest is None or step == self.saved_at:
             return
@@ -98,7 +98,10 @@ class Track:
         if bad := [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(leaf).all()]:
             raise self.non_finite(step, [f"params{path}" for path in bad])
         progress = {name: getattr(self, name) for name in ("sums", "count", "best_step", "bad_readings", "together")}
-        progress |= {"best_value": repr(self.best_value), "seconds": time.monotonic() - self.clock}
+        progress |= {"best_value": repr(self.best_value), "seconds": self.clock()}
+        if self.is_new_best:
+            self.best.save(self.best_step, self.selected, {})
+            self.is_new_best = False
         self.latest.save(step, host, progress)
         self.saved_at = step
 
@@ -109,7 +112,7 @@ class Track:
             for name in ("sums", "count", "best_step", "bad_readings"):
                 setattr(self, name, found.progress[name])
             self.best_value = float(found.progress["best_value"])
-            self.clock = time.monotonic() - found.progress["seconds"]
+            self.clock = Clock(found.progress["seconds"])
         return found
 
     def selection(self, step: int, variables: Any) -> tuple[Any, int]:
@@ -146,5 +149,4 @@ class Track:
         )
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        seconds = round(time.monotonic() - self.clock, 3)
-        self.watcher.write({"step": step, "split": split, **values, "seconds": seconds})
+        self.watcher.write({"step": step, "split": split, **values, "seconds": round(self.clock(), 3)})

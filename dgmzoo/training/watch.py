@@ -1,12 +1,12 @@
 """Looking on while a run trains: rows kept and written, progress shown, stop signals heard."""
 
+import collections
 import contextlib
+import datetime
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.progress import (
@@ -18,62 +18,93 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dgmzoo.training.clock import Clock
 from dgmzoo.training.folder import Folder
+from dgmzoo.training.writers import WRITERS, Row, Writer
+
+_SPAN = 30.0  # seconds over which speed is measured, and between two lines where there is no terminal
 
 
 class Watch:
     """The loop's watcher: keeps the rows, hands them on, and shows how far training is."""
 
-    def __init__(self, folder: Folder | None, show: bool):
-        self.rows: list[dict[str, Any]] = []
+    def __init__(self, folder: Folder | None, show: bool, writers: Sequence[str | Writer] = ()):
+        self.rows: list[Row] = []
         self.folder = folder
-        self.stopped = False
+        self.signal: int | None = None  # that asked to stop
+        self._writers, self._open = writers, []
         self._console = Console(stderr=True) if show else None
         self._bar: Progress | None = None
-        self._told = time.monotonic()
+        self._clock = Clock()
+        self._told = self._clock()
+        self._pace: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step)
+        self._valid = ""
 
     def begin(self, step: int) -> None:
         if self.folder:  # rows past the checkpoint will be written again
             self.rows = self.folder.forget_after(step)
             if step and self._console:
                 self._console.print(f"going on from step {step} of {self.folder.path}", highlight=False)
+        self._open = [each if callable(each) else WRITERS[each](self.folder.path, self.rows) for each in self._writers]
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: Row) -> None:
         self.rows.append(row)
         if self.folder:
             self.folder.append(row)
-        if row["split"] == "valid" and self._bar:
-            self._bar.update(self._task, valid=f"valid {row['loss']:.2f}")
+        for writer in self._open:
+            writer(row)
+        if row["split"] == "valid":
+            self._valid = f"valid {row['loss']:.2f}"
 
     def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None:
+        self._pace.append((self._clock(), step))
+        while len(self._pace) > 2 and self._pace[-1][0] - self._pace[0][0] > _SPAN:
+            self._pace.popleft()
         if self._bar:
-            self._bar.update(self._task, completed=step, total=total, loss=f"loss {latest['loss']:.2f}")
-        elif self._console and (time.monotonic() - self._told > 30 or step == total):
-            self._told = time.monotonic()
-            self._console.print(f"step {step}/{total} loss {latest['loss']:.2f}", highlight=False)
+            self._bar.update(self._task, completed=step, total=total, told=self._tell(step, total, latest))
+        elif self._console and (self._clock() - self._told > _SPAN or step == total):
+            self._told = self._clock()
+            line = f"step {step}/{total}  {self._tell(step, total, latest)}"
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _tell(self, step: int, total: int, latest: Mapping[str, float]) -> str:
+        """Loss, bound, the last reading, speed and the time left."""
+        parts = [f"loss {latest['loss']:.2f}"]
+        parts += [f"bound {latest['elbo']:.2f}"] if "elbo" in latest else []
+        parts += [self._valid] if self._valid else []
+        (then, before), (now, _) = self._pace[0], self._pace[-1]
+        if now > then and step > before:
+            speed = (step - before) / (now - then)
+            left = datetime.timedelta(seconds=round((total - step) / speed))
+            parts += [f"{speed:,.{0 if speed >= 10 else 2}f} steps/s", f"{left} left"]
+        return "  ".join(parts)
 
     def should_stop(self) -> bool:
-        return self.stopped
+        return self.signal is not None
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Show progress and turn the first Ctrl-C or SIGTERM into a clean stop; a second Ctrl-C stops at once."""
         with contextlib.ExitStack() as stack:
             if self._console and (self._console.is_terminal or self._console.is_jupyter):
-                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
-                columns += (TextColumn("{task.fields[valid]}"), TimeElapsedColumn(), TimeRemainingColumn())
-                self._bar = stack.enter_context(Progress(*columns, console=self._console, transient=True))
-                self._task = self._bar.add_task("train", total=None, loss="", valid="")
+                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+                bar = Progress(*columns, console=self._console, transient=True, get_time=self._clock)
+                self._bar = stack.enter_context(bar)
+                self._task = self._bar.add_task("train", total=None, told="")
             if threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGINT, signal.SIGTERM):
-                    stack.callback(signal.signal, number, signal.signal(number, self._stop))
+                    before = signal.signal(number, self._stop)
+                    stack.callback(signal.signal, number, signal.SIG_DFL if before is None else before)
             yield
+        if self.signal is not None:  # too late for the loop
+            signal.raise_signal(self.signal)
 
     def _stop(self, number: int, frame) -> None:
-        if self.stopped and number == signal.SIGINT:
+        if self.should_stop() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.stopped = True
-        print("\nstopping after this dispatch", file=sys.stderr)
+        self.signal = number
+        with contextlib.suppress(RuntimeError):  # the signal fell into another write to this stream
+            print("\nstopping after this dispatch", file=sys.stderr)
 
 
 @contextlib.contextmanager
