@@ -19,6 +19,7 @@ from dgmzoo.evaluation import ask, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, functional, num_parameters
+from dgmzoo.training import processes
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import check_seeds, choose_devices, fit_seeds, selected
 from dgmzoo.training.track import Track
@@ -64,28 +65,41 @@ def train(
     exp = what if isinstance(what, Experiment) else config.load(str(what))
     check_seeds(exp, len(chosen))
     origin = overrides.origin(exp)
-    with told(progress) as (log, fetching):
-        dataset = data.load(exp.data, log, fetching)
-    if "test" not in dataset.splits:
-        raise ValueError(
-            f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}"
-        )
-    model = functional(bind(exp.model, dataset))
-    check_fits(exp, model, dataset)
+    if len(chosen) > 1 and jax.process_count() > 1:
+        raise ValueError(f"expected one seed with several processes, got {len(chosen)}; train them in turn")
+    processes.meet()
+    first = processes.is_first()
+    progress = progress and first
+    with processes.together():
+        with told(progress) as (log, fetching):
+            dataset = data.load(exp.data, log, fetching)
+        if "test" not in dataset.splits:
+            raise ValueError(
+                f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}"
+            )
+        model = functional(bind(exp.model, dataset))
+        check_fits(exp, model, dataset)
     runs = [Run(exp, origin, dataset, model, None, 0, number) for number in chosen]
+    described = [describe(exp, origin, run.seed, dataset.sha256) for run in runs]
+    devices = {"jax": jax.__version__, "devices in a process": jax.local_device_count()}
+    processes.agree(devices | {"run_dir given": run_dir is not None} | described[0])
     with contextlib.ExitStack() as held:
         tracks, watches = [], []
-        for run in runs:
-            folder = None
+        for run, wanted in zip(runs, described, strict=True):
+            folder, kept = None, None
             if run_dir is not None:
                 folder = Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}")
-                wanted = describe(exp, origin, run.seed, dataset.sha256)
-                folder.check(wanted)  # before anything is written
-                held.enter_context(folder.held())
-                folder.claim(wanted)
-                run.path, run.record = folder.path, folder.result()
-            watches.append(Watch(folder, show=progress and run is runs[0]))
-            tracks.append(Track(exp.name, run.seed, watches[-1], folder and (folder.latest, folder.best)))
+                with processes.together():
+                    folder.check(wanted)  # before anything is written
+                    if first:
+                        held.enter_context(folder.held())
+                        folder.claim(wanted)
+                        run.path, run.record = folder.path, folder.result()
+                kept = (folder.latest, folder.best)
+                if jax.process_count() > 1:
+                    kept = tuple(processes.SharedCheckpoints(each) for each in kept)
+            watches.append(Watch(folder if first else None, show=progress and run is runs[0]))
+            tracks.append(Track(exp.name, run.seed, watches[-1], kept))
         with watches[0].watching():
             fitted = fit_seeds(exp, model, dataset, tracks)
         for run, watch, found in zip(runs, watches, fitted, strict=True):

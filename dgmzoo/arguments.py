@@ -35,6 +35,12 @@ class Train:
     """Train this many seeds at once, from --seed on, each in RUN_DIR/seed-N."""
     seed: int = 0
     """Of initial values, order of the rows and noise."""
+    coordinator: str | None = None
+    """Train in several processes, each started with this command: HOST:PORT of process 0; auto where a cluster tells."""
+    processes: int | None = None
+    """How many they are."""
+    process: int | None = None
+    """Which of them this is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Checkpoints:
         if target.exists():  # left by a run that died after this step, or damaged
             shutil.rmtree(target)
         self.folder.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **_alone(ocp))
         with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
             manager.save(
                 step,
@@ -101,7 +101,7 @@ class Checkpoints:
             what = "; ".join(f"{name}: {expected.get(name)}, got {stored.get(name)}" for name in odd[:3])
             raise ValueError(f"expected checkpoint {target} to hold this experiment's arrays ({what})")
         plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _abstract(template))
-        options = ocp.CheckpointManagerOptions(read_only=True)
+        options = ocp.CheckpointManagerOptions(read_only=True, **_alone(ocp))
         with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
             read = manager.restore(
                 step, args=ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
@@ -114,6 +114,17 @@ def _orbax():
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
     return orbax.checkpoint
+
+
+def _alone(ocp) -> dict[str, Any]:
+    """Options without which Orbax would wait for the other processes of the run."""
+    if jax.process_count() == 1:
+        return {}
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+    )
+    return {"multiprocessing_options": alone, "create": False}
 
 
 def _is_key(leaf: Any) -> bool:
