@@ -58,6 +58,9 @@ def train(
       ValueError: the experiment, the data or the run directory is not what it should be.
       NonFinite: a NaN or infinity, with the step and the terms it was in.
       Interrupted: Ctrl-C or SIGTERM; the same call goes on.
+
+    After `jax.distributed.initialize` in several processes, all of them make the same call; process 0 writes and the others'
+    runs have no `path`.
     """
     chosen = [check_seed(each) for each in ([seed] if seeds is None else seeds)]
     if not chosen or len(set(chosen)) != len(chosen):
@@ -104,7 +107,7 @@ def train(
             fitted = fit_seeds(exp, model, dataset, tracks)
         for run, watch, found in zip(runs, watches, fitted, strict=True):
             run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
-            if found.trained or not run.is_measured():
+            if found.trained or not processes.first_says(run.is_measured()):
                 run.measure(progress)
     return runs if seeds is not None else runs[0]
 
@@ -252,8 +255,11 @@ class Run:
     def measure(self, progress: bool = True) -> None:
         """Measure the test split and, where there is a run directory, write pictures, report and result."""
         self.record, estimate = self._estimate("test", None, progress)
-        if self.path is None:
-            return
+        with processes.together():
+            if self.path is not None:
+                self._write(estimate)
+
+    def _write(self, estimate: Estimate) -> None:
         shown = {}
         if self.model.generate is not None:
             caption = "Samples (means of the pixels)"

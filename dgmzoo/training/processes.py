@@ -131,6 +131,11 @@ def everyone(text: str) -> list[str]:
     return [bytes(row[:size]).decode() for row, size in zip(found, sizes, strict=True)]
 
 
+def first_says(whether: bool) -> bool:
+    """What process 0 says."""
+    return everyone("yes" if whether else "")[0] == "yes"
+
+
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """Raise in every process what one of them meets here, so that none waits for one that has ended.
