@@ -19,7 +19,7 @@ from dgmzoo.evaluation import ask, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, functional, num_parameters
-from dgmzoo.training import processes
+from dgmzoo.training import parallel, processes
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import check_seeds, choose_devices, fit_seeds, selected
 from dgmzoo.training.track import Track
@@ -297,7 +297,7 @@ class Run:
             steps=self.step,
             parameters=num_parameters({"params": learned}),
             discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
-            num_devices=len(choose_devices(training.batch_size // training.accumulate)),
+            num_devices=parallel.num_all(choose_devices(training.batch_size // training.accumulate)),
             seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )
         return made, found
