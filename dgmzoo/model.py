@@ -147,6 +147,7 @@ def functional(module: nn.Module) -> Model:
     """The pure functions of a Linen module that has `evidence(batch, query)`.
 
     The module may also have `generate(num, context)`, `prepare()` and a class attribute `bound` ("elbo" by default).
+    A part of it that has no bound or no prior (a point layer) leaves the whole without.
     `init` asks for evidence once, in training: a module that moves its own state then checks `is_initializing()`.
     """
     if not hasattr(module, "evidence"):
@@ -173,13 +174,25 @@ def functional(module: nn.Module) -> Model:
         _, updates = module.apply(variables, rngs=streams(key), mutable=mutable, method="prepare")
         return {**variables, **updates}
 
+    bounds = all(getattr(part, "has_bound", True) for _, part in parts(module))
+    draws = all(getattr(part, "has_prior", True) for _, part in parts(module))
     return Model(
         init=init,
         evidence=evidence,
-        generate=generate if hasattr(module, "generate") else None,
+        generate=generate if hasattr(module, "generate") and draws else None,
         prepare=prepare if hasattr(module, "prepare") else None,
-        bound=getattr(module, "bound", "elbo"),
+        bound=getattr(module, "bound", "elbo") if bounds else None,
     )
+
+
+def parts(module: nn.Module, path: str = "model") -> list[tuple[str, nn.Module]]:
+    """A module and those among its fields, at any depth, with their paths."""
+    found = [(path, module)]
+    for field in dataclasses.fields(module):
+        value = getattr(module, field.name, None)
+        if field.name != "parent" and isinstance(value, nn.Module):
+            found += parts(value, f"{path}.{field.name}")
+    return found
 
 
 def num_parameters(variables: Variables) -> int:

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.model import Array, Batch, Evidence, Model, Query, Variables
+from dgmzoo.model import Array, Batch, Evidence, Model, Query, Variables, parts
 from dgmzoo.reparam.estimators.score_function import normalized_signal, score_surrogate
 from dgmzoo.reparam.reduce import batch_mean
 
@@ -236,16 +236,9 @@ def log_mean_exp(value: Array) -> Array:
     return jax.nn.logsumexp(value, 0) - math.log(value.shape[0])
 
 
-def variational_layers(module: nn.Module, path: str = "model") -> list[tuple[str, VariationalLayer]]:
+def variational_layers(module: nn.Module, path: str = "model") -> list[tuple[str, LatentLayer]]:
     """The variational layers among a module's fields, at any depth, with their paths."""
-    if isinstance(module, VariationalLayer):
-        return [(path, module)]
-    found = []
-    for field in dataclasses.fields(module):
-        value = getattr(module, field.name, None)
-        if field.name != "parent" and isinstance(value, nn.Module):
-            found += variational_layers(value, f"{path}.{field.name}")
-    return found
+    return [(where, part) for where, part in parts(module, path) if isinstance(part, LatentLayer)]
 
 
 def _finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) -> Result:

@@ -13,10 +13,13 @@ import typeguard
 from dgmzoo import objectives
 from dgmzoo.config import LENGTHS, Experiment, Training, load
 from dgmzoo.layers import discretized, outputs
+from dgmzoo.layers.latent import LatentLayer
+from dgmzoo.layers.named import FAMILIES, LAYERS
 
 # What is chosen by name.
 CHOICES: dict[type, dict[str, type]] = {
     objectives.Objective: objectives.NAMES,
+    LatentLayer: LAYERS,
     outputs.Output: outputs.NAMES | discretized.NAMES,
 }
 
@@ -159,17 +162,15 @@ def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
 
 
 def family(name: str) -> type[dist.Distribution]:
-    """A distribution family by its class's name.
+    """A distribution family by its class's name, or by a variational layer's.
 
     Raises:
       ValueError: there is none.
     """
-    found = getattr(dist, name, None)
-    if not (isinstance(found, type) and issubclass(found, dist.Distribution)):
-        known = [key for key, cls in vars(dist).items() if isinstance(cls, type) and issubclass(cls, dist.Distribution)]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    if name not in FAMILIES:
+        near = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.3)
         raise ValueError(f"expected the name of a distribution family, got {name!r}; the nearest are {', '.join(near)}")
-    return found
+    return FAMILIES[name]
 
 
 def _at(part: Any, path: str) -> Any:

@@ -81,7 +81,7 @@ class BoltzmannPrior(nn.Module):
         self.log_z = self.variable("prepared", "log_z", lambda: jnp.asarray(jnp.nan, jnp.float32))
 
     def evidence(self, batch, query: Query) -> Evidence:
-        q, z = self.layer.infer(self.encoder(flat(batch["x"], self.shape)), query, "z")
+        q, z, *_ = self.layer.infer(self.encoder(flat(batch["x"], self.shape)), query, "z")
         log_z = self.log_z.value
         if query.train:
             # The gradient of log Z is that of the mean potential under the model; its value is not needed.

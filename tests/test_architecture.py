@@ -25,8 +25,20 @@ MAY_IMPORT = {
     "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},
     "arguments": {"overrides", "config"},
     "bench": {"api", "training", "evaluation", "overrides", "config", "data", "model"},
+    "results": {"experiments"},
     "cli_data": {"data"},
-    "cli": {"cli_data", "api", "bench", "arguments", "training", "evaluation", "data", "experiments", "files"},
+    "cli": {
+        "cli_data",
+        "api",
+        "bench",
+        "arguments",
+        "results",
+        "training",
+        "evaluation",
+        "data",
+        "experiments",
+        "files",
+    },
     "experiments": {"config", "data", "objectives", "zoo", "layers"},
 }
 

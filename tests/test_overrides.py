@@ -19,6 +19,13 @@ CHANGES = [
     {"objective": "iwae"},
     {"objective": "iwae", "objective.num_samples": 50},
     {"model.latent.posterior": dist.Laplace, "model.latent.prior": "Laplace"},
+    {"model.latent": "horseshoe", "model.latent.slab": None},
+    {"model.latent": "rectified", "model.latent.smooth": True, "objective": "iwae"},
+    {"model.latent": "piecewise", "model.latent.prior": "piecewise", "model.latent.pieces": 7},
+    {"model.latent": "point"},
+    {"model.latent.prior": "piecewise"},
+    {"model.latent": "piecewise", "model.latent.posterior": "normal", "model.latent.prior": "PiecewiseNormal"},
+    {"model.latent.noise": False},
     {"model.encoder.hidden": (3, 4), "model.decoder.hidden": []},
     {"training.steps": 10},
     {"data.seed": 3, "evaluation.num_examples": 7, "training.clip_norm": 1},
@@ -42,6 +49,10 @@ def test_overrides_survive_the_config_file(changes):
 def test_the_command_line_says_the_same(changes):
     words = []
     for path, value in changes.items():
+        if isinstance(value, bool):
+            above, _, name = path.rpartition(".")
+            words.append(f"--{path}" if value else f"--{above}.no-{name}")
+            continue
         words += [f"--{path}", *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
     parsed = parse(Train, "vae/digits", words).experiment
     assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))
@@ -70,6 +81,10 @@ def test_setting_one_length_clears_the_others():
         ({"training.schedule": "linear"}, "constant"),
         ({"model.latent_dim.x": 3}, "no fields below 'model.latent_dim'"),
         ({"papers": ()}, "got 'papers'"),
+        ({"model.latent": "cauchy"}, "one of normal, horseshoe, rectified, piecewise, point, got 'cauchy'"),
+        ({"model.latent.prior": "horseshoe"}, "choose the layer `horseshoe`"),
+        ({"model.latent": "horseshoe", "model.latent.prior": "normal"}, "field of HorseshoeLayer"),
+        ({"model.latent": "point", "objective": "iwae"}, "use elbo"),
         ({"model.parent": None}, "got 'model.parent'"),
         ({"model.latent.posterior": nn.Dense}, "model.latent.posterior"),
     ],

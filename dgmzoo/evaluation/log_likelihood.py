@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dgmzoo.model import Model, Query, Variables
 
-_ROWS = 2000  # examples times samples that are worked on at once; about what a core's cache holds
+ROWS = 2000  # examples times samples that are worked on at once; about what a core's cache holds
 _BATCH = 250  # examples at most; the same for every split, so that all share one program
 
 
@@ -93,7 +93,7 @@ def evaluate(
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, 50)
-    batch = min(_BATCH, max(1, _ROWS // chunk))
+    batch = min(_BATCH, max(1, ROWS // chunk))
     joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, batch, progress, devices)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
     if model.bound == "exact":

@@ -82,6 +82,12 @@ def widened(raw: chex.Array) -> chex.Array:
     return raw.astype(jnp.float32) if jnp.finfo(raw.dtype).bits < 32 else raw
 
 
+@functools.cache
+def sized(family: type[Distribution], **sizes: int) -> type[Distribution]:
+    """The family with other `raw_sizes`: how many numbers a parameter that is a vector takes."""
+    return type(family.__name__, (family,), {"raw_sizes": sizes})
+
+
 def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
     """The family's standard member, exactly: real parameters 0, positive ones 1, probabilities 1/2."""
     parameters = {}

@@ -43,7 +43,6 @@ def test_densities_samples_and_divergence(family):
     np.testing.assert_allclose(latent.log_p, prior.logpdf(z).sum(-1), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(latent.q["mean"], q.mean(), rtol=1e-5)
     np.testing.assert_array_equal(latent.value, latent.sample)
-    low, high = (0, 1e5) if family in (dist.LogNormal, dist.Gamma) else (-40, 40)
     kl = np.asarray(latent.kl).mean(0)  # closed, or the samples' mean
     error = np.asarray(latent.kl).std(0) / np.sqrt(len(latent.kl)) if len(latent.kl) > 1 else 0
     for b in range(3):
@@ -53,17 +52,16 @@ def test_densities_samples_and_divergence(family):
             assert stats.kstest(z[:, b, u], one.cdf).pvalue > 1e-4
             exact, _ = integrate.quad(
                 lambda t, o=one, p=p: o.pdf(t) * (o.logpdf(t) - p.logpdf(t)),
-                low,
-                high,
+                *(float(one.ppf(share)) for share in (1e-14, 1 - 1e-14)),
                 limit=200,
-                points=[float(one.ppf(each)) for each in (0.01, 0.5, 0.99, 1 - 1e-6)],
+                points=[float(one.median())],
             )
             assert kl[b, u] == pytest.approx(exact, abs=1e-4 + 4 * np.broadcast_to(error, kl.shape)[b, u])
 
 
 def _prior(family, params, unit=slice(None)):
     """The learned prior, worked out from its raw parameters: softplus where positive, shifted so that 0 gives 1."""
-    raw = np.asarray(params["prior_raw"], np.float64)[unit]
+    raw = np.asarray(params["prior_raw"]["raw"], np.float64)[unit]
     positive = [name not in ("loc",) for name in family.arg_constraints]
     values = [
         np.logaddexp(0, raw[..., i] + np.log(np.expm1(1))) if is_positive else raw[..., i]
@@ -83,7 +81,7 @@ def test_standard_prior_is_the_familys_standard_member():
 def test_bits():
     bits = dist.BernoulliLogits
     latent, params = answer(VariationalLayer(units=2, posterior=bits, prior=bits, learned_prior=True))
-    q, p = special.expit(np.asarray(latent.q["logits"][0])), special.expit(np.asarray(params["prior_raw"])[:, 0])
+    q, p = special.expit(np.asarray(latent.q["logits"][0])), special.expit(np.asarray(params["prior_raw"]["raw"])[:, 0])
     z = np.asarray(latent.sample)
     assert set(np.unique(z)) == {0.0, 1.0}
     np.testing.assert_allclose(latent.log_q, stats.bernoulli.logpmf(z, q).sum(-1), rtol=1e-4)

@@ -3,6 +3,8 @@
 from dgmzoo.reparam.distributions import kl as kl
 from dgmzoo.reparam.distributions.augmented_horseshoe import (
     augmented_horseshoe_kl,
+    augmented_horseshoe_log_prob,
+    expected_softplus,
     half_cauchy_kl,
     horseshoe_log_prob_surrogate,
     log_regularized_scale,
@@ -19,6 +21,8 @@ __all__ = [
     "PiecewiseNormal",
     "RectifiedNormal",
     "augmented_horseshoe_kl",
+    "augmented_horseshoe_log_prob",
+    "expected_softplus",
     "half_cauchy_kl",
     "horseshoe_log_prob_surrogate",
     "log_regularized_scale",

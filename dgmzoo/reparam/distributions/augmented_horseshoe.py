@@ -23,7 +23,7 @@ def _mean_relu(loc, scale):
 _SMOOTH = math.pi / math.sqrt(12)  # sd of the logistic noise that makes E max(2 y, 0) a softplus
 
 
-def _expected_softplus(loc, scale):
+def expected_softplus(loc, scale):
     """E log(1 + exp(2 y)) for y ~ N(loc, scale^2).
 
     Narrow normals by Gauss-Hermite. For wide ones, E 2 max(y', 0) with y' wider by the logistic noise,
@@ -59,13 +59,21 @@ def half_cauchy_kl(loc, scale):
     """KL(LogNormal(loc, scale^2) || HalfCauchy(1)), elementwise; for HalfCauchy(A) take log A off `loc`."""
     loc, scale = aligned(loc, scale)
     constant = HALF_LOG_2PI + 0.5 + math.log(2 / math.pi)
-    return _expected_softplus(loc, scale) - loc - jnp.log(scale) - constant
+    return expected_softplus(loc, scale) - loc - jnp.log(scale) - constant
 
 
 @kl_divergence.register(dist.LogNormal, dist.HalfCauchy)
 def _log_normal_half_cauchy(p, q):
     loc, scale, other = aligned(p.loc, p.scale, q.scale)
     return half_cauchy_kl(loc - jnp.log(other), scale)
+
+
+def augmented_horseshoe_log_prob(z, log_local, scale, slab=jnp.inf):
+    """log p(z, log lambda) (nats) of the density that `augmented_horseshoe_kl` names, elementwise."""
+    z, log_local, scale, slab = aligned(z, log_local, scale, slab)
+    half_cauchy = math.log(2 / math.pi) + log_local - softplus(2 * log_local)
+    normal = log_normal_density(z / scale * jnp.exp(-log_local)) - jnp.log(scale) - log_local
+    return half_cauchy + normal - jnp.square(z / slab) / 2 - log_slab_mass(slab_ratio(scale, slab))
 
 
 def augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab=jnp.inf):

@@ -14,6 +14,7 @@ import flax.linen as nn
 import numpyro.distributions as dist
 
 from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
 from dgmzoo.layers.variational import VariationalLayer
@@ -27,7 +28,7 @@ class SigmoidBeliefNetwork(nn.Module):
     """Number of bits in each layer, from the data upwards."""
     hidden: tuple[int, ...] = ()
     """Widths of the deterministic tanh layers between two layers of bits; empty for linear maps."""
-    latent: VariationalLayer = VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)
+    latent: LatentLayer = VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)
     """Posterior and prior of the bits; the prior of the top layer is learned."""
     output: Output = Bernoulli()
     """p(x | features)."""
@@ -55,7 +56,7 @@ class SigmoidBeliefNetwork(nn.Module):
         inferred, below = [], flat(x, self.shape, mask)
         for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
             inferred.append(layer.infer(encoder(2 * below - 1), query, f"z{level + 1}"))
-            below = inferred[-1].sample  # [K, B, U]
+            below = inferred[-1].value  # [K, B, U]
         latents, above = {}, None
         for level in reversed(range(len(self.layers))):
             latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)

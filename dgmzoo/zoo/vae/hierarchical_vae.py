@@ -13,6 +13,7 @@ top layer's KL in closed form and the other layers' at the samples, since z_{l+1
 import flax.linen as nn
 
 from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP, Activation
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
 from dgmzoo.layers.variational import VariationalLayer
@@ -30,7 +31,7 @@ class HierarchicalVAE(nn.Module):
     """Number of deterministic layers between two layers of latents or above the data; 0 for linear maps."""
     activation: Activation = "tanh"
     """Of the deterministic layers."""
-    latent: VariationalLayer = VariationalLayer()
+    latent: LatentLayer = VariationalLayer()
     """Posterior and prior of every layer of latents; a learned prior is the top layer's."""
     output: Output = Bernoulli()
     """p(x | features)."""
@@ -69,7 +70,7 @@ class HierarchicalVAE(nn.Module):
         inferred, below = [], flat(x, self.shape, mask)
         for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
             inferred.append(layer.infer(encoder(below), query, f"z{level + 1}"))
-            below = inferred[-1].sample  # [K, B, U]
+            below = inferred[-1].value  # [K, B, U]
         latents, above = {}, None
         for level in reversed(range(len(self.layers))):
             latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)

@@ -11,6 +11,7 @@ Deviations: the posterior's scale is a softplus of its head instead of an expone
 import flax.linen as nn
 
 from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
 from dgmzoo.layers.variational import VariationalLayer
@@ -22,7 +23,7 @@ class VAE(nn.Module):
 
     latent_dim: int = 50
     """Number of latent units."""
-    latent: VariationalLayer = VariationalLayer()
+    latent: LatentLayer = VariationalLayer()
     """Posterior and prior of the latents."""
     encoder: nn.Module = MLP((200, 200))
     """From x, flattened, to features."""

@@ -1,0 +1,26 @@
+"""Variational layers and families by the names that a command line takes."""
+
+import numpyro.distributions as dist
+
+from dgmzoo.layers.horseshoe import HorseshoeLayer
+from dgmzoo.layers.latent import LatentLayer
+from dgmzoo.layers.piecewise import PiecewiseLayer
+from dgmzoo.layers.point import PointLayer
+from dgmzoo.layers.rectified import RectifiedLayer
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
+
+LAYERS: dict[str, type[LatentLayer]] = {
+    "normal": VariationalLayer,
+    "horseshoe": HorseshoeLayer,
+    "rectified": RectifiedLayer,
+    "piecewise": PiecewiseLayer,
+    "point": PointLayer,
+}
+
+_OURS = {"normal": dist.Normal, "horseshoe": Horseshoe, "rectified": RectifiedNormal, "piecewise": PiecewiseNormal}
+FAMILIES: dict[str, type[dist.Distribution]] = {
+    **{name: cls for name, cls in vars(dist).items() if isinstance(cls, type) and issubclass(cls, dist.Distribution)},
+    **{cls.__name__: cls for cls in _OURS.values()},
+    **_OURS,
+}

@@ -1,0 +1,72 @@
+"""Every variational layer trains on digits, and a run keeps which one it was."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.datasets import load_digits
+
+import dgmzoo
+from dgmzoo.layers.horseshoe import HorseshoeLayer
+from dgmzoo.layers.named import LAYERS
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.piecewise import PiecewiseLayer
+from dgmzoo.layers.rectified import RectifiedLayer
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.model import functional
+from dgmzoo.objectives import ELBO, IWAE
+from dgmzoo.reparam.distributions import PiecewiseNormal
+from dgmzoo.training import parallel
+from dgmzoo.training.step import make_init, make_step
+from dgmzoo.zoo.vae.vae import VAE
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+STEPS = 200
+VARIANTS = {
+    **{name: layer() for name, layer in LAYERS.items()},
+    "plain horseshoe": HorseshoeLayer(slab=None),
+    "smooth": RectifiedLayer(smooth=True),
+    "piecewise prior": VariationalLayer(prior=PiecewiseNormal),
+    "centred": PiecewiseLayer(prior=PiecewiseNormal, centred=True),
+}
+PAIRS = [
+    (name, objective)
+    for name, layer in VARIANTS.items()
+    for objective in (ELBO(), IWAE(5))
+    if not layer.refusal(objective.estimate)
+]
+
+
+@pytest.mark.parametrize(
+    "name, objective", PAIRS, ids=lambda each: each if isinstance(each, str) else type(each).__name__
+)
+def test_trains_on_digits(name, objective):
+    x = (np.random.default_rng(0).random((1797, 8, 8)) < load_digits().images / 16).astype(np.float32)
+    model = functional(VAE(10, latent=VARIANTS[name], encoder=MLP((50,)), decoder=MLP((50,)), shape=(8, 8)))
+    optimizer = optax.adam(3e-3)
+    init = make_init(model, objective, optimizer, lambda key, rows: dict(rows), False)
+    step = make_step(model, objective, optimizer, lambda key, rows: dict(rows), 1797, None)
+    rows = {"x": jnp.asarray(x)}
+    state = jax.jit(init)(jax.random.key(0), {"x": rows["x"][:64]})
+    indices = np.random.default_rng(1).integers(0, 1797, (STEPS, 64)).astype(np.int32)
+    state, metrics = parallel.compile_dispatch(step, jax.devices()[:1])(state, rows, indices)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, metrics)))
+    first, last = (metrics["elbo"][part].mean() for part in (slice(0, 10), slice(-10, None)))
+    assert last > max(first + 5, -42), (first, last)
+
+
+@pytest.mark.parametrize("name", ["point", "horseshoe"])
+def test_a_run_keeps_its_layer(name, tmp_path):
+    changes = {"model.latent": name, "training.steps": 5, "evaluation.num_samples": 3, "model.latent_dim": 3}
+    run = dgmzoo.train(dgmzoo.experiment("vae/digits", changes), tmp_path, progress=False)
+    assert run.record["bound"] == (None if name == "point" else "iw")
+    again = dgmzoo.load(tmp_path)
+    assert type(again.experiment.model.latent) is LAYERS[name]
+    assert again.record["overrides"]["model.latent"] == name
+    if name == "point":
+        with pytest.raises(ValueError, match="without `generate`"):
+            again.sample(3)
+    else:
+        assert again.sample(3).shape[0] == 3
