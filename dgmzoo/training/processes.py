@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,18 +45,22 @@ def joined(coordinator: str | None, processes: int | None, process: int | None) 
     _join(coordinator, processes, process)
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error) or os.environ.get("DGMZOO_TRACEBACK"):
-            raise
-        what = str(error).partition("\n")[0][:200]
-        _end(
-            f"expected all {jax.process_count()} processes to stay, but one was lost ({what}); start all of them again "
-            "with the same commands, and the run goes on from its last checkpoint"
-        )
     except (Exception, SystemExit) as error:
-        if not _left():
-            _end(str(error))
-        raise
+        lost = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error)
+        if not lost and _left():  # all met it, and each says so itself
+            raise
+        if os.environ.get("DGMZOO_TRACEBACK"):
+            traceback.print_exc()
+        message = str(error)
+        if lost:
+            message = (
+                f"expected all {jax.process_count()} processes to stay, but one was lost ({message[:200]}); start all of "
+                "them again with the same commands, and the run goes on from its last checkpoint"
+            )
+        if not isinstance(error, SystemExit):
+            print(f"error: {message}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(2)  # an ordinary exit would wait for the others
 
 
 def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -105,11 +110,6 @@ def _left() -> bool:
     leaving.start()
     leaving.join(_PATIENCE)
     return not leaving.is_alive()
-
-
-def _end(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    os._exit(2)  # an ordinary exit would wait for the others
 
 
 def meet() -> None:
