@@ -19,6 +19,7 @@ from dgmzoo.evaluation import ask, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, functional, num_parameters
+from dgmzoo.training import parallel, processes
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import Interrupted, check_seeds, choose_devices, fit_seeds, selected
 from dgmzoo.training.track import Track
@@ -49,6 +50,9 @@ def train(
 ) -> "Run | list[Run]":
     """Train an experiment, measure it on held-out data, and give back the run.
 
+    After `jax.distributed.initialize` in several processes, all of them make the same call; process 0 writes and the others'
+    runs have no `path`.
+
     Args:
       what: an experiment or its name.
       run_dir: where to keep it; a run that was stopped there goes on. None keeps it in memory.
@@ -71,29 +75,42 @@ def train(
     exp = what if isinstance(what, Experiment) else config.load(str(what))
     check_seeds(exp, len(chosen))
     origin = overrides.origin(exp)
-    with told(progress) as (log, fetching):
-        dataset = data.load(exp.data, log, fetching)
-    if "test" not in dataset.splits:
-        raise ValueError(
-            f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}"
-        )
-    model = functional(bind(exp.model, dataset))
-    check_fits(exp, model, dataset)
+    if len(chosen) > 1 and jax.process_count() > 1:
+        raise ValueError(f"expected one seed with several processes, got {len(chosen)}; train them in turn")
+    processes.meet()
+    first = processes.is_first()
+    progress = progress and first
+    with processes.together():
+        with told(progress) as (log, fetching):
+            dataset = data.load(exp.data, log, fetching)
+        if "test" not in dataset.splits:
+            raise ValueError(
+                f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}"
+            )
+        model = functional(bind(exp.model, dataset))
+        check_fits(exp, model, dataset)
     runs = [Run(exp, origin, dataset, model, None, 0, number) for number in chosen]
+    described = [describe(exp, origin, run.seed, dataset.sha256) for run in runs]
+    devices = {"jax": jax.__version__, "devices in a process": jax.local_device_count()}
+    processes.agree(devices | {"run_dir given": run_dir is not None} | described[0])
     with contextlib.ExitStack() as held:
         tracks, watches = [], []
-        for run in runs:
-            folder = None
+        for run, wanted in zip(runs, described, strict=True):
+            folder, kept = None, None
             if run_dir is not None:
                 folder = Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}")
-                wanted = describe(exp, origin, run.seed, dataset.sha256)
-                folder.check(wanted)  # before anything is written
-                held.enter_context(folder.held())
-                folder.claim(wanted)
-                run.path, run.record = folder.path, folder.result()
+                with processes.together():
+                    folder.check(wanted)  # before anything is written
+                    if first:
+                        held.enter_context(folder.held())
+                        folder.claim(wanted)
+                        run.path, run.record = folder.path, folder.result()
+                kept = (folder.latest, folder.best)
+                if jax.process_count() > 1:
+                    kept = tuple(processes.SharedCheckpoints(each) for each in kept)
             own = writers if seeds is None else [_of_seed(writer, run.seed) for writer in writers]
-            watches.append(Watch(folder, progress and run is runs[0], own))
-            tracks.append(Track(exp.name, run.seed, watches[-1], folder and (folder.latest, folder.best)))
+            watches.append(Watch(folder if first else None, progress and run is runs[0], own if first else ()))
+            tracks.append(Track(exp.name, run.seed, watches[-1], kept))
         try:
             with watches[0].watching():
                 fitted = fit_seeds(exp, model, dataset, tracks)
@@ -102,7 +119,7 @@ def train(
             raise
         for run, watch, found in zip(runs, watches, fitted, strict=True):
             run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
-            if found.trained or not run.is_measured():
+            if found.trained or not processes.first_says(run.is_measured()):
                 run.measure(progress)
     return runs if seeds is not None else runs[0]
 
@@ -250,8 +267,11 @@ class Run:
     def measure(self, progress: bool = True) -> None:
         """Measure the test split and, where there is a run directory, write pictures, report and result."""
         self.record, estimate = self._estimate("test", None, progress)
-        if self.path is None:
-            return
+        with processes.together():
+            if self.path is not None:
+                self._write(estimate)
+
+    def _write(self, estimate: Estimate) -> None:
         shown = {}
         if self.model.generate is not None:
             caption = "Samples (means of the pixels)"
@@ -289,7 +309,7 @@ class Run:
             steps=self.step,
             parameters=num_parameters({"params": learned}),
             discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
-            num_devices=len(choose_devices(training.batch_size // training.accumulate)),
+            num_devices=parallel.num_all(choose_devices(training.batch_size // training.accumulate)),
             seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )
         return made, found

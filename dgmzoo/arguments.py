@@ -37,6 +37,12 @@ class Train:
     """Of initial values, order of the rows and noise."""
     writers: tuple[Literal["csv", "tensorboard"], ...] = ()
     """Copies of metrics.jsonl for other programs: metrics.csv, or event files in tensorboard/."""
+    coordinator: str | None = None
+    """Train in several processes, each started with this command: HOST:PORT of process 0; auto where a cluster tells."""
+    processes: int | None = None
+    """How many they are."""
+    process: int | None = None
+    """Which of them this is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -154,22 +154,36 @@ def train(words: list[str]) -> int:
     _remember_programs()
     from dgmzoo import api
     from dgmzoo.arguments import Train, parse
+    from dgmzoo.training import processes
     from dgmzoo.training.loop import Interrupted
 
     name, *rest = words
-    options = parse(Train, name, rest)
-    parent = Path("runs") / (Path(name).stem if name.endswith(".py") else name)
-    many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
-    run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
-    try:
-        runs = api.train(options.experiment, run_dir, options.seed, seeds=many, writers=options.writers)
-    except Interrupted as stopped:
-        print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
-        return 128 + stopped.signal
-    for run in [runs] if many is None else runs:
-        _say(run.record, run.path)
-        print(f"report: {run.path / 'report.html'}")
+    with processes.joined(*_peers(rest)):
+        options = parse(Train, name, rest)
+        parent = Path("runs") / (Path(name).stem if name.endswith(".py") else name)
+        many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
+        run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
+        try:
+            runs = api.train(options.experiment, run_dir, options.seed, seeds=many, writers=options.writers)
+        except Interrupted as stopped:
+            print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
+            return 128 + stopped.signal
+        for run in ([runs] if many is None else runs) if processes.is_first() else []:
+            _say(run.record, run.path)
+            print(f"report: {run.path / 'report.html'}")
     return 0
+
+
+def _peers(words: list[str]) -> tuple[str | None, int | None, int | None]:
+    """--coordinator, --processes, --process: needed before the experiment is, whose parts may touch a device."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="dgmzoo train NAME", add_help=False, allow_abbrev=False, usage="%(prog)s ...")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    found, _ = parser.parse_known_args(words)
+    return found.coordinator, found.processes, found.process
 
 
 def bench(words: list[str]) -> int:

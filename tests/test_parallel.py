@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from dgmzoo import objectives
+from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import described, log_likelihood
 from dgmzoo.model import functional
@@ -183,6 +184,26 @@ def test_dispatches_of_any_size_give_the_same():
         gathered, gathered_metrics = train(model, objective, num, streamed=True)
         assert_close((single.variables, single_metrics), (whole.variables, whole_metrics))
         assert_close((gathered.variables, gathered_metrics), (whole.variables, whole_metrics))
+
+
+@pytest.mark.parametrize("num_samples", [1, 60])
+def test_evaluation_does_not_depend_on_the_devices(num_samples):
+    """Not even in rounding; the last part is not full, nor is the last round of parts."""
+    model = functional(VAE(2, encoder=MLP((16,)), decoder=MLP((16,)), shape=(2, 2)))
+    rows = {"x": np.random.default_rng(1).integers(0, 2, (1001 if num_samples == 1 else 217, 2, 2)).astype(np.float32)}
+    variables = jax.jit(model.init)(jax.random.key(0), {"x": rows["x"][:2]})
+    done = []
+    found = [
+        evaluate(model, variables, rows, jax.random.key(1), num_samples, lambda *at: done.append(at), jax.devices()[:n])
+        for n in (1, 2, 4)
+    ]
+    each = [(e.per_example, e.variance, e.per_example_elbo, e.kl, e.means) for e in found]
+    assert (
+        found[0].per_example.shape == (len(rows["x"]),) and len(set(found[0].per_example.tolist())) > len(rows["x"]) / 2
+    )
+    for other in each[1:]:
+        jax.tree.map(np.testing.assert_array_equal, other, each[0])
+    assert all(at < total == len(rows["x"]) for at, total in done)
 
 
 def test_placed_state_is_a_copy():

@@ -1,15 +1,21 @@
-"""How probable held-out data are: exact densities, and importance-weighted bounds streamed in chunks of samples."""
+"""How probable held-out data are: exact densities, and importance-weighted bounds streamed in chunks of samples.
+
+The examples are worked off in parts of a fixed size, each with a key of its own. A part is always one device's, so the
+result does not depend on how many devices, or processes, share the parts.
+"""
 
 import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dgmzoo.model import Model, Query, Variables
 from dgmzoo.reparam.quick_keys import quick
@@ -66,6 +72,7 @@ def evaluate(
     key: chex.PRNGKey,
     num_samples: int,
     progress: Callable[[int, int], None] | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Estimate:
     """`log p(x)` of rows `{"x": [N, ...]}`, exact or by `num_samples` importance samples each.
 
@@ -74,6 +81,7 @@ def evaluate(
 
     Args:
       progress: told after each part (examples done, of all).
+      devices: of this process, to spread the parts over; by default all. Of several processes, all must call this.
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples >= 1, got {num_samples}")
@@ -87,17 +95,7 @@ def evaluate(
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, 50)
     batch = min(_BATCH, max(1, ROWS // chunk))
-    sums = _compiled(model, num_samples, chunk)
-    found = []
-    for start in range(0, num, batch):
-        index = np.arange(start, start + batch) % num  # the last batch is filled up from the start
-        part = {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
-        found.append(sums(variables, part, jax.random.fold_in(key, start + 1)))
-        if progress:
-            jax.block_until_ready(found[-2:][0])  # the one before: the device has always one to do
-            progress(min(start, num), num)
-    host = jax.device_get(found)
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *host)
+    joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, batch, progress, devices)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
     if model.bound == "exact":
         variance = np.zeros(num)
@@ -114,9 +112,58 @@ def evaluate(
     )
 
 
+def _in_parts(sums, variables, rows, key, batch, progress, devices):
+    """The sums of all examples `[N, ...]` on the host. Parts lie in the order of processes, then rounds, then devices."""
+    num, processes = len(rows["x"]), jax.process_count()
+    devices = local_devices() if devices is None else list(devices)
+    devices = devices[: -(-num // (batch * processes))]  # no more than there are parts
+    width = batch * len(devices)  # examples of one process at once
+    rounds = -(-num // (width * processes))
+    if len(devices) > 1:
+        variables = jax.device_put(variables, NamedSharding(_mesh(tuple(devices)), PartitionSpec()))
+    compiled = _compiled(sums, tuple(devices))
+    found = []
+    for i in range(rounds):
+        start = width * (jax.process_index() * rounds + i)
+        starts = np.arange(start, start + width, batch, dtype=np.int32)
+        index = np.arange(start, start + width) % num  # what is left over is filled up from the start
+        found.append(compiled(variables, {name: np.asarray(leaf[index]) for name, leaf in rows.items()}, key, starts))
+        if progress:
+            jax.block_until_ready(found[-2:][0])  # the one before: the device has always one to do
+            progress(min(i * width * processes, num), num)
+    host = jax.device_get(found)
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *host)
+    if processes > 1:
+        joined = multihost_utils.process_allgather(joined, tiled=True)
+    return jax.tree.map(lambda leaf: leaf[:num], joined)
+
+
+def local_devices() -> list[jax.Device]:
+    """Where evaluation is spread unless told otherwise."""
+    return jax.local_devices()
+
+
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    return Mesh(np.array(devices), ("parts",))
+
+
 @functools.lru_cache(maxsize=16)
-def _compiled(model: Model, num_samples: int, chunk: int):
-    """A program for one batch of examples: the sums over K samples, a chunk of samples at a time."""
+def _compiled(sums: Callable, devices: tuple[jax.Device, ...]):
+    """`(variables, rows {name: [devices * B, ...]}, key, starts [devices]) -> sums [devices * B, ...]`."""
+
+    def one(variables, rows, key, starts):
+        return sums(variables, rows, jax.random.fold_in(key, starts[0] + 1))
+
+    if len(devices) == 1:
+        return jax.jit(one)
+    spread, same = PartitionSpec("parts"), PartitionSpec()
+    specs = (same, spread, same, spread)
+    return jax.jit(jax.shard_map(one, mesh=_mesh(devices), in_specs=specs, out_specs=spread, check_vma=False))
+
+
+@functools.lru_cache(maxsize=16)
+def _sums(model: Model, num_samples: int, chunk: int):
+    """The function of one batch of examples that gives the sums over K samples, a chunk of samples at a time."""
 
     def ask(variables, rows, key, num):
         evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num))
@@ -157,4 +204,4 @@ def _compiled(model: Model, num_samples: int, chunk: int):
             "means": jax.tree.map(lambda leaf: leaf.mean(0), means),
         }
 
-    return jax.jit(sums)
+    return sums

@@ -70,7 +70,7 @@ class Checkpoints:
             shutil.rmtree(target)
         self.folder.mkdir(parents=True, exist_ok=True)
         with _orbax() as ocp:
-            options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False)
+            options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **_alone(ocp))
             with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
                 args = ocp.args.Composite(
                     tree=ocp.args.StandardSave(jax.device_get(_storable(tree))), progress=ocp.args.JsonSave(progress)
@@ -111,7 +111,7 @@ class Checkpoints:
             raise ValueError(f"expected checkpoint {target} to hold this experiment's arrays ({what})")
         plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _abstract(template))
         with _orbax() as ocp:
-            options = ocp.CheckpointManagerOptions(read_only=True)
+            options = ocp.CheckpointManagerOptions(read_only=True, **_alone(ocp))
             with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
                 args = ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
                 read = manager.restore(step, args=args)
@@ -145,6 +145,17 @@ def _reason(error: BaseException) -> str | None:
         return error.strerror or str(error)
     code = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(code[1])) if code else None
+
+
+def _alone(ocp) -> dict[str, Any]:
+    """Options without which Orbax would wait for the other processes of the run."""
+    if jax.process_count() == 1:
+        return {}
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process-{own}"
+    )
+    return {"multiprocessing_options": alone, "create": False}
 
 
 def _is_key(leaf: Any) -> bool:

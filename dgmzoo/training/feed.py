@@ -19,7 +19,7 @@ class Portion(NamedTuple):
 
     size: int  # steps
     rows: Mapping[str, Any]  # all rows on the device [N, ...], or those of its steps from the host [n, (S,) B, ...]
-    indices: np.ndarray  # [n, B], of several seeds [n, S, B]
+    indices: np.ndarray  # [n, B], of several seeds [n, S, B]; of several processes this one's share
 
 
 class Feed:
@@ -58,13 +58,13 @@ class Feed:
             start += size
 
     def indices(self, step: int, size: int) -> np.ndarray:
-        """Row numbers `[size, B]` of the steps from `step` on; of several seeds `[size, S, B]`."""
+        """Row numbers `[size, B]` of the steps from `step` on, this process's share; of several seeds `[size, S, B]`."""
         found = np.empty((size, len(self.seeds), self.batch), np.int32)
         for i in range(size):
             epoch, at = divmod(step + i, self.per_epoch)
             for j, seed in enumerate(self.seeds):
                 found[i, j] = self._order(seed, epoch)[at * self.batch : (at + 1) * self.batch]
-        return found if len(self.seeds) > 1 else found[:, 0]
+        return parallel.own_share(found if len(self.seeds) > 1 else found[:, 0])
 
     def _order(self, seed: int, epoch: int) -> np.ndarray:
         if (seed, epoch) not in self.orders:

@@ -114,9 +114,10 @@ class _Run:
         rows = dataset.splits["train"]
         self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
         self.devices = choose_devices(training.batch_size // training.accumulate) if devices is None else list(devices)
-        if training.batch_size % (len(self.devices) * training.accumulate):
+        self.num_devices = parallel.num_all(self.devices)
+        if training.batch_size % (self.num_devices * training.accumulate):
             raise ValueError(
-                f"expected training.batch_size to be a multiple of {len(self.devices)} devices times "
+                f"expected training.batch_size to be a multiple of {self.num_devices} devices times "
                 f"{training.accumulate} parts (training.accumulate), got {training.batch_size}"
             )
         self.feed = Feed(training, rows, [track.seed for track in tracks], self.devices)
@@ -141,6 +142,7 @@ class _Run:
         n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
         dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
         self.since_save = Clock()
+        votes = parallel.Votes(self.devices)
         for track in self.tracks:
             track.saved_at = begun
             track.watcher.begin(begun)
@@ -156,10 +158,13 @@ class _Run:
                 if end_of_epoch:
                     self._end_epoch(state, step)
                     over = self._patience_is_over()
-                stopped = any(track.watcher.should_stop() for track in self.tracks)
-                if stopped or self.since_save() >= self.training.checkpoint_seconds:
+                stop, due = votes(
+                    any(track.watcher.should_stop() for track in self.tracks),
+                    self.since_save() >= self.training.checkpoint_seconds,
+                )
+                if stop or due:
                     self._save(state, step)
-                if stopped:
+                if stop:
                     raise Interrupted(step)
         self._save(state, step)
         fitted = []
@@ -172,7 +177,7 @@ class _Run:
 
     def template(self) -> State:
         """Shapes of one seed's state."""
-        return parallel.stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), len(self.devices))
+        return parallel.stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), self.num_devices)
 
     def _begin(self) -> State:
         """A fresh state, or that of the newest step of which every seed has an intact checkpoint.
@@ -207,7 +212,7 @@ class _Run:
     def _save(self, state: State, step: int) -> None:
         self._look(everything=True)  # a NaN must not reach the disk
         if any(track.latest for track in self.tracks):
-            host = jax.device_get(state._replace(key=jax.random.key_data(state.key)))
+            host = parallel.fetch(state)
             for i, track in enumerate(self.tracks):
                 track.save(step, self._one(host, i))
         self.since_save = Clock()
@@ -244,10 +249,10 @@ class _Run:
     def variables(self, state: State, i: int) -> Any:
         """One seed's variables as they are to be evaluated, on one device."""
         variables = evaluation_variables(self._one(state, i))
-        return parallel.from_one_device(variables) if len(self.devices) > 1 else variables
+        return parallel.from_one_device(variables) if self.num_devices > 1 else variables
 
     def _one(self, state: State, i: int) -> State:
-        return parallel.one_seed(state, i, len(self.tracks), len(self.devices))
+        return parallel.one_seed(state, i, len(self.tracks), self.num_devices)
 
     def _has_loop_hazard(self) -> bool:
         """Whether the step has convolutions and runs on CPU, where XLA runs them 4 to 13 times slower inside a loop."""
@@ -260,7 +265,9 @@ class _Run:
 
 
 def choose_devices(batch_size: int) -> list[jax.Device]:
-    """The most local devices that divide the batch."""
+    """The most local devices that divide the batch; with several processes all, so that none has nothing to do."""
     devices = jax.local_devices()
+    if jax.process_count() > 1:
+        return devices
     num = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     return devices[:num]

@@ -1,10 +1,15 @@
-"""The same step on one device (`jit`) or several (`pmap`): state replicated, rows spread, buffers donated."""
+"""The same step on one device (`jit`) or several (`pmap`): state replicated, rows spread, buffers donated.
+
+`devices` are those of this process. With several processes the devices of all stand in a row, process by process, and each
+process has as many; arrays live on its own devices, and only inside the step is there one axis over all.
+"""
 
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dgmzoo.reparam.reduce import DEVICES
@@ -39,7 +44,7 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
             return state, jax.tree.map(lambda leaf: leaf[None], metrics)
         return jax.lax.scan(one, state, per_step)
 
-    if len(devices) == 1:
+    if num_all(devices) == 1:
         return jax.jit(run, donate_argnums=0)
 
     axis = 1 if num_seeds == 1 else 2  # of the examples
@@ -47,15 +52,20 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
     def spread(leaf):  # [n, (S,) B, ...] to [n, (S,) devices, B / devices, ...]
         return leaf.reshape(*leaf.shape[:axis], len(devices), -1, *leaf.shape[axis + 1 :])
 
-    mapped = None
+    def apart(local, state, rows, indices):
+        """As `run`, with the local collection by itself: of several processes, `pmap` takes no axes within a dict."""
+        state, metrics = run(state._replace(variables=state.variables | local), rows, indices)
+        local, state = _without_local(state)
+        return local, state, metrics
+
+    in_axes, out_axes = (0, None, axis if streamed else None, axis), (0, None, None)
+    row = in_a_row(devices)
+    mapped = jax.pmap(apart, DEVICES, in_axes=in_axes, out_axes=out_axes, devices=row, donate_argnums=(0, 1))
 
     def dispatch(state, rows, indices):
-        nonlocal mapped
-        if mapped is None:
-            axes = state_axes(state)
-            in_axes, out_axes = (axes, axis if streamed else None, axis), (axes, None)
-            mapped = jax.pmap(run, DEVICES, in_axes=in_axes, out_axes=out_axes, devices=devices, donate_argnums=0)
-        return mapped(state, jax.tree.map(spread, rows) if streamed else rows, spread(indices))
+        rows = jax.tree.map(spread, rows) if streamed else rows
+        local, state, metrics = _settled(mapped(*_without_local(state), rows, spread(indices)))
+        return state._replace(variables=state.variables | local), metrics
 
     return dispatch
 
@@ -65,45 +75,97 @@ def _take(leaf: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.take(leaf.reshape(len(leaf), -1), index, 0).reshape(*index.shape, *leaf.shape[1:])
 
 
-def state_axes(state: State) -> State:
-    """0 where every device has its own, None where all have the same."""
-    variables = {name: 0 if name == LOCAL else None for name in state.variables}
-    return State(step=None, key=None, variables=variables, opt_state=None, ema=None)
+def _without_local(state: State) -> tuple[dict, State]:
+    local = {name: tree for name, tree in state.variables.items() if name == LOCAL}
+    return local, state._replace(variables={name: tree for name, tree in state.variables.items() if name != LOCAL})
+
+
+def in_a_row(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """The devices of all processes."""
+    if jax.process_count() == 1:
+        return list(devices)
+    return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+
+
+def num_all(devices: Sequence[jax.Device]) -> int:
+    """How many devices all processes have."""
+    return len(devices) * jax.process_count()
+
+
+def own_share(batch: np.ndarray) -> np.ndarray:
+    """This process's part of `[..., B]`."""
+    size = batch.shape[-1] // jax.process_count()
+    return batch[..., jax.process_index() * size :][..., :size]
+
+
+class Votes:
+    """What any process wants: all hear of it one call later, at the same step, and so do the same."""
+
+    def __init__(self, devices: Sequence[jax.Device]):
+        self.num, self.asked = len(devices), None
+        self.largest = jax.pmap(lambda x: jax.lax.pmax(x, DEVICES), DEVICES, out_axes=None, devices=in_a_row(devices))
+
+    def __call__(self, *wants: bool) -> list[bool]:
+        if jax.process_count() == 1:
+            return list(wants)
+        mine = np.tile(np.array(wants, np.int32), (self.num, 1))
+        before, self.asked = self.asked, _settled(self.largest(mine))
+        return [False] * len(wants) if before is None else [bool(want) for want in np.asarray(before)]
+
+
+def _settled(found):
+    """What is computed, or on CPU with several processes, what has been: gloo's programs in flight block each other."""
+    if jax.process_count() > 1 and jax.default_backend() == "cpu":
+        jax.block_until_ready(found)
+    return found
 
 
 def init_on(init: Callable, key, rows, devices: Sequence[jax.Device]) -> State:
     """A fresh state; the local collection, where there is one, is drawn once for each of several devices."""
     state = jax.jit(init)(key, rows)
-    if len(devices) > 1 and LOCAL in state.variables:
-        keys = jax.random.split(jax.random.fold_in(key, 1), len(devices))
+    if num_all(devices) > 1 and LOCAL in state.variables:
+        keys = jax.random.split(jax.random.fold_in(key, 1), num_all(devices))
         local = jax.jit(jax.vmap(lambda k: init(k, rows).variables[LOCAL]))(keys)
         state.variables[LOCAL] = local
     return place(state, devices)
 
 
 def place(tree, devices: Sequence[jax.Device]):
-    """Copies of the leaves on all devices; of a state's local collection each device gets its own part."""
+    """Copies of the leaves on all devices; of a state's local collection `[all devices, ...]` each gets its own part."""
 
     def put(leaves, sharding):
         # Placed on several devices, an array would stay the buffer of the first, `may_alias=False` or not.
         own = jax.tree.map(lambda leaf: jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf, leaves)
         return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding, may_alias=False), own)
 
-    if len(devices) == 1:
-        return put(tree, devices[0])
     mesh = Mesh(np.array(devices), (DEVICES,))
-    placed = put(tree, NamedSharding(mesh, PartitionSpec()))
-    if isinstance(tree, State) and LOCAL in tree.variables:
-        placed.variables[LOCAL] = put(tree.variables[LOCAL], NamedSharding(mesh, PartitionSpec(DEVICES)))
+    placed = put(tree, devices[0] if len(devices) == 1 else NamedSharding(mesh, PartitionSpec()))
+    if isinstance(tree, State) and LOCAL in tree.variables and num_all(devices) > 1:
+        first = jax.process_index() * len(devices)
+        own = jax.tree.map(lambda leaf: leaf[first : first + len(devices)], tree.variables[LOCAL])
+        placed.variables[LOCAL] = put(own, NamedSharding(mesh, PartitionSpec(DEVICES)))
     return placed
 
 
+def fetch(state: State) -> State:
+    """A state on the host, with the local collection of all devices and the key as its data."""
+    local = {}
+    if jax.process_count() > 1 and LOCAL in state.variables:
+        local[LOCAL] = multihost_utils.process_allgather(jax.device_get(state.variables[LOCAL]), tiled=True)
+    variables = {name: tree for name, tree in state.variables.items() if name not in local}
+    host = jax.device_get(state._replace(variables=variables, key=jax.random.key_data(state.key)))
+    return host._replace(variables=host.variables | local)
+
+
 def from_one_device(variables):
-    """Variables as one device has them: its copy of what is replicated, the first of what is local."""
+    """Variables as one device has them: its copy of what is replicated, the very first of what is local."""
     one = {name: tree for name, tree in variables.items() if name != LOCAL}
     one = jax.tree.map(lambda leaf: leaf.addressable_data(0), one)
     if LOCAL in variables:
-        one[LOCAL] = jax.tree.map(lambda leaf: jnp.asarray(jax.device_get(leaf)[0]), variables[LOCAL])
+        first = jax.device_get(jax.tree.map(lambda leaf: leaf[0], variables[LOCAL]))
+        if jax.process_count() > 1:
+            first = multihost_utils.broadcast_one_to_all(first)
+        one[LOCAL] = jax.tree.map(jnp.asarray, first)
     return one
 
 
