@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.model import Draw, compute_dtype
+from dgmzoo.layers.linear import dense
+from dgmzoo.layers.weights import PointWeights, Weights
+from dgmzoo.model import Draw
 from dgmzoo.reparam import families
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -19,6 +21,9 @@ class Output(nn.Module):
     Subclasses name the family. An entry that computes raw numbers itself (masked networks) uses `size` and
     `distribution`; others call the layer, which adds the dense head.
     """
+
+    weights: Weights = PointWeights()
+    """Of the dense head: plain parameters, or with a posterior and a prior."""
 
     discrete = True  # whether x is, so that bits per dimension mean something
 
@@ -41,8 +46,7 @@ class Output(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> dist.Distribution:
         """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
-        init = nn.initializers.glorot_uniform()
-        raw = nn.Dense(math.prod(shape) * self.size, dtype=compute_dtype(), kernel_init=init)(features)
+        raw = dense(math.prod(shape) * self.size, self.weights)(features)
         return self.distribution(raw.reshape(*features.shape[:-1], *shape, self.size))
 
 
