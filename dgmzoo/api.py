@@ -16,7 +16,8 @@ from dgmzoo import config, data, files, overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation import ask, pictures, record, report
-from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
+from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.predictive import predictive
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, functional, num_parameters
 from dgmzoo.training.folder import Folder, describe, differences
@@ -256,11 +257,12 @@ class Run:
     def _estimate(self, split: str, num_samples: int | None, progress: bool) -> tuple[dict[str, Any], Estimate]:
         settings, training = self.experiment.evaluation, self.experiment.training
         num_samples = num_samples or settings.num_samples
+        draws = settings.weight_draws if self.model.bound == "predictive" else 0
         key = jax.random.key(settings.seed)
         with measuring(f"measuring {split}", progress) as tell:
             rows = self.dataset.fixed(split, settings.num_examples)
-            found = evaluate(self.model, self.variables, rows, key, num_samples, tell)
-        train = evaluate(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples)
+            found = predictive(self.model, self.variables, rows, key, num_samples, draws, tell)
+        train = predictive(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples, draws)
         learned = dict(self.variables["params"])
         for name in self.experiment.objective.optimizers():
             learned.pop(name, None)

@@ -65,6 +65,7 @@ def evaluate(
     key: chex.PRNGKey,
     num_samples: int,
     progress: Callable[[int, int], None] | None = None,
+    weights: chex.PRNGKey | None = None,
 ) -> Estimate:
     """`log p(x)` of rows `{"x": [N, ...]}`, exact or by `num_samples` importance samples each.
 
@@ -73,6 +74,7 @@ def evaluate(
 
     Args:
       progress: told after each part (examples done, of all).
+      weights: key of a draw of random weights, the same for all examples and samples; None: their means.
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples >= 1, got {num_samples}")
@@ -91,7 +93,7 @@ def evaluate(
     for start in range(0, num, batch):
         index = np.arange(start, start + batch) % num  # the last batch is filled up from the start
         part = {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
-        found.append(sums(variables, part, jax.random.fold_in(key, start + 1)))
+        found.append(sums(variables, part, jax.random.fold_in(key, start + 1), weights))
         if progress:
             jax.block_until_ready(found[-2:][0])  # the one before: the device has always one to do
             progress(min(start, num), num)
@@ -117,15 +119,15 @@ def evaluate(
 def _compiled(model: Model, num_samples: int, chunk: int):
     """A program for one batch of examples: the sums over K samples, a chunk of samples at a time."""
 
-    def ask(variables, rows, key, num):
-        evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num))
+    def ask(variables, rows, key, weights, num):
+        evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num, weights=weights))
         return evidence
 
-    def sums(variables, rows, key):
+    def sums(variables, rows, key, weights):
         def body(carry, inputs):
             log_sum, log_square, total, kl = carry
             key, wanted = inputs
-            evidence = ask(variables, rows, key, chunk)
+            evidence = ask(variables, rows, key, weights, chunk)
             weight = evidence.log_weight  # [k, B]
             counts = (jnp.arange(chunk) < wanted)[:, None]
             counted = jnp.where(counts, weight, -jnp.inf)
@@ -139,7 +141,7 @@ def _compiled(model: Model, num_samples: int, chunk: int):
                 means[name] = latent.q["mean"].mean(0)
             return (log_sum, log_square, total, kl), means
 
-        shapes = jax.eval_shape(functools.partial(ask, num=chunk), variables, rows, key)
+        shapes = jax.eval_shape(functools.partial(ask, num=chunk), variables, rows, key, weights)
         zero = jnp.zeros(shapes.log_likelihood.shape[1:], shapes.log_likelihood.dtype)
         kl = {name: jnp.zeros(latent.kl.shape[1:], latent.kl.dtype) for name, latent in shapes.latents.items()}
         num_chunks = -(-num_samples // chunk)

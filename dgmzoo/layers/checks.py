@@ -35,6 +35,19 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
         seen[id(value)] = field.name
 
 
+def check_has_no_head(module: nn.Module) -> None:
+    """Refuse random weights of an output whose raw numbers the entry computes itself.
+
+    Raises:
+      ValueError: set `weights` of the entry.
+    """
+    if module.output.weights.is_random:
+        raise ValueError(
+            f"expected an output with plain weights in {type(module).__name__}, which makes its head itself, got "
+            f"{type(module.output.weights).__name__}; set the model's own weights"
+        )
+
+
 def flat(x: jax.Array, shape: tuple[int, ...] | None, mask: jax.Array | None = None) -> jax.Array:
     """x `[B, *shape]` as floats `[B, D]` for a network; where its mask is False, what is not observed enters as 0.
 
