@@ -19,7 +19,7 @@ from dgmzoo.evaluation import ask, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive
 from dgmzoo.layers.outputs import Output
-from dgmzoo.model import Model, functional, num_parameters
+from dgmzoo.model import Model, functional, mean_weights, num_parameters
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import check_seeds, choose_devices, fit_seeds, selected
 from dgmzoo.training.track import Track
@@ -229,6 +229,12 @@ class Run:
     def reconstruct(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> np.ndarray | None:
         """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not tell it."""
         return ask.reconstruct(self.model, self.variables, _rows(x), jax.random.key(seed))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Layer -> posterior means `[..., inputs, outputs]` of its weights, where they are random."""
+        rows = {name: np.asarray(leaf[:2]) for name, leaf in self.dataset.fixed("test", 2).items()}
+        found = mean_weights(bind(self.experiment.model, self.dataset), self.variables, rows)
+        return jax.device_get(found)
 
     def is_measured(self) -> bool:
         """Whether the result belongs to these parameters and the report is there."""

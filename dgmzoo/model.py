@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -18,7 +18,9 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-Batch = Mapping[str, Array]  # "x" [B, ...]; where the data have them "label" [B], "mask" [B, ...] (True = observed)
+Batch = Mapping[
+    str, Array
+]  # "x" [B, ...]; where the data have them "label" [B], "context" [B, ...], "mask" [B, ...] (True = observed)
 Variables = Mapping[str, Any]  # "params" and the mutable collections of an entry
 
 _STREAMS = ("sample", "weights", "dropout")
@@ -102,8 +104,8 @@ class Model(NamedTuple):
         collections as they stand after a training query, and is empty otherwise.
       generate: `(variables, key, num, context=None) -> Draw`.
       prepare: `(variables, key) -> variables`, once before evaluation (a Boltzmann prior's log Z).
-      bound: what the mean of `log_weight` is: "exact" | "elbo" | "predictive" (at the mean of variational weights: no
-        bound) | None (a point or quantized code: no bound on log p(x)).
+      bound: what the mean of `log_weight` is: "exact" | "elbo" | "predictive" (at the means of random weights, or over
+        draws of them: no bound) | None (a point or quantized code: no bound on log p(x)).
     """
 
     init: Callable[..., Variables]
@@ -151,16 +153,16 @@ class WeightNoise(NamedTuple):
 
     key: chex.PRNGKey | None  # of a draw of the whole network; None: the mean weights
     examples: int | None  # B where every example may have weights of its own; None: all share one draw
-    found: dict[tuple[str, ...], tuple]  # path of a layer -> its KL as a function, its parameters' shapes
+    found: dict[tuple[str, ...], tuple[Any, dict]]  # path of a layer -> its weights' kind, its parameters' shapes
 
     def key_of(self, path: tuple[str, ...]) -> chex.PRNGKey:
         """The key of one layer, the same however often it is called."""
         return _key_of(self.key, path)
 
-    def report(self, path: tuple[str, ...], kl: Callable[..., Array], parameters: Mapping[str, Array]) -> bool:
-        """Take in that a layer is called, with `kl(parameters, key)`; whether it has been called before."""
+    def report(self, path: tuple[str, ...], kind: Any, parameters: Mapping[str, Array]) -> bool:
+        """Take in that a layer is called; whether it has been called before. `kind` has `kl` and `mean`."""
         again = path in self.found
-        self.found[path] = kl, {name: leaf.shape for name, leaf in parameters.items()}
+        self.found[path] = kind, {name: leaf.shape for name, leaf in parameters.items()}
         return again
 
 
@@ -182,10 +184,21 @@ def weights_drawn(key: chex.PRNGKey | None, examples: int | None = None):
         _WEIGHTS.reset(token)
 
 
+def mean_weights(module: nn.Module, variables: Variables, batch: Batch) -> dict[str, Array]:
+    """Path -> posterior mean `[..., inputs, outputs]`, of the random weights that evidence of a batch meets."""
+    with weights_drawn(None) as noise:
+        rngs = streams(jax.random.key(0))
+        jax.eval_shape(lambda: module.apply(variables, batch, Query(), rngs=rngs, method="evidence"))
+    return {"/".join(path): kind.mean(own) for path, kind, own in _random_weights(noise, variables["params"])}
+
+
 def _weight_kl(noise: WeightNoise, params: Any, key: chex.PRNGKey) -> Array | float:
     """The KL of all layers that were called. It is that of their parameters: layers may have been called in a loop."""
-    total = 0.0
-    for path, (kl, shapes) in noise.found.items():
+    return sum((kind.kl(own, _key_of(key, path)) for path, kind, own in _random_weights(noise, params)), 0.0)
+
+
+def _random_weights(noise: WeightNoise, params: Any) -> Iterator[tuple[tuple[str, ...], Any, dict[str, Array]]]:
+    for path, (kind, shapes) in noise.found.items():
         own = functools.reduce(lambda tree, name: tree[name], path, params)
         own = {name: own[name] for name in shapes}
         if (stored := {name: leaf.shape for name, leaf in own.items()}) != shapes:
@@ -193,8 +206,7 @@ def _weight_kl(noise: WeightNoise, params: Any, key: chex.PRNGKey) -> Array | fl
                 f"expected random weights of {'/'.join(path)} of shapes {shapes}, got {stored}: a stack of layers would "
                 "share one draw; build the layers one by one"
             )
-        total += kl(own, _key_of(key, path))
-    return total
+        yield path, kind, own
 
 
 def _key_of(key: chex.PRNGKey, path: tuple[str, ...]) -> chex.PRNGKey:

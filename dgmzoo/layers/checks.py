@@ -36,15 +36,15 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
 
 
 def check_has_no_head(module: nn.Module) -> None:
-    """Refuse random weights of an output whose raw numbers the entry computes itself.
+    """Refuse an output whose fields concern its head, where the entry computes the raw numbers itself.
 
     Raises:
-      ValueError: set `weights` of the entry.
+      ValueError: random weights are the entry's to set.
     """
-    if module.output.weights.is_random:
+    if module.output.has_own_head:
         raise ValueError(
-            f"expected an output with plain weights in {type(module).__name__}, which makes its head itself, got "
-            f"{type(module.output.weights).__name__}; set the model's own weights"
+            f"expected an output with a plain head in {type(module).__name__}, which makes its own, got {module.output}; "
+            "set the model's weights, not the output's"
         )
 
 

@@ -51,7 +51,7 @@ class RandomLinear(nn.Module):
 
     def _random(self, x, raw, product, positions):
         noise = weight_noise()
-        again = noise.report(self.path, self.weights.kl, raw)
+        again = noise.report(self.path, self.weights, raw)
         if noise.key is None:
             return product(x, self.weights.mean(raw))
         shared, own = jax.random.split(noise.key_of(self.path))

@@ -32,6 +32,11 @@ class Output(nn.Module):
         """Raw numbers per element of x."""
         return families.raw_size(self.family)
 
+    @property
+    def has_own_head(self) -> bool:
+        """Whether its fields ask something of the head, which an entry that makes the raw numbers does not have."""
+        return self.weights.is_random
+
     def distribution(self, raw: jax.Array) -> dist.Distribution:
         """Raw numbers `[..., *shape, size]` to a distribution with batch shape `[..., *shape]`."""
         return families.from_raw(self.family, raw)
@@ -46,8 +51,12 @@ class Output(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> dist.Distribution:
         """Features `[..., H]` to `p(x)` of elements `[..., *shape]`."""
+        return self.distribution(self.raw(features, shape))
+
+    def raw(self, features: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Raw numbers `[..., *shape, size]` by the head."""
         raw = dense(math.prod(shape) * self.size, self.weights)(features)
-        return self.distribution(raw.reshape(*features.shape[:-1], *shape, self.size))
+        return raw.reshape(*features.shape[:-1], *shape, self.size)
 
 
 class Bernoulli(Output):
@@ -66,8 +75,23 @@ class Bernoulli(Output):
 class Normal(Output):
     """Real x, with a location and a scale per element."""
 
+    homoscedastic: bool = False
+    """Learn one scale for each element of x, the same whatever the features are."""
+
     family = dist.Normal
     discrete = False
+
+    @property
+    def has_own_head(self) -> bool:
+        return self.homoscedastic or super().has_own_head
+
+    def raw(self, features: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        if not self.homoscedastic:
+            return super().raw(features, shape)
+        loc = families.widened(dense(math.prod(shape), self.weights)(features))
+        loc = loc.reshape(*features.shape[:-1], *shape)
+        scale = self.param("scale", nn.initializers.zeros, shape, loc.dtype)
+        return jnp.stack([loc, jnp.broadcast_to(scale.reshape((1,) * (loc.ndim - len(shape)) + shape), loc.shape)], -1)
 
 
 class Categorical(Output):
