@@ -124,7 +124,7 @@ TOYS = (
         use="Finding the relevant inputs. x is the response, context [200] the inputs; the signal's variance is 1, the "
         "noise's 1/4. Drawn by data.seed.",
         decoder="toys.decode",
-        kind="table",
+        kind="points",
         dtype="float32",
     ),
 )

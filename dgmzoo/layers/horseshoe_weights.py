@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.layers.weights import NARROW, Estimator, Weights
+from dgmzoo.layers.weights import Estimator, Weights
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import half_cauchy_kl, log_regularized_scale
 from dgmzoo.reparam.divergence import closed_kl
 
 _START = math.exp(-1.0)  # sd of the log scales
+_NARROW = math.exp(-3.0)  # sd of w~
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +40,9 @@ class HorseshoeWeights(Weights):
                 raise ValueError(f"expected a finite {name} > 0 of horseshoe weights, got {value!r}")
 
     def parameters(self, shape, init):
-        std = math.prod(shape[:-1]) ** -0.5
-
-        def kernel(key):
-            loc = init(key, shape, jnp.float32) / self.tau
-            return families.raw_at(dist.Normal, loc, NARROW * std / self.tau)
-
+        # Scales start small and w~ at the layer's usual values: from larger weights training ended at worse bounds.
         return {
-            "kernel": kernel,
+            "kernel": lambda key: families.raw_at(dist.Normal, init(key, shape, jnp.float32), _NARROW),
             "local": lambda key: families.raw_at(
                 dist.Normal, jnp.zeros(shape[-2:-1]), _START
             ),  # [inputs, 2], of log lambda

@@ -26,7 +26,7 @@ Init = Callable[[chex.PRNGKey, tuple[int, ...], jnp.dtype], jax.Array]
 Estimator = Literal["auto", "local", "flipout", "shared"]
 
 SYMMETRIC = (dist.Normal, dist.Laplace, dist.StudentT, dist.Cauchy, dist.Logistic)  # about `loc`
-NARROW = 0.1  # a posterior's scale at the start, of the standard deviation of glorot's weights
+_NARROW = 0.1  # a posterior's scale at the start, of the standard deviation of glorot's weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class VariationalWeights(Weights):
     def parameters(self, shape, init):
         std = math.prod(shape[:-1]) ** -0.5
         q, p = self._sized(self.posterior), self._sized(self.prior)
-        found = {"kernel": lambda key: families.raw_at(q, init(key, shape, jnp.float32), NARROW * std)}
+        found = {"kernel": lambda key: families.raw_at(q, init(key, shape, jnp.float32), _NARROW * std)}
         if self.learned_prior:
             found["prior"] = lambda key: families.raw_at(p, jnp.zeros((1,) * len(shape)), std)
         return found
