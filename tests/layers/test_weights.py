@@ -61,7 +61,7 @@ def test_kl_of_rectified_weights_counts_the_point_mass(x64):
     (m, s), wanted = (np.asarray(raw["prior"]).ravel()[0], softplus(np.asarray(raw["prior"]).ravel()[1])), 0.0
     for loc, scale in np.asarray(raw["kernel"]).reshape(-1, 2):
         q, p = stats.norm(loc, softplus(scale)), stats.norm(m, s)
-        above = integrate.quad(lambda w, q=q: q.pdf(w) * (q.logpdf(w) - p.logpdf(w)), 0, 12, epsabs=1e-11)[0]
+        above = integrate.quad(lambda w, q=q, p=p: q.pdf(w) * (q.logpdf(w) - p.logpdf(w)), 0, 12, epsabs=1e-11)[0]
         wanted += q.cdf(0) * (q.logcdf(0) - p.logcdf(0)) + above
     np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-8)
 
