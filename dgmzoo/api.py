@@ -16,9 +16,10 @@ from dgmzoo import config, data, files, overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation import ask, pictures, record, report
-from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
+from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.predictive import predictive
 from dgmzoo.layers.outputs import Output
-from dgmzoo.model import Model, functional, num_parameters
+from dgmzoo.model import Model, functional, mean_weights, num_parameters
 from dgmzoo.training import parallel, processes
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import Interrupted, check_seeds, choose_devices, fit_seeds, selected
@@ -258,6 +259,12 @@ class Run:
         """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not tell it."""
         return ask.reconstruct(self.model, self.variables, _rows(x), jax.random.key(seed))
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """Layer -> posterior means `[..., inputs, outputs]` of its weights, where they are random."""
+        rows = {name: np.asarray(leaf[:2]) for name, leaf in self.dataset.fixed("test", 2).items()}
+        found = mean_weights(bind(self.experiment.model, self.dataset), self.variables, rows)
+        return jax.device_get(found)
+
     def is_measured(self) -> bool:
         """Whether the result belongs to these parameters and the report is there."""
         if self.path is None or self.record is None:
@@ -288,11 +295,12 @@ class Run:
     def _estimate(self, split: str, num_samples: int | None, progress: bool) -> tuple[dict[str, Any], Estimate]:
         settings, training = self.experiment.evaluation, self.experiment.training
         num_samples = num_samples or settings.num_samples
+        draws = settings.weight_draws if self.model.bound == "predictive" else 0
         key = jax.random.key(settings.seed)
         with measuring(f"measuring {split}", progress) as tell:
             rows = self.dataset.fixed(split, settings.num_examples)
-            found = evaluate(self.model, self.variables, rows, key, num_samples, tell)
-        train = evaluate(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples)
+            found = predictive(self.model, self.variables, rows, key, num_samples, draws, tell)
+        train = predictive(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples, draws)
         learned = dict(self.variables["params"])
         for name in self.experiment.objective.optimizers():
             learned.pop(name, None)

@@ -132,11 +132,15 @@ class Evaluation:
     """Samples per example of the importance-weighted bound (K); exact densities need none."""
     num_examples: int | None = None
     """Examples of the split, from its start; None: all."""
+    weight_draws: int = 0
+    """Networks over which the probabilities of a model with random weights are averaged; 0: one with the mean weights."""
     seed: int = 0
     """Of the samples."""
 
     def __post_init__(self):
         check_whole("evaluation.num_samples", self.num_samples)
+        if self.weight_draws != 0:
+            check_whole("evaluation.weight_draws", self.weight_draws)
         if self.num_examples is not None:
             check_whole("evaluation.num_examples", self.num_examples)
 

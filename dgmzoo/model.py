@@ -3,12 +3,13 @@
 Shapes: `K` samples per example, `B` examples, `U` independent units of a variational layer. Everything is in nats.
 """
 
+import contextlib
 import contextvars
 import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -17,14 +18,16 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-Batch = Mapping[str, Array]  # "x" [B, ...]; where the data have them "label" [B], "mask" [B, ...] (True = observed)
+Batch = Mapping[
+    str, Array
+]  # "x" [B, ...]; where the data have them "label" [B], "context" [B, ...], "mask" [B, ...] (True = observed)
 Variables = Mapping[str, Any]  # "params" and the mutable collections of an entry
 
 _STREAMS = ("sample", "weights", "dropout")
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["step", "given"], meta_fields=["num_samples", "train"]
+    jax.tree_util.register_dataclass, data_fields=["step", "given", "weights"], meta_fields=["num_samples", "train"]
 )
 @dataclasses.dataclass(frozen=True)
 class Query:
@@ -35,12 +38,14 @@ class Query:
       train: whether state may change and training-only noise (dropout, relaxations) is on.
       step: the training step, for what is annealed.
       given: layer name -> sample `[K, B, ...]` to score instead of drawing one.
+      weights: out of training, key of one draw of the whole network's random weights; None: their means.
     """
 
     num_samples: int = 1
     train: bool = False
     step: Array | int = 0
     given: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    weights: chex.PRNGKey | None = None
 
     def __post_init__(self):
         if isinstance(self.num_samples, int) and self.num_samples < 1:
@@ -99,8 +104,8 @@ class Model(NamedTuple):
         collections as they stand after a training query, and is empty otherwise.
       generate: `(variables, key, num, context=None) -> Draw`.
       prepare: `(variables, key) -> variables`, once before evaluation (a Boltzmann prior's log Z).
-      bound: what the mean of `log_weight` is: "exact" | "elbo" | "predictive" (at the mean of variational weights: no
-        bound) | None (a point or quantized code: no bound on log p(x)).
+      bound: what the mean of `log_weight` is: "exact" | "elbo" | "predictive" (at the means of random weights, or over
+        draws of them: no bound) | None (a point or quantized code: no bound on log p(x)).
     """
 
     init: Callable[..., Variables]
@@ -143,6 +148,71 @@ def in_precision(model: Model, dtype: jnp.dtype) -> Model:
     return model._replace(init=wrapped(model.init), evidence=wrapped(model.evidence))
 
 
+class WeightNoise(NamedTuple):
+    """How layers with random weights take part in one call of a model."""
+
+    key: chex.PRNGKey | None  # of a draw of the whole network; None: the mean weights
+    examples: int | None  # B where every example may have weights of its own; None: all share one draw
+    found: dict[tuple[str, ...], tuple[Any, dict]]  # path of a layer -> its weights' kind, its parameters' shapes
+
+    def key_of(self, path: tuple[str, ...]) -> chex.PRNGKey:
+        """The key of one layer, the same however often it is called."""
+        return _key_of(self.key, path)
+
+    def report(self, path: tuple[str, ...], kind: Any, parameters: Mapping[str, Array]) -> bool:
+        """Take in that a layer is called; whether it has been called before. `kind` has `kl` and `mean`."""
+        again = path in self.found
+        self.found[path] = kind, {name: leaf.shape for name, leaf in parameters.items()}
+        return again
+
+
+_WEIGHTS: contextvars.ContextVar = contextvars.ContextVar("weights", default=None)
+
+
+def weight_noise() -> WeightNoise:
+    """The rule of the call that is being made; outside of one, mean weights."""
+    return _WEIGHTS.get() or WeightNoise(None, None, {})
+
+
+@contextlib.contextmanager
+def weights_drawn(key: chex.PRNGKey | None, examples: int | None = None):
+    """Layers called in here draw their weights by that key, or use their means where it is None."""
+    token = _WEIGHTS.set(WeightNoise(key, examples, {}))
+    try:
+        yield _WEIGHTS.get()
+    finally:
+        _WEIGHTS.reset(token)
+
+
+def mean_weights(module: nn.Module, variables: Variables, batch: Batch) -> dict[str, Array]:
+    """Path -> posterior mean `[..., inputs, outputs]`, of the random weights that evidence of a batch meets."""
+    with weights_drawn(None) as noise:
+        rngs = streams(jax.random.key(0))
+        jax.eval_shape(lambda: module.apply(variables, batch, Query(), rngs=rngs, method="evidence"))
+    return {"/".join(path): kind.mean(own) for path, kind, own in _random_weights(noise, variables["params"])}
+
+
+def _weight_kl(noise: WeightNoise, params: Any, key: chex.PRNGKey) -> Array | float:
+    """The KL of all layers that were called. It is that of their parameters: layers may have been called in a loop."""
+    return sum((kind.kl(own, _key_of(key, path)) for path, kind, own in _random_weights(noise, params)), 0.0)
+
+
+def _random_weights(noise: WeightNoise, params: Any) -> Iterator[tuple[tuple[str, ...], Any, dict[str, Array]]]:
+    for path, (kind, shapes) in noise.found.items():
+        own = functools.reduce(lambda tree, name: tree[name], path, params)
+        own = {name: own[name] for name in shapes}
+        if (stored := {name: leaf.shape for name, leaf in own.items()}) != shapes:
+            raise ValueError(
+                f"expected random weights of {'/'.join(path)} of shapes {shapes}, got {stored}: a stack of layers would "
+                "share one draw; build the layers one by one"
+            )
+        yield path, kind, own
+
+
+def _key_of(key: chex.PRNGKey, path: tuple[str, ...]) -> chex.PRNGKey:
+    return jax.random.fold_in(key, zlib.crc32("/".join(path).encode()))
+
+
 def functional(module: nn.Module) -> Model:
     """The pure functions of a Linen module that has `evidence(batch, query)`.
 
@@ -160,11 +230,17 @@ def functional(module: nn.Module) -> Model:
 
     def evidence(variables, batch, key, query=Query()):
         mutable = [name for name in variables if name != "params"] if query.train else False
-        answer = module.apply(variables, batch, query, rngs=streams(key), mutable=mutable, method="evidence")
+        keys = streams(key)
+        one = query.train and query.num_samples == 1
+        with weights_drawn(
+            keys["weights"] if query.train else query.weights, len(batch["x"]) if one else None
+        ) as noise:
+            answer = module.apply(variables, batch, query, rngs=keys, mutable=mutable, method="evidence")
         found, updates = answer if query.train else (answer, {})
         if unknown := set(query.given) - set(found.latents):
             raise ValueError(f"expected given samples for {sorted(found.latents)}, got {sorted(unknown)}")
-        return found, updates
+        kl = _weight_kl(noise, variables["params"], jax.random.fold_in(keys["weights"], 1))
+        return found._replace(weight_kl=found.weight_kl + kl), updates
 
     def generate(variables, key, num, context=None):
         return module.apply(variables, num, context, rngs=streams(key), method="generate")
@@ -176,12 +252,13 @@ def functional(module: nn.Module) -> Model:
 
     bounds = all(getattr(part, "has_bound", True) for _, part in parts(module))
     draws = all(getattr(part, "has_prior", True) for _, part in parts(module))
+    bound = "predictive" if has_random_weights(module) else getattr(module, "bound", "elbo")
     return Model(
         init=init,
         evidence=evidence,
         generate=generate if hasattr(module, "generate") and draws else None,
         prepare=prepare if hasattr(module, "prepare") else None,
-        bound=getattr(module, "bound", "elbo") if bounds else None,
+        bound=bound if bounds and getattr(module, "bound", "elbo") else None,
     )
 
 
@@ -193,6 +270,16 @@ def parts(module: nn.Module, path: str = "model") -> list[tuple[str, nn.Module]]
         if field.name != "parent" and isinstance(value, nn.Module):
             found += parts(value, f"{path}.{field.name}")
     return found
+
+
+def has_random_weights(module: nn.Module) -> bool:
+    """Whether a layer of the module, or of those among its fields, has random weights."""
+    return any(
+        getattr(getattr(part, field.name, None), "is_random", False)
+        for _, part in parts(module)
+        for field in dataclasses.fields(part)
+        if field.name != "parent"
+    )
 
 
 def num_parameters(variables: Variables) -> int:

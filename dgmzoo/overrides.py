@@ -14,12 +14,14 @@ from dgmzoo import objectives
 from dgmzoo.config import LENGTHS, Experiment, Training, load
 from dgmzoo.layers import discretized, outputs
 from dgmzoo.layers.latent import LatentLayer
-from dgmzoo.layers.named import FAMILIES, LAYERS
+from dgmzoo.layers.named import FAMILIES, LAYERS, WEIGHTS
+from dgmzoo.layers.weights import Weights
 
 # What is chosen by name.
 CHOICES: dict[type, dict[str, type]] = {
     objectives.Objective: objectives.NAMES,
     LatentLayer: LAYERS,
+    Weights: WEIGHTS,
     outputs.Output: outputs.NAMES | discretized.NAMES,
 }
 

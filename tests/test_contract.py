@@ -227,7 +227,7 @@ def test_draws_follow_the_density(subject):
     if subject.model.generate is None or subject.model.bound is None:
         pytest.skip("has no draws or no density")
     for label in range(2 if "label" in subject.batch else 1):
-        rows, context = _every_x(subject, label)
+        rows = _every_x(subject, label)
         found = evaluate(subject.model, subject.variables, rows, jax.random.key(7), SAMPLES)
         assert np.sqrt(found.variance).max() < 0.08, "too few samples to know the density"
         density = np.exp(found.per_example)
@@ -235,7 +235,7 @@ def test_draws_follow_the_density(subject):
         assert (density > 1e-3).sum() >= 8, "too narrow to tell anything"
         num = 3000
         draw = jax.jit(subject.model.generate, static_argnums=2)
-        x, mean = draw(subject.variables, jax.random.key(8), num, context and {"label": jnp.full(num, label)})
+        x, mean = draw(subject.variables, jax.random.key(8), num, _context(rows, num))
         assert x.shape == mean.shape == (num, *rows["x"].shape[1:])
         assert x.dtype == subject.batch["x"].dtype
         every = {tuple(row): i for i, row in enumerate(rows["x"].reshape(16, -1).tolist())}
@@ -255,7 +255,15 @@ def _every_x(subject, label):
         rows["mask"] = np.ones(every.shape, bool)
     if "label" in subject.batch:
         rows["label"] = np.full(16, label, np.int32)
-    return rows, "label" in subject.batch
+    if "context" in subject.batch:
+        rows["context"] = np.repeat(subject.case.rows["context"][:1], 16, 0)
+    return rows
+
+
+def _context(rows, num):
+    """What a conditional model is given for each draw; None for others."""
+    given = {name: np.repeat(rows[name][:1], num, 0) for name in ("label", "context") if name in rows}
+    return given or None
 
 
 def _pvalue(counts, density):

@@ -26,6 +26,9 @@ CHANGES = [
     {"model.latent.prior": "piecewise"},
     {"model.latent": "piecewise", "model.latent.posterior": "normal", "model.latent.prior": "PiecewiseNormal"},
     {"model.latent.noise": False},
+    {"model.decoder.weights": "normal", "model.decoder.weights.learned_prior": False, "evaluation.weight_draws": 10},
+    {"model.decoder.weights": "horseshoe", "model.decoder.weights.slab": None, "model.output.weights": "piecewise"},
+    {"model.decoder.weights": "normal", "model.decoder.weights.posterior": "Laplace"},
     {"model.encoder.hidden": (3, 4), "model.decoder.hidden": []},
     {"training.steps": 10},
     {"data.seed": 3, "evaluation.num_examples": 7, "training.clip_norm": 1},
@@ -44,7 +47,7 @@ def test_overrides_survive_the_config_file(changes):
 
 
 @pytest.mark.parametrize(
-    "changes", [change for change in CHANGES[:-1] if "model.latent.posterior" not in change], ids=str
+    "changes", [change for change in CHANGES[:-1] if not any("posterior" in path for path in change)], ids=str
 )
 def test_the_command_line_says_the_same(changes):
     words = []
@@ -85,6 +88,8 @@ def test_setting_one_length_clears_the_others():
         ({"model.latent.prior": "horseshoe"}, "choose the layer `horseshoe`"),
         ({"model.latent": "horseshoe", "model.latent.prior": "normal"}, "field of HorseshoeLayer"),
         ({"model.latent": "point", "objective": "iwae"}, "use elbo"),
+        ({"model.decoder.weights": "cauchy"}, "one of normal, horseshoe, rectified, piecewise, point, got 'cauchy'"),
+        ({"model.decoder.weights": "normal", "model.decoder.weights.estimator": "best"}, "estimator"),
         ({"model.parent": None}, "got 'model.parent'"),
         ({"model.latent.posterior": nn.Dense}, "model.latent.posterior"),
     ],

@@ -11,15 +11,18 @@ import numpy as np
 
 from dgmzoo.layers.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.layers.horseshoe import HorseshoeLayer
+from dgmzoo.layers.horseshoe_weights import HorseshoeWeights
 from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.outputs import Categorical
+from dgmzoo.layers.outputs import Bernoulli, Categorical
 from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.rectified import RectifiedLayer
 from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.layers.weights import PiecewiseWeights, VariationalWeights
 from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG, Objective
 from dgmzoo.reparam.distributions import PiecewiseNormal
 from dgmzoo.zoo.ddnn.made import MADE
+from dgmzoo.zoo.ddnn.regression import Regression
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
@@ -66,6 +69,7 @@ class Case:
 _SMALL = {"encoder": MLP((16,)), "decoder": MLP((16,)), "shape": SHAPE}
 _LABELLED = {"x": X, "label": LABEL}
 _MASKED = {"x": GARBLED, "mask": MASK}
+_GIVEN = {"x": X, "context": np.eye(3, dtype=np.float32)[_WHICH]}
 _TOKENS = {"x": (X.reshape(16, 4)[:, :2] + 2 * X.reshape(16, 4)[:, 2:]).astype(np.int32)}
 
 ENTRIES = [
@@ -138,6 +142,39 @@ ENTRIES = [
         MADE(hidden=(16,), output=Categorical(num_classes=4), shape=(2,)),
         rows=_TOKENS,
         draws=False,
+    ),
+    # The weights' KL is paid once for all data, so the more data, the nearer the entropy.
+    Case(
+        "vae-bayes",
+        VAE(latent_dim=2, encoder=MLP((16,)), decoder=MLP((16,), weights=VariationalWeights()), shape=SHAPE),
+        tolerance=0.4,
+        num_data=10_000,
+    ),
+    Case(
+        "hierarchical-vae-bayes",
+        HierarchicalVAE((1, 1), (16, 4), depth=1, weights=PiecewiseWeights(), shape=SHAPE),
+        DReG(num_samples=4),
+        num_data=10_000,
+    ),
+    Case(
+        "sigmoid-belief-network-bayes",
+        SigmoidBeliefNetwork(
+            (3, 2), (8,), weights=HorseshoeWeights(), output=Bernoulli(weights=HorseshoeWeights()), shape=SHAPE
+        ),
+        NVIL(num_samples=4, baseline_hidden=(8,)),
+        num_data=10_000,
+    ),
+    Case(
+        "made-bayes",
+        MADE(hidden=(16,), num_masks=2, weights=VariationalWeights(), shape=SHAPE),
+        num_data=10_000,
+    ),
+    Case(
+        "regression-horseshoe",
+        Regression(network=MLP((8,)), output=Bernoulli(weights=HorseshoeWeights()), shape=SHAPE),
+        rows=_GIVEN,
+        entropy=0.0,
+        num_data=10_000,
     ),
 ]
 

@@ -60,7 +60,7 @@ def from_arrays(
     """A data config over arrays in memory; `options` are further fields of `Data`.
 
     Args:
-      train: rows [N, ...], or a mapping with `x` and perhaps `label` and `mask`; a Hugging Face `datasets`
+      train: rows [N, ...], or a mapping with `x` and perhaps `label`, `context` and `mask`; a Hugging Face `datasets`
         object or a `tf.data` set of such rows is read through its NumPy view.
       valid, test: the same. With `train` alone, a tenth each is drawn from it by the seed; else `test` must be given.
       label: labels [N] of the training rows, or a mapping from split to labels.

@@ -15,6 +15,8 @@ from dgmzoo.data.registry import Entry
 from dgmzoo.data.rows import Joined, Rows
 from dgmzoo.data.text import decode_words
 
+FIELDS = ("x", "label", "context", "mask")
+"""What a row may have: what is modelled, its class, what else a conditional model is given, what of it is observed."""
 MAPPED = 1 << 30
 """Bytes above which a drawn split stays where it is and rows are gathered as they are asked for."""
 
@@ -27,7 +29,7 @@ class Dataset:
     sha256: str
     """Digest of the decoded content, before splitting."""
     splits: Mapping[str, Mapping[str, Any]]
-    """split -> {"x": [N, *shape], "label": int32 [N], "mask": bool [N, ...]}; arrays, mapped arrays,
+    """split -> {"x": [N, *shape], "label": int32 [N], "context": [N, ...], "mask": bool [N, ...]}; arrays, mapped arrays,
     `Rows`."""
     shape: tuple[int, ...]
     """Shape of one example; images are [H, W, C]."""
@@ -81,7 +83,7 @@ def load(config: Data, log: store.Log = store.silent, progress: store.Progress |
     numbers = split(config, known)
     splits = {}
     for name, rows in numbers.items():
-        fields = {field: _gather(arrays, known, rows, field) for field in ("x", "label", "mask")}
+        fields = {field: _gather(arrays, known, rows, field) for field in FIELDS}
         splits[name] = {field: a for field, a in fields.items() if a is not None}
     if known.folds:
         train = np.asarray(splits["train"]["x"], np.float64)

@@ -65,10 +65,11 @@ def _table(path: Path) -> Arrays:
 
 
 def _named(raw: Mapping[str, np.ndarray], what: str) -> Arrays:
-    """Members `x`, or `train`, `valid`, `test`, with `label` or `train_label`, ..., as `split/field`."""
-    names = {"x": "all/x", "label": "all/label", "mask": "all/mask"}
+    """Members `x`, or `train`, `valid`, `test`, with `label` or `train_label` (`context`, `mask`), as `split/field`."""
+    beside = ("label", "context", "mask")
+    names = {"x": "all/x"} | {field: f"all/{field}" for field in beside}
     for split in _SPLITS:
-        names |= {split: f"{split}/x", f"{split}_label": f"{split}/label", f"{split}_mask": f"{split}/mask"}
+        names |= {split: f"{split}/x"} | {f"{split}_{field}": f"{split}/{field}" for field in beside}
     if not set(raw) <= set(names) or ("x" in raw) == ("train" in raw):
         raise ValueError(
             f"expected either x or train (with valid, test) in {what}, and labels as label or train_label, "
@@ -117,8 +118,10 @@ def in_memory(given: Mapping[str, tuple[Any, Any]]) -> Arrays:
         rows = {_COLUMNS.get(name, name): a for name, a in rows.items()} if isinstance(rows, Mapping) else {"x": rows}
         if label is not None:
             rows["label"] = label
-        if not {"x"} <= set(rows) <= {"x", "label", "mask"}:
-            raise ValueError(f"expected rows with x, and perhaps label and mask, got {', '.join(map(str, rows))}")
+        if not {"x"} <= set(rows) <= {"x", "label", "context", "mask"}:
+            raise ValueError(
+                f"expected rows with x, and perhaps label, context and mask, got {', '.join(map(str, rows))}"
+            )
         try:
             arrays |= {f"{split}/{key}": np.asarray(value) for key, value in rows.items()}
         except ValueError as error:
@@ -163,6 +166,9 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
         )
     out = {key: _canonical(key, a, name) for key, a in arrays.items()}
     rows = {key[:-2]: a for key, a in out.items() if key.endswith("/x")}
+    contexts = {a.shape[1:] for key, a in out.items() if key.endswith("/context")}
+    if len(contexts) > 1:
+        raise ValueError(f"expected every context of {name} to have one shape, got {contexts}")
     if len({(a.dtype, a.shape[1:]) for a in rows.values()}) > 1:
         got = ", ".join(f"{split} {a.dtype} {a.shape[1:]}" for split, a in rows.items())
         raise ValueError(f"expected every split of {name} to have one shape and dtype, got {got}")
@@ -241,6 +247,10 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
         return a.astype(bool)[:, None] if a.ndim == 1 else a.astype(bool)
     if a.ndim == 1:
         a = a[:, None]
+    if field == "context":
+        if not np.isfinite(a).all():
+            raise ValueError(f"expected finite values in {key} of {name}, got NaN or infinity")
+        return _as(a, np.float32)
     if a.ndim == 3:
         a = a[..., None]  # [N, H, W] is an image of one channel
     if a.dtype.kind == "b":

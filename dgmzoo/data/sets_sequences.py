@@ -114,4 +114,17 @@ TOYS = (
     _toy("toy_spirals", "Two spirals"),
     _toy("toy_checkerboard", "Squares of a 4x4 board"),
     _toy("toy_pinwheel", "Five bent arms"),
+    Entry(
+        name="toy_sparse_regression",
+        title="A linear regression on 200 inputs, 8 of them relevant",
+        paper="",
+        licence="drawn here",
+        shape=(1,),
+        splits={"train": 300, "test": 1000},
+        use="Finding the relevant inputs. x is the response, context [200] the inputs; the signal's variance is 1, the "
+        "noise's 1/4. Drawn by data.seed.",
+        decoder="toys.decode",
+        kind="points",
+        dtype="float32",
+    ),
 )

@@ -1,4 +1,4 @@
-"""Two-dimensional toys, drawn from `data.seed` on the host: float32 [N, 2]."""
+"""Toys, drawn from `data.seed` on the host, float32: points in the plane [N, 2], and a sparse regression."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dgmzoo.data.draws import words
-from dgmzoo.data.registry import Entry
-
-SPLITS = {"train": 10_000, "valid": 1_000, "test": 10_000}
+from dgmzoo.data.registry import Entry, entry
 
 
 def _uniform(seed: int, stream: int, *shape: int) -> np.ndarray:
@@ -75,18 +73,40 @@ def pinwheel(seed: int, rows: int) -> np.ndarray:
     )
 
 
-TOYS: dict[str, Callable[[int, int], np.ndarray]] = {
-    f"toy_{toy.__name__}": toy for toy in (gaussians, moons, rings, spirals, checkerboard, pinwheel)
+def sparse_coefficients(seed: int) -> np.ndarray:
+    """The 200 coefficients of the sparse regression: 8 of them between .5 and 2 in size before the norm is made 1."""
+    place, size, sign = _uniform(seed, 0, 3, 200)
+    coefficients = np.zeros(200)
+    relevant = np.argsort(place)[:8]
+    coefficients[relevant] = np.where(sign < 0.5, -1, 1)[relevant] * (0.5 + 1.5 * size[relevant])
+    return coefficients / np.linalg.norm(coefficients)
+
+
+def sparse_regression(seed: int, rows: int) -> dict[str, np.ndarray]:
+    """x = context . coefficients + noise of half the signal's scale; context [N, 200] standard normal."""
+    context = _normal(seed, 1, 100 * rows).reshape(rows, 200)
+    x = context @ sparse_coefficients(seed) + 0.5 * _normal(seed, 2, rows)[:, 0]
+    return {"x": x[:, None], "context": context}
+
+
+_TOYS = (gaussians, moons, rings, spirals, checkerboard, pinwheel, sparse_regression)
+TOYS: dict[str, Callable[[int, int], np.ndarray | dict[str, np.ndarray]]] = {
+    f"toy_{toy.__name__}": toy for toy in _TOYS
 }
 
 
 def draw(name: str, seed: int) -> dict[str, np.ndarray]:
     """The splits of a toy."""
-    rows = TOYS[name](seed, sum(SPLITS.values())).astype(np.float32)
-    cuts = np.split(rows, np.cumsum(list(SPLITS.values()))[:-1])
-    return {f"{split}/x": x for split, x in zip(SPLITS, cuts, strict=True)}
+    splits = entry(name).splits
+    drawn = TOYS[name](seed, sum(splits.values()))
+    cuts = np.cumsum(list(splits.values()))[:-1]
+    return {
+        f"{split}/{field}": part
+        for field, rows in (drawn if isinstance(drawn, dict) else {"x": drawn}).items()
+        for split, part in zip(splits, np.split(rows.astype(np.float32), cuts), strict=True)
+    }
 
 
-def decode(paths: Mapping[str, Path], entry: Entry) -> dict[str, np.ndarray]:
+def decode(paths: Mapping[str, Path], known: Entry) -> dict[str, np.ndarray]:
     """The toy of seed 0, for those who ask for it by its name alone."""
-    return draw(entry.name, 0)
+    return draw(known.name, 0)

@@ -73,6 +73,7 @@ def evaluate(
     num_samples: int,
     progress: Callable[[int, int], None] | None = None,
     devices: Sequence[jax.Device] | None = None,
+    weights: chex.PRNGKey | None = None,
 ) -> Estimate:
     """`log p(x)` of rows `{"x": [N, ...]}`, exact or by `num_samples` importance samples each.
 
@@ -82,6 +83,7 @@ def evaluate(
     Args:
       progress: told after each part (examples done, of all).
       devices: of this process, to spread the parts over; by default all. Of several processes, all must call this.
+      weights: key of a draw of random weights, the same for all examples and samples; None: their means.
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples >= 1, got {num_samples}")
@@ -95,7 +97,7 @@ def evaluate(
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, 50)
     batch = min(_BATCH, max(1, ROWS // chunk))
-    joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, batch, progress, devices)
+    joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
     if model.bound == "exact":
         variance = np.zeros(num)
@@ -112,7 +114,7 @@ def evaluate(
     )
 
 
-def _in_parts(sums, variables, rows, key, batch, progress, devices):
+def _in_parts(sums, variables, rows, key, weights, batch, progress, devices):
     """The sums of all examples `[N, ...]` on the host. Parts lie in the order of processes, then rounds, then devices."""
     num, processes = len(rows["x"]), jax.process_count()
     devices = local_devices() if devices is None else list(devices)
@@ -127,7 +129,8 @@ def _in_parts(sums, variables, rows, key, batch, progress, devices):
         start = width * (jax.process_index() * rounds + i)
         starts = np.arange(start, start + width, batch, dtype=np.int32)
         index = np.arange(start, start + width) % num  # what is left over is filled up from the start
-        found.append(compiled(variables, {name: np.asarray(leaf[index]) for name, leaf in rows.items()}, key, starts))
+        part = {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
+        found.append(compiled(variables, part, key, weights, starts))
         if progress:
             jax.block_until_ready(found[-2:][0])  # the one before: the device has always one to do
             progress(min(i * width * processes, num), num)
@@ -149,15 +152,15 @@ def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
 
 @functools.lru_cache(maxsize=16)
 def _compiled(sums: Callable, devices: tuple[jax.Device, ...]):
-    """`(variables, rows {name: [devices * B, ...]}, key, starts [devices]) -> sums [devices * B, ...]`."""
+    """`(variables, rows {name: [devices * B, ...]}, key, weights, starts [devices]) -> sums [devices * B, ...]`."""
 
-    def one(variables, rows, key, starts):
-        return sums(variables, rows, jax.random.fold_in(key, starts[0] + 1))
+    def one(variables, rows, key, weights, starts):
+        return sums(variables, rows, jax.random.fold_in(key, starts[0] + 1), weights)
 
     if len(devices) == 1:
         return jax.jit(one)
     spread, same = PartitionSpec("parts"), PartitionSpec()
-    specs = (same, spread, same, spread)
+    specs = (same, spread, same, same, spread)
     return jax.jit(jax.shard_map(one, mesh=_mesh(devices), in_specs=specs, out_specs=spread, check_vma=False))
 
 
@@ -165,15 +168,15 @@ def _compiled(sums: Callable, devices: tuple[jax.Device, ...]):
 def _sums(model: Model, num_samples: int, chunk: int):
     """The function of one batch of examples that gives the sums over K samples, a chunk of samples at a time."""
 
-    def ask(variables, rows, key, num):
-        evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num))
+    def ask(variables, rows, key, weights, num):
+        evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num, weights=weights))
         return evidence
 
-    def sums(variables, rows, key):
+    def sums(variables, rows, key, weights):
         def body(carry, inputs):
             log_sum, log_square, total, kl = carry
             key, wanted = inputs
-            evidence = ask(variables, rows, key, chunk)
+            evidence = ask(variables, rows, key, weights, chunk)
             weight = evidence.log_weight  # [k, B]
             counts = (jnp.arange(chunk) < wanted)[:, None]
             counted = jnp.where(counts, weight, -jnp.inf)
@@ -187,7 +190,7 @@ def _sums(model: Model, num_samples: int, chunk: int):
                 means[name] = latent.q["mean"].mean(0)
             return (log_sum, log_square, total, kl), means
 
-        shapes = jax.eval_shape(functools.partial(ask, num=chunk), variables, rows, key)
+        shapes = jax.eval_shape(functools.partial(ask, num=chunk), variables, rows, key, weights)
         zero = jnp.zeros(shapes.log_likelihood.shape[1:], shapes.log_likelihood.dtype)
         kl = {name: jnp.zeros(latent.kl.shape[1:], latent.kl.dtype) for name, latent in shapes.latents.items()}
         num_chunks = -(-num_samples // chunk)

@@ -39,6 +39,9 @@ def make_record(
 ) -> dict[str, Any]:
     """All that a reader needs to believe a number, or to get it again. Values are negative and in nats per example.
 
+    "weight_draws" is the number of networks whose probabilities are averaged, 0 for the one with the mean weights, None
+    where no weights are random.
+
     Args:
       origin: of the experiment, as it was when training began.
       parameters: how many numbers the model learns.
@@ -61,6 +64,7 @@ def make_record(
         "binarization": dataset.binarization,
         "bound": kind,
         "num_samples": 1 if exact else num_samples,
+        "weight_draws": experiment.evaluation.weight_draws if bound == "predictive" else None,
         "value": _rounded(estimate.value),
         "standard_error": _rounded(estimate.standard_error),
         "monte_carlo_error": 0.0 if exact else _rounded(estimate.monte_carlo_error),

@@ -20,7 +20,7 @@ _BOUNDS = {
     "exact": "negative log-likelihood (exact)",
     "iw": "negative log-likelihood, importance-weighted",
     "elbo": "negative ELBO",
-    "predictive": "negative predictive log-likelihood at mean weights",
+    "predictive": "negative predictive log-likelihood",
     None: "loss (no bound on log p(x))",
 }
 
@@ -30,6 +30,9 @@ def headline(record: Mapping[str, Any]) -> str:
     what = _BOUNDS.get(record["bound"], record["bound"])
     if record["bound"] == "iw":
         what += f" with {record['num_samples']} samples"
+    if record["bound"] == "predictive":
+        draws = record["weight_draws"]
+        what += f" over {draws} draws of the weights" if draws else " at the mean weights"
     value = "not finite" if record["value"] is None else f"{record['value']:.2f}"
     error = "" if record["standard_error"] is None else f" ± {record['standard_error']:.2f}"
     text = f"{value}{error} nats, {what}, {record['split']} split"

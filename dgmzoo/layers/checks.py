@@ -35,6 +35,19 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
         seen[id(value)] = field.name
 
 
+def check_has_no_head(module: nn.Module) -> None:
+    """Refuse an output whose fields concern its head, where the entry computes the raw numbers itself.
+
+    Raises:
+      ValueError: random weights are the entry's to set.
+    """
+    if module.output.has_own_head:
+        raise ValueError(
+            f"expected an output with a plain head in {type(module).__name__}, which makes its own, got {module.output}; "
+            "set the model's weights, not the output's"
+        )
+
+
 def flat(x: jax.Array, shape: tuple[int, ...] | None, mask: jax.Array | None = None) -> jax.Array:
     """x `[B, *shape]` as floats `[B, D]` for a network; where its mask is False, what is not observed enters as 0.
 

@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dgmzoo.layers.linear import conv, dense
 from dgmzoo.layers.networks import Activation
-from dgmzoo.model import compute_dtype
+from dgmzoo.layers.weights import PointWeights, Weights
 
 
 class ConvEncoder(nn.Module):
@@ -21,6 +22,8 @@ class ConvEncoder(nn.Module):
     """Side of the convolutions' windows."""
     activation: Activation = "relu"
     """Applied after every layer."""
+    weights: Weights = PointWeights()
+    """Of every layer: plain parameters, or with a posterior and a prior."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -31,8 +34,7 @@ class ConvEncoder(nn.Module):
         lead = x.shape[:-1]
         x = x.reshape(-1, *self.shape)
         for channels in self.channels:
-            conv = nn.Conv(channels, (self.window,) * 2, strides=2, dtype=compute_dtype())
-            x = getattr(nn, self.activation)(conv(x))
+            x = getattr(nn, self.activation)(conv(channels, self.weights, self.window, stride=2)(x))
         return x.reshape(*lead, -1)
 
 
@@ -50,6 +52,8 @@ class ConvDecoder(nn.Module):
     """Side of the convolutions' windows."""
     activation: Activation = "relu"
     """Applied after every layer."""
+    weights: Weights = PointWeights()
+    """Of every layer: plain parameters, or with a posterior and a prior."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,11 +66,12 @@ class ConvDecoder(nn.Module):
         for _ in self.channels:
             sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
         small, *larger = sizes[::-1]
-        dense = nn.Dense(math.prod(small) * self.channels[0], dtype=compute_dtype())
-        x = activation(dense(z)).reshape(-1, *small, self.channels[0])
+        x = activation(dense(math.prod(small) * self.channels[0], self.weights)(z)).reshape(
+            -1, *small, self.channels[0]
+        )
         for channels, (height, width) in zip(self.channels, larger, strict=True):
             x = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)[:, :height, :width]
-            x = activation(nn.Conv(channels, (self.window,) * 2, dtype=compute_dtype())(x))
+            x = activation(conv(channels, self.weights, self.window)(x))
         return x.reshape(*z.shape[:-1], *x.shape[1:])
 
 

@@ -5,7 +5,6 @@ A layer comes in two halves, since in a hierarchy the prior needs the layer abov
 """
 
 import dataclasses
-import functools
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -13,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from dgmzoo.layers.linear import dense
+from dgmzoo.layers.weights import PointWeights, Weights
 from dgmzoo.model import Latent, Query, compute_dtype
 from dgmzoo.reparam.estimators import pathwise
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
@@ -41,6 +42,9 @@ class LatentLayer(nn.Module):
     noise: bool = True
     """Draw samples. Off: the posterior's mean is passed on, the KL is a penalty, and there is no bound."""
 
+    weights: Weights = dataclasses.field(default=PointWeights(), kw_only=True, metadata={"cli": False})
+    """Of the prior's head, which is part of the generative network; set by the entry that holds the layer."""
+
     has_prior: ClassVar[bool] = True  # whether values can be drawn
 
     @property
@@ -68,9 +72,8 @@ class LatentLayer(nn.Module):
         # Small heads start the posterior near the family's standard member, where KL and gradients are small.
         init = nn.initializers.variance_scaling(0.01, "fan_avg", "uniform")
         posterior, prior = self._sizes()
-        dense = functools.partial(nn.Dense, dtype=compute_dtype(), kernel_init=init)
-        self.posterior_head = dense(self.units * posterior)
-        self.prior_head = dense(self.units * prior)
+        self.posterior_head = nn.Dense(self.units * posterior, dtype=compute_dtype(), kernel_init=init)
+        self.prior_head = dense(self.units * prior, self.weights, init)
         self.prior_raw = Free((self.units, prior))
 
     def __call__(self, features, query: Query, name: str, above=None) -> Latent:

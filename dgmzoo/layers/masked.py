@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dgmzoo.layers.linear import RandomLinear
+from dgmzoo.layers.weights import PointWeights, Weights
 from dgmzoo.model import compute_dtype
 
 
@@ -15,16 +17,31 @@ class MaskedDense(nn.Module):
     """Number of units out."""
     strict: bool = False
     """Connect only where the degree rises (the output layer)."""
+    weights: Weights = PointWeights()
+    """Plain parameters, or with a posterior and a prior."""
 
     @nn.compact
     def __call__(self, x: jax.Array, degree_in: jax.Array, degree_out: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         compare = jnp.greater if self.strict else jnp.greater_equal
         mask = compare(degree_out[None, :], degree_in[:, None])  # [in, out]
-        kernel = jnp.where(mask, kernel, jnp.zeros((), kernel.dtype))
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=compute_dtype())
+        if self.weights.is_random:
+            return _RandomMasked(self.features, self.weights)(x, mask)
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, _masked(kernel, mask), bias, dtype=compute_dtype())
         return x @ kernel + bias[None]
+
+
+class _RandomMasked(RandomLinear):
+    """Weights that no mask lets through pay their KL until they are at the prior, where they cost nothing."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        return self.through(x, (x.shape[-1], self.features), lambda x, w: jnp.tensordot(x, _masked(w, mask), 1))
+
+
+def _masked(kernel: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.where(mask, kernel, jnp.zeros((), kernel.dtype))
 
 
 def made_degrees(

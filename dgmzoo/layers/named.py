@@ -1,13 +1,15 @@
-"""Variational layers and families by the names that a command line takes."""
+"""Variational layers, weights and families by the names that a command line takes."""
 
 import numpyro.distributions as dist
 
 from dgmzoo.layers.horseshoe import HorseshoeLayer
+from dgmzoo.layers.horseshoe_weights import HorseshoeWeights
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.rectified import RectifiedLayer
 from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.layers.weights import PiecewiseWeights, PointWeights, RectifiedWeights, VariationalWeights, Weights
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
 
 LAYERS: dict[str, type[LatentLayer]] = {
@@ -16,6 +18,14 @@ LAYERS: dict[str, type[LatentLayer]] = {
     "rectified": RectifiedLayer,
     "piecewise": PiecewiseLayer,
     "point": PointLayer,
+}
+
+WEIGHTS: dict[str, type[Weights]] = {
+    "normal": VariationalWeights,
+    "horseshoe": HorseshoeWeights,
+    "rectified": RectifiedWeights,
+    "piecewise": PiecewiseWeights,
+    "point": PointWeights,
 }
 
 _OURS = {"normal": dist.Normal, "horseshoe": Horseshoe, "rectified": RectifiedNormal, "piecewise": PiecewiseNormal}

@@ -5,7 +5,8 @@ from typing import Literal
 import flax.linen as nn
 import jax
 
-from dgmzoo.model import compute_dtype
+from dgmzoo.layers.linear import dense
+from dgmzoo.layers.weights import PointWeights, Weights
 
 Activation = Literal["tanh", "relu", "gelu", "silu", "softplus"]
 
@@ -17,6 +18,8 @@ class MLP(nn.Module):
     """Widths of the layers; empty for none (the identity)."""
     activation: Activation = "tanh"
     """Applied after every layer."""
+    weights: Weights = PointWeights()
+    """Of every layer: plain parameters, or with a posterior and a prior."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -28,6 +31,5 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for width in self.hidden:
-            dense = nn.Dense(width, dtype=compute_dtype(), kernel_init=nn.initializers.glorot_uniform())
-            x = getattr(nn, self.activation)(dense(x))
+            x = getattr(nn, self.activation)(dense(width, self.weights)(x))
         return x

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.model import Draw, compute_dtype
+from dgmzoo.layers.linear import dense
+from dgmzoo.layers.weights import PointWeights, Weights
+from dgmzoo.model import Draw
 from dgmzoo.reparam import families
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -33,12 +35,20 @@ class Output(nn.Module):
     `elements`; others call the layer, which adds the dense head.
     """
 
+    weights: Weights = PointWeights()
+    """Of the dense head: plain parameters, or with a posterior and a prior."""
+
     discrete = True  # whether x is, so that bits per dimension mean something
 
     @property
     def size(self) -> int:
         """Raw numbers per element of x."""
         return families.raw_size(self.family)
+
+    @property
+    def has_own_head(self) -> bool:
+        """Whether its fields ask something of the head, which an entry that makes the raw numbers does not have."""
+        return self.weights.is_random
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
         """Raw numbers `[..., size]` to a distribution with batch shape `[...]`."""
@@ -61,10 +71,14 @@ class Output(nn.Module):
 
         The features of an image have a head that is the same at all places.
         """
-        init = nn.initializers.glorot_uniform()
         here = shape[-1:] if features.ndim == 2 + len(shape) else shape
-        raw = nn.Dense(math.prod(here) * self.size, dtype=compute_dtype(), kernel_init=init)(features)
+        raw = self.raw(features, math.prod(here))
         return self.elements(raw.reshape(*features.shape[:2], -1), shape)
+
+    def raw(self, features: jax.Array, num: int) -> jax.Array:
+        """Raw numbers `[..., num, size]` of so many elements, by the head."""
+        raw = dense(num * self.size, self.weights)(features)
+        return raw.reshape(*raw.shape[:-1], num, self.size)
 
 
 class Bernoulli(Output):
@@ -83,8 +97,22 @@ class Bernoulli(Output):
 class Normal(Output):
     """Real x, with a location and a scale per element."""
 
+    homoscedastic: bool = False
+    """Learn one scale for each element of x, the same whatever the features are."""
+
     family = dist.Normal
     discrete = False
+
+    @property
+    def has_own_head(self) -> bool:
+        return self.homoscedastic or super().has_own_head
+
+    def raw(self, features: jax.Array, num: int) -> jax.Array:
+        if not self.homoscedastic:
+            return super().raw(features, num)
+        loc = families.widened(dense(num, self.weights)(features))
+        scale = self.param("scale", nn.initializers.zeros, (num,), loc.dtype)
+        return jnp.stack([loc, jnp.broadcast_to(scale, loc.shape)], -1)
 
 
 class Categorical(Output):

@@ -100,6 +100,18 @@ def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jn
         return family(**parameters)
 
 
+def raw_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Array:
+    """Raw numbers `[..., U, P]` of members at `loc [..., U]` with a scale, their other parameters standard."""
+    raw = []
+    for name, size in _sizes(family).items():
+        if name in ("scale", "scales"):
+            value = jnp.full_like(loc, math.log(math.expm1(scale)) - _SOFTPLUS_ONE)
+        else:
+            value = loc if name == "loc" else jnp.zeros_like(loc)
+        raw += [value] * size
+    return jnp.stack(raw, -1)
+
+
 def constrain(constraint: constraints.Constraint, raw: chex.Array) -> chex.Array:
     """`biject_to`, but positive parameters through a softplus that is 1 at 0 (an exponential overflows early)."""
     if _positive(constraint):

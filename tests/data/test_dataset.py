@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dgmzoo.data import Data, Rows, dataset, from_arrays, load, own, prefetch, store
+from dgmzoo.data import Data, Rows, dataset, from_arrays, load, own, prefetch, store, toys
 from dgmzoo.data.observe import Observe
 
 from . import forms
@@ -330,3 +330,28 @@ def test_prefetch_stops_its_thread_when_closed():
     assert next(items) == 0
     items.close()
     assert len(made) <= 4 and not any(t.name == "dgmzoo-prefetch" for t in threading.enumerate())
+
+
+def test_the_sparse_regression_is_what_it_says():
+    data = load(Data("toy_sparse_regression", seed=4))
+    train, test = data.splits["train"], data.splits["test"]
+    assert train["context"].shape == (300, 200) and test["context"].shape == (1000, 200) and data.shape == (1,)
+    coefficients = toys.sparse_coefficients(4)
+    assert (coefficients != 0).sum() == 8 and np.linalg.norm(coefficients) == pytest.approx(1)
+    sizes = np.abs(coefficients[coefficients != 0])
+    assert sizes.max() / sizes.min() <= 4 and (toys.sparse_coefficients(5) != coefficients).any()
+    context = np.concatenate([rows["context"] for rows in (train, test)])
+    noise = np.concatenate([rows["x"] for rows in (train, test)])[:, 0] - context @ coefficients
+    assert stats.kstest(noise / 0.5, "norm").pvalue > 1e-3 < stats.kstest(context.ravel(), "norm").pvalue
+    assert np.abs(context.T @ noise / len(noise)).max() < 0.5 * 4.5 / np.sqrt(len(noise))
+
+
+def test_contexts_of_ones_own():
+    x, context = np.zeros((20, 2), np.float32), np.arange(60.0).reshape(20, 3)
+    data = load(from_arrays({"x": x, "context": context}))
+    assert data.splits["train"]["context"].shape == (16, 3)
+    np.testing.assert_array_equal(data.fixed("test")["context"], context[data.numbers["test"]])
+    with pytest.raises(ValueError, match=r"finite values in all/context"):
+        load(from_arrays({"x": x, "context": context * np.nan}))
+    with pytest.raises(ValueError, match="every context of arrays to have one shape"):
+        load(from_arrays({"x": x, "context": context}, test={"x": x, "context": context[:, :2]}))

@@ -15,9 +15,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.checks import check_entry, check_has_no_head, flat
 from dgmzoo.layers.masked import MaskedDense, made_degrees
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
+from dgmzoo.layers.weights import PointWeights, Weights
 from dgmzoo.model import Batch, Draw, Evidence, Query
 
 
@@ -32,6 +33,8 @@ class MADE(nn.Module):
     """Draw an order of the elements for each mask instead of keeping the natural one."""
     mask_seed: int = 0
     """Seed of masks and orders."""
+    weights: Weights = PointWeights()
+    """Of every layer: plain parameters, or with a posterior and a prior."""
     output: Output = Bernoulli()
     """p(x_d | x_<d)."""
     shape: tuple[int, ...] | None = None
@@ -44,12 +47,13 @@ class MADE(nn.Module):
         check_entry(self, sizes=("num_masks",))
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise ValueError(f"expected at least one hidden width >= 1, got {self.hidden}")
+        check_has_no_head(self)
 
     def setup(self):
         self.dims = math.prod(self.shape or ())
         self.degrees = made_degrees(self.dims, self.hidden, self.num_masks, self.random_order, self.mask_seed)
-        self.dense = [MaskedDense(width) for width in self.hidden]
-        self.head = MaskedDense(self.dims * self.output.size, strict=True)
+        self.dense = [MaskedDense(width, weights=self.weights) for width in self.hidden]
+        self.head = MaskedDense(self.dims * self.output.size, strict=True, weights=self.weights)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x = batch["x"]  # [B, *shape]

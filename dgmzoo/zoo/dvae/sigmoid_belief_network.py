@@ -18,6 +18,7 @@ from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
 from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.layers.weights import PointWeights, Weights
 from dgmzoo.model import Batch, Draw, Evidence, Query
 
 
@@ -30,6 +31,8 @@ class SigmoidBeliefNetwork(nn.Module):
     """Widths of the deterministic tanh layers between two layers of bits; empty for linear maps."""
     latent: LatentLayer = VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)
     """Posterior and prior of the bits; the prior of the top layer is learned."""
+    weights: Weights = PointWeights()
+    """Of the generative networks between layers: plain parameters, or with a posterior and a prior."""
     output: Output = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
@@ -42,14 +45,17 @@ class SigmoidBeliefNetwork(nn.Module):
         check_entry(self)
         if not self.latent_dims or any(size < 1 for size in self.latent_dims):
             raise ValueError(f"expected latent_dims of at least one size >= 1, got {self.latent_dims}")
+        if self.weights.is_random and not self.hidden and len(self.latent_dims) == 1:
+            raise ValueError("expected plain weights where no network lies between layers, set those of the output")
 
     def setup(self):
         top = len(self.latent_dims) - 1
         self.layers = [
-            self.latent.clone(units=size, learned_prior=level == top) for level, size in enumerate(self.latent_dims)
+            self.latent.clone(units=size, learned_prior=level == top, weights=self.weights)
+            for level, size in enumerate(self.latent_dims)
         ]
         self.encoders = [MLP(self.hidden) for _ in self.latent_dims]
-        self.decoders = [MLP(self.hidden) for _ in self.latent_dims]
+        self.decoders = [MLP(self.hidden, weights=self.weights) for _ in self.latent_dims]
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]

@@ -17,6 +17,7 @@ from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP, Activation
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
 from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.layers.weights import PointWeights, Weights
 from dgmzoo.model import Batch, Draw, Evidence, Query
 
 
@@ -33,6 +34,8 @@ class HierarchicalVAE(nn.Module):
     """Of the deterministic layers."""
     latent: LatentLayer = VariationalLayer()
     """Posterior and prior of every layer of latents; a learned prior is the top layer's."""
+    weights: Weights = PointWeights()
+    """Of the generative networks between layers: plain parameters, or with a posterior and a prior."""
     output: Output = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
@@ -59,11 +62,13 @@ class HierarchicalVAE(nn.Module):
     def setup(self):
         top = len(self.latent_dims) - 1
         self.layers = [
-            self.latent.clone(units=size, learned_prior=self.latent.learned_prior and level == top)
+            self.latent.clone(
+                units=size, learned_prior=self.latent.learned_prior and level == top, weights=self.weights
+            )
             for level, size in enumerate(self.latent_dims)
         ]
         self.encoders = [MLP(self.depth * (width,), self.activation) for width in self.hidden]
-        self.decoders = [MLP(self.depth * (width,), self.activation) for width in self.hidden]
+        self.decoders = [MLP(self.depth * (width,), self.activation, weights=self.weights) for width in self.hidden]
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]

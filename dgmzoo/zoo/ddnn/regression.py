@@ -1,0 +1,50 @@
+"""Regression: the density of x given inputs, with weights that may be plain, normal, or sparse.
+
+    p(x | context) = output(network(context)).
+
+Without hidden layers it is linear: with normal weights Bayesian linear regression (MacKay 1992, "Bayesian
+interpolation") under a factorized posterior, with horseshoe weights the sparse regression of Carvalho, Polson & Scott
+2009 in the form of Piironen & Vehtari 2017 (arXiv 1707.01694), under the posterior of Louizos et al. 2017
+(arXiv 1705.08665): inputs that do not matter are shrunk to nothing.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dgmzoo.layers.checks import check_entry
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.outputs import Normal, Output, described, drawn, log_likelihood
+from dgmzoo.model import Batch, Draw, Evidence, Query
+
+
+class Regression(nn.Module):
+    """A density of x for each context."""
+
+    network: nn.Module = MLP(())
+    """From the context, flattened, to features; without hidden layers these are the context itself."""
+    output: Output = Normal(homoscedastic=True)
+    """p(x | features); its head's weights are the coefficients of a linear regression."""
+    shape: tuple[int, ...] | None = None
+    """Shape of one x; taken from the data where None."""
+
+    bound = "exact"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_entry(self)
+
+    def evidence(self, batch: Batch, query: Query) -> Evidence:
+        p = self.given(batch, len(batch["x"]))
+        log_p = log_likelihood(p, batch["x"], batch.get("mask"))
+        return Evidence(jnp.repeat(log_p, query.num_samples, 0), output=described(p))
+
+    def generate(self, num: int, context=None) -> Draw:
+        return drawn(self.given(context or {}, num), self.make_rng("sample"))
+
+    def given(self, rows: Batch, num: int):
+        """`p(x | context)`, batch shape `[1, B, *shape]`."""
+        if "context" not in rows or len(rows["context"]) != num:
+            raise ValueError(f"expected a context for each of {num} rows, got {jax.tree.map(jnp.shape, dict(rows))}")
+        context = rows["context"].reshape(1, num, -1)
+        return self.output(self.network(context), self.shape)

@@ -1,0 +1,20 @@
+"""Horseshoe weights find the 8 relevant of 200 inputs of a linear regression on 300 rows.
+
+The coefficients are `run.weights()["output/VariationalDense_0"]`; an input is taken as relevant if its own is above a
+tenth of the largest. Beside it: `--model.output.weights normal`. Other data: `--data.seed 1`.
+"""
+
+from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.data import Data
+from dgmzoo.layers.horseshoe_weights import HorseshoeWeights
+from dgmzoo.layers.outputs import Normal
+from dgmzoo.objectives import ELBO
+from dgmzoo.zoo.ddnn.regression import Regression
+
+experiment = Experiment(
+    model=Regression(output=Normal(homoscedastic=True, weights=HorseshoeWeights())),
+    data=Data("toy_sparse_regression"),
+    objective=ELBO(),
+    training=Training(steps=4000, batch_size=300, learning_rate=5e-3, schedule="cosine"),
+    evaluation=Evaluation(num_samples=1),
+)

@@ -1,0 +1,460 @@
+"""Weights with a posterior and a prior: their KL, their noise, and that every estimator's gradient is the exact one."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy import integrate, stats
+
+from dgmzoo.layers.horseshoe_weights import HorseshoeWeights
+from dgmzoo.layers.linear import VariationalConv, VariationalDense
+from dgmzoo.layers.masked import MaskedDense
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.outputs import Bernoulli, Normal
+from dgmzoo.layers.weights import PiecewiseWeights, PointWeights, RectifiedWeights, VariationalWeights
+from dgmzoo.model import Evidence, Query, functional, in_precision, mean_weights, weights_drawn
+from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG
+from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
+from dgmzoo.zoo.ddnn.made import MADE
+from dgmzoo.zoo.ddnn.regression import Regression
+from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
+from dgmzoo.zoo.vae.vae import VAE
+
+GLOROT = nn.initializers.glorot_uniform()
+KEY = jax.random.key(3)
+
+
+def raw_of(kind, shape, seed=0):
+    """Parameters of some size."""
+    random = np.random.default_rng(seed)
+    born = {name: init(KEY) for name, init in kind.parameters(shape, GLOROT).items()}
+    return {name: jnp.asarray(random.normal(0, 0.5, leaf.shape)) for name, leaf in born.items()}
+
+
+def softplus(raw):
+    return np.logaddexp(0, raw + np.log(np.expm1(1)))
+
+
+# KL
+
+
+def normal_kl(loc, scale, other_loc=0.0, other_scale=1.0):
+    q, p = stats.norm(loc, scale), stats.norm(other_loc, other_scale)
+    return integrate.quad(lambda w: q.pdf(w) * (q.logpdf(w) - p.logpdf(w)), loc - 12 * scale, loc + 12 * scale)[0]
+
+
+@pytest.mark.parametrize("learned_prior", [True, False])
+def test_kl_of_normal_weights_is_that_of_quadrature(x64, learned_prior):
+    kind = VariationalWeights(learned_prior=learned_prior)
+    raw = raw_of(kind, (2, 3))
+    kernel = np.asarray(raw["kernel"]).reshape(-1, 2)
+    prior = np.asarray(raw["prior"]).ravel() if learned_prior else (0.0, 0.0)
+    wanted = sum(normal_kl(loc, softplus(scale), prior[0], softplus(prior[1])) for loc, scale in kernel)
+    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-8)
+
+
+def test_kl_of_rectified_weights_counts_the_point_mass(x64):
+    kind = RectifiedWeights()
+    raw = raw_of(kind, (2, 2))
+    (m, s), wanted = (np.asarray(raw["prior"]).ravel()[0], softplus(np.asarray(raw["prior"]).ravel()[1])), 0.0
+    for loc, scale in np.asarray(raw["kernel"]).reshape(-1, 2):
+        q, p = stats.norm(loc, softplus(scale)), stats.norm(m, s)
+        above = integrate.quad(lambda w, q=q, p=p: q.pdf(w) * (q.logpdf(w) - p.logpdf(w)), 0, 12, epsabs=1e-11)[0]
+        wanted += q.cdf(0) * (q.logcdf(0) - p.logcdf(0)) + above
+    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-8)
+
+
+@pytest.mark.parametrize("prior", [dist.Normal, PiecewiseNormal])
+def test_kl_of_piecewise_weights_is_that_of_quadrature(x64, prior):
+    kind = PiecewiseWeights(prior=prior, pieces=3)
+    raw = raw_of(kind, (1, 2))
+    wanted = 0.0
+    for row in np.asarray(raw["kernel"]).reshape(-1, 4):
+        q = PiecewiseNormal(row[0], softplus(row[1:]))
+        start = np.asarray(raw["prior"]).ravel()
+        p = dist.Normal(start[0], softplus(start[1])) if prior is dist.Normal else None
+        p = p or PiecewiseNormal(start[0], softplus(start[1:]))
+        noise, width = np.linspace(-9, 9, 200_001, retstep=True)
+        w = q.transform(jnp.asarray(noise))
+        wanted += float((stats.norm.pdf(noise) * (q.log_prob(w) - p.log_prob(w))).sum() * width)
+    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-4)  # the density jumps between two nodes
+
+
+def test_kl_of_horseshoe_weights_is_that_of_each_of_its_variables(x64):
+    kind = HorseshoeWeights(tau=0.3)
+    raw = raw_of(kind, (2, 3))
+    unit, local, tau = (np.asarray(raw[name]).reshape(-1, 2) for name in ("kernel", "local", "tau"))
+
+    def log_scale_kl(loc, scale, width):  # of y = log s against s ~ half-Cauchy(width)
+        q = stats.norm(loc, scale)
+
+        def term(y):
+            p = stats.halfcauchy(scale=width).logpdf(np.exp(y)) + y
+            return q.pdf(y) * (q.logpdf(y) - p)
+
+        return integrate.quad(term, loc - 12 * scale, loc + 12 * scale, epsabs=1e-11)[0]
+
+    wanted = sum(normal_kl(loc, softplus(scale)) for loc, scale in unit)
+    wanted += sum(log_scale_kl(loc, softplus(scale), 1.0) for loc, scale in local)
+    wanted += sum(log_scale_kl(loc, softplus(scale), 0.3) for loc, scale in tau)
+    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-8)
+
+
+def test_kl_without_closed_form_is_right_on_average():
+    kind = VariationalWeights(dist.Laplace, dist.StudentT)
+    raw = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(kind, (2, 2)).items()}
+    df, loc, scale = np.asarray(raw["prior"]).ravel()
+    p, wanted = stats.t(softplus(df), loc, softplus(scale)), 0.0
+    for m, s in np.asarray(raw["kernel"]).reshape(-1, 2):
+        q = stats.laplace(m, softplus(s))
+        term = lambda w, q=q: q.pdf(w) * (q.logpdf(w) - p.logpdf(w))  # noqa: E731
+        wanted += integrate.quad(term, -40, m)[0] + integrate.quad(term, m, 40)[0]
+    found = jax.vmap(lambda key: kind.kl(raw, key))(jax.random.split(KEY, 20_000))
+    assert abs(found.mean() - wanted) < 4 * found.std() / np.sqrt(len(found))
+
+
+# Noise
+
+
+def layer_answers(layer, variables, x, own, num=20_000):
+    """What a layer answers to x under many keys; `own`: each example may have weights of its own."""
+
+    def one(key):
+        with weights_drawn(key, len(x) if own else None):
+            return layer.apply(variables, x)
+
+    return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(8), num)))
+
+
+def same(found, wanted, error):
+    assert (np.abs(found - wanted) < 4.5 * error).all(), (found, wanted, error)
+
+
+@pytest.mark.parametrize("estimator", ["local", "flipout", "shared"])
+@pytest.mark.parametrize("kind", [VariationalWeights, HorseshoeWeights])
+def test_every_estimator_has_the_mean_and_variance_of_drawn_weights(kind, estimator):
+    kind = kind(estimator=estimator)
+    layer, x = VariationalDense(2, kind), jnp.asarray([[0.5, -1.0, 2.0], [1.0, 0.3, -0.2]])
+    raw = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(kind, (3, 2)).items()}
+    out = layer_answers(layer, {"params": {**raw, "bias": jnp.asarray([0.2, -0.1])}}, x, own=True)
+    keys = jax.random.split(jax.random.key(1), 100_000)
+    mean, second = kind.mean(raw), 0.0
+    if isinstance(kind, VariationalWeights):
+        second = jnp.square(kind.posterior_given(raw, KEY).scale)
+        variance = jnp.square(x) @ second
+    else:  # scales are shared: the variance of a sum over inputs has their covariance in it
+        drawn = jax.vmap(lambda key: kind.posterior_given(raw, key).sample(jax.random.fold_in(key, 1)))(keys)
+        variance = jnp.einsum("bi,kij->kbj", x, drawn).var(0)
+    num = len(out)
+    same(out.mean(0), x @ mean + jnp.asarray([[0.2, -0.1]]), out.std(0) / np.sqrt(num))
+    spread = np.square(out - out.mean(0)).std(0) / np.sqrt(num)
+    same(out.var(0), variance, spread * np.sqrt(1 + num / len(keys)))
+    covariance = np.mean((out[:, 0, 0] - out[:, 0, 0].mean()) * (out[:, 1, 0] - out[:, 1, 0].mean()))
+    if estimator == "shared" and isinstance(kind, VariationalWeights):
+        assert abs(covariance - float((x[0] * x[1] * second[:, 0]).sum())) < 0.1
+    elif isinstance(kind, VariationalWeights):  # of two examples
+        assert abs(covariance) < 4.5 * np.sqrt(variance[0, 0] * variance[1, 0] / num)
+
+
+def test_a_convolution_is_a_dense_layer_at_every_place():
+    for kind in (VariationalWeights(), HorseshoeWeights(), PiecewiseWeights()):
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), jnp.float32)
+        conv, dense = VariationalConv(5, kind, kernel_size=(1, 1)), VariationalDense(5, kind)
+        params = dense.init(KEY, x)["params"]
+        stretched = {**params, "kernel": params["kernel"][None, None]}
+        if "prior" in params:
+            stretched["prior"] = params["prior"][None, None]
+        for key in (None, jax.random.key(5)):
+            with weights_drawn(key):
+                there = conv.apply({"params": stretched}, x)
+            with weights_drawn(key):
+                here = dense.apply({"params": params}, x)
+            np.testing.assert_allclose(there, here, atol=1e-5)
+        np.testing.assert_allclose(kind.kl(stretched, KEY), kind.kl(params, KEY), rtol=1e-5)
+
+
+def test_a_window_as_large_as_the_image_is_a_dense_layer():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4, 3)), jnp.float32)
+    conv, dense = VariationalConv(2, kernel_size=(2, 4), padding="VALID"), VariationalDense(2)
+    params = conv.init(KEY, x)["params"]
+    flat = {**params, "kernel": params["kernel"].reshape(24, 2, 2), "prior": params["prior"][0, 0]}
+    with weights_drawn(jax.random.key(5)):
+        there = conv.apply({"params": params}, x)
+    with weights_drawn(jax.random.key(5)):
+        here = dense.apply({"params": flat}, x.reshape(3, 24))
+    assert there.shape == (3, 1, 1, 2)
+    np.testing.assert_allclose(there[:, 0, 0], here, atol=1e-5)
+
+
+def test_flipout_turns_a_convolution_for_each_example():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 2)), jnp.float32)
+    layer = VariationalConv(2, kernel_size=(2, 2))
+    raw = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(layer.weights, (2, 2, 2, 2)).items()}
+    variables = {"params": {**raw, "bias": jnp.zeros(2)}}
+    own, shared = (layer_answers(layer, variables, x, own=own, num=10_000) for own in (True, False))
+    scale = np.sqrt(shared.var(0) / len(own))
+    same(own.mean(0), shared.mean(0), np.sqrt(2) * scale)
+    np.testing.assert_allclose(own.var(0), shared.var(0), rtol=0.1)
+
+    def across(out, a, b):
+        return np.corrcoef(out[:, *a], out[:, *b])[0, 1]
+
+    neighbours = ((0, 0, 0, 0), (0, 0, 1, 0))  # places of one example share their weights, and so their noise
+    assert abs(across(own, *neighbours) - across(shared, *neighbours)) < 0.06
+    examples = ((0, 0, 0, 0), (1, 0, 0, 0))
+    assert abs(across(own, *examples)) < 0.05 < abs(across(shared, *examples))
+    with pytest.raises(ValueError, match="flipout, shared or auto"):
+        layer_answers(layer.clone(weights=VariationalWeights(estimator="local")), variables, x, own=True, num=1)
+
+
+def test_horseshoe_scales_belong_to_inputs_and_stay_below_the_slab():
+    kind = HorseshoeWeights(tau=5.0, slab=0.7)
+    raw = kind.parameters((4, 3), nn.initializers.ones)
+    raw = {name: init(KEY) for name, init in raw.items()}
+    raw["local"] = jnp.stack([jnp.linspace(-4, 4, 4), jnp.zeros(4)], -1)
+    drawn = jax.vmap(lambda key: kind.posterior_given(raw, key).loc)(jax.random.split(KEY, 50_000))  # [S, 4, 3]
+    np.testing.assert_array_equal(drawn, np.repeat(drawn[..., :1], 3, -1))
+    assert (drawn.max() <= 0.7) and (np.diff(drawn.mean(0)[:, 0]) > 0).all() and drawn[:, -1].mean() > 0.65
+    same(drawn.mean(0)[:, 0], kind.mean_scales(raw), drawn.std(0)[:, 0] / np.sqrt(50_000) + 1e-6)
+    assert np.corrcoef(np.log(drawn[:, 0, 0]), np.log(drawn[:, 1, 0]))[0, 1] > 0.1, "tau is shared"
+    unbounded = HorseshoeWeights(tau=5.0, slab=None)
+    log_scale = raw["local"][:, 0] + raw["tau"][0]
+    variance = softplus(np.asarray(raw["local"][:, 1])) ** 2 + softplus(float(raw["tau"][1])) ** 2
+    np.testing.assert_allclose(unbounded.mean_scales(raw), np.exp(log_scale + variance / 2), rtol=1e-4)
+
+
+# Gradients
+
+
+NODES, HERMITE = np.polynomial.hermite_e.hermegauss(40)
+SLOPES = {
+    "local": VariationalWeights(estimator="local"),
+    "flipout": VariationalWeights(estimator="flipout"),
+    "shared": VariationalWeights(estimator="shared"),
+    "rectified": RectifiedWeights(),
+    "piecewise": PiecewiseWeights(pieces=3),
+    "horseshoe": HorseshoeWeights(),
+}
+
+
+@pytest.mark.parametrize("name", SLOPES)
+def test_the_gradient_of_every_estimator_is_exact_on_average(x64, monkeypatch, name):
+    """A logistic regression on one input: loss and its gradient, averaged over the noise by quadrature."""
+    kind, num_data, context, x = SLOPES[name], 7, 1.3, 1.0
+    model = functional(Regression(output=Bernoulli(weights=kind), shape=(1,)))
+    batch = {"x": jnp.full((1, 1), x), "context": jnp.full((1, 1), context)}
+    raw, noise = raw_of(kind, (1, 1), seed=2), []
+
+    def drawn(key, shape=(), dtype=float):  # the order in which the layer draws: scales, then weights
+        return jnp.broadcast_to(jnp.asarray(noise.pop(0), dtype), shape)
+
+    def loss(raw, *values):
+        noise[:] = values
+        params = {"output": {"VariationalDense_0": {**raw, "bias": jnp.asarray([0.2])}}}
+        return ELBO()(model, {"params": params}, batch, KEY, jnp.asarray(0), num_data)[0]
+
+    monkeypatch.setattr(jax.random, "normal", drawn)
+    if name == "horseshoe":
+        grid = [axis.ravel() for axis in np.meshgrid(*(3 * (NODES,)), indexing="ij")]
+        weight = np.prod(np.meshgrid(*(3 * (HERMITE / HERMITE.sum(),)), indexing="ij"), 0).ravel()
+        keep = weight > 1e-14
+        grid, weight = [axis[keep] for axis in grid], weight[keep]
+    else:
+        axis, step = np.linspace(-9, 9, 40_001, retstep=True)
+        grid, weight = [axis], stats.norm.pdf(axis) * step
+    gradient = jax.jit(jax.vmap(jax.grad(loss), (None, *(0 for _ in grid))))(raw, *map(jnp.asarray, grid))
+    found = jax.tree.map(lambda leaf: np.tensordot(weight, leaf, 1), gradient)
+
+    def exact(raw):
+        expected = expected_likelihood(kind, raw, lambda w: jax.nn.log_sigmoid(w * context + 0.2))
+        return -expected + kind.kl(raw, KEY) / num_data
+
+    wanted = jax.grad(exact)(raw)
+    for leaf in raw:
+        np.testing.assert_allclose(found[leaf], wanted[leaf], atol=3e-5, rtol=1e-4)
+        assert np.abs(wanted[leaf]).max() > 1e-3
+
+
+def expected_likelihood(kind, raw, of):
+    """E_q of(w) over nodes that do not move with the parameters."""
+
+    def gaussian(at, raw):
+        return jax.scipy.stats.norm.pdf(at, raw[0], jax.nn.softplus(raw[1] + jnp.log(jnp.expm1(1.0))))
+
+    grid, step = jnp.linspace(-25, 25, 60_001), 50 / 60_000
+    if isinstance(kind, HorseshoeWeights):
+        grid, step = jnp.linspace(-9, 9, 181), 0.1
+        local, tau = gaussian(grid, raw["local"][0]), gaussian(grid, raw["tau"])
+        unit = gaussian(grid, raw["kernel"][0, 0])
+        log_scale = grid[:, None] + grid[None]
+        scale = jnp.exp(log_scale) / jnp.sqrt(1 + jnp.exp(2 * log_scale) / kind.slab**2)
+        value = of(scale[..., None] * grid[None, None])
+        return jnp.einsum("a,b,c,abc->", local, tau, unit, value) * step**3
+    if isinstance(kind, PiecewiseWeights):
+        loc, scales = raw["kernel"][0, 0, 0], raw["kernel"][0, 0, 1:]
+        q = PiecewiseNormal(loc, jax.nn.softplus(scales + jnp.log(jnp.expm1(1.0))))
+        # Between the points where the density jumps, which move: E f = int f dF, and F is continuous.
+        value = of(grid)
+        cdf = q.cdf(grid)
+        return value[-1] - (cdf * jnp.gradient(value, step)).sum() * step
+    density = gaussian(grid, raw["kernel"][0, 0])
+    return (density * of(jnp.maximum(grid, 0) if isinstance(kind, RectifiedWeights) else grid)).sum() * step
+
+
+X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 2, 2)), jnp.float32)
+
+
+@pytest.mark.parametrize("objective", [ELBO(), IWAE(num_samples=2), DReG(num_samples=2), NVIL()], ids=repr)
+def test_every_objective_pays_for_the_weights_once_for_all_data(objective):
+    kind = VariationalWeights()
+    entry = SigmoidBeliefNetwork((3,), (4,), weights=kind, shape=(2, 2))
+    if not isinstance(objective, NVIL):
+        entry = VAE(2, encoder=MLP((3,)), decoder=MLP((4,), weights=kind), shape=(2, 2))
+    model, batch = functional(entry), {"x": X}
+    variables = model.init(KEY, batch)
+    extra = objective.init(KEY, batch)
+    variables = {**extra, "params": {**variables["params"], **extra.get("params", {})}}
+    kl = model.evidence(variables, batch, KEY, Query(train=True))[0].weight_kl
+    few, many = (objective(model, variables, batch, KEY, jnp.asarray(0), num)[0] for num in (1, 10_000))
+    np.testing.assert_allclose(few - many, kl * (1 - 1e-4), rtol=1e-4)
+
+
+# One draw for all, and the means
+
+
+def bayesian(weights):
+    """Examples and samples that are all alike tell what they do not share."""
+    model = functional(VAE(2, encoder=MLP((3,)), decoder=MLP((4,), weights=weights), shape=(2, 2)))
+    batch = {"x": jnp.repeat(X[:1], 5, 0)}
+    variables = model.init(KEY, batch)
+
+    def ask(query, key=KEY):
+        z = jnp.ones((query.num_samples, 5, 2))
+        return model.evidence(variables, batch, key, Query(**vars(query) | {"given": {"z": z}}))[0].log_likelihood
+
+    return ask
+
+
+@pytest.mark.parametrize("weights", [VariationalWeights(), HorseshoeWeights(), RectifiedWeights()], ids=repr)
+def test_samples_of_a_bound_share_one_draw_of_the_network(weights):
+    ask, other = bayesian(weights), jax.random.key(9)
+    several = ask(Query(3, train=True))
+    assert np.ptp(several) < 1e-6 and abs(several - ask(Query(3, train=True), other)).min() > 1e-4
+    single = ask(Query(1, train=True))
+    assert (np.ptp(single) > 1e-4) == (not isinstance(weights, RectifiedWeights))
+    means = ask(Query(3))
+    np.testing.assert_array_equal(means, ask(Query(3), other))
+    assert np.ptp(means) < 1e-6 and abs(means - several).min() > 1e-4
+    drawn = ask(Query(3, weights=KEY))
+    np.testing.assert_array_equal(drawn, ask(Query(3, weights=KEY), other))
+    assert np.ptp(drawn) < 1e-6 and abs(drawn - ask(Query(3, weights=other))).min() > 1e-4
+
+
+class Twice(nn.Module):
+    """One layer that is used twice."""
+
+    weights: VariationalWeights
+
+    @nn.compact
+    def evidence(self, batch, query):
+        layer = VariationalDense(3, self.weights)
+        return Evidence((layer(batch["x"]) - layer(batch["x"])).sum(-1)[None])
+
+
+def test_a_layer_that_is_used_twice_pays_once_and_keeps_its_weights():
+    x = jnp.ones((4, 3))
+    model = functional(Twice(VariationalWeights(estimator="shared")))
+    variables = model.init(KEY, {"x": x})
+    evidence, _ = model.evidence(variables, {"x": x}, KEY, Query(train=True))
+    np.testing.assert_array_equal(evidence.log_likelihood, 0)
+    layer = variables["params"]["VariationalDense_0"]
+    np.testing.assert_allclose(evidence.weight_kl, VariationalWeights().kl(layer, KEY), rtol=1e-6)
+    local = functional(Twice(VariationalWeights()))
+    local.evidence(variables, {"x": x}, KEY, Query(2, train=True))
+    with pytest.raises(ValueError, match="estimator of its weights to shared"):
+        local.evidence(variables, {"x": x}, KEY, Query(train=True))
+
+
+def test_mean_weights_are_those_of_evaluation():
+    module = Regression(output=Normal(homoscedastic=True, weights=HorseshoeWeights()), shape=(1,))
+    batch = {"x": jnp.ones((4, 1)), "context": jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)}
+    variables = functional(module).init(KEY, batch)
+    (found,) = mean_weights(module, variables, batch).values()
+    bias = variables["params"]["output"]["VariationalDense_0"]["bias"]
+    mean = functional(module).evidence(variables, batch, KEY)[0].output["mean"][0]
+    np.testing.assert_allclose(mean, batch["context"] @ found + bias[None], rtol=1e-5)
+
+
+# Precision, and what is refused
+
+
+@pytest.mark.parametrize("num_samples", [1, 2])
+def test_bfloat16_trains_parameters_in_float32(num_samples):
+    for weights in (VariationalWeights(), HorseshoeWeights()):
+        model = functional(VAE(2, encoder=MLP((3,)), decoder=MLP((4,), weights=weights), shape=(2, 2)))
+        variables = model.init(KEY, {"x": X})
+        half = in_precision(model, jnp.bfloat16)
+        assert "bf16" in str(jax.make_jaxpr(lambda v, m=half: m.evidence(v, {"x": X}, KEY))(variables))
+
+        def loss(params, m):
+            return ELBO(num_samples)(m, {"params": params}, {"x": X}, KEY, jnp.asarray(0), 6)[0]
+
+        value, gradient = jax.value_and_grad(loss)(variables["params"], half)
+        assert all(leaf.dtype == jnp.float32 and np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+        np.testing.assert_allclose(value, loss(variables["params"], model), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "build, answer",
+    [
+        (lambda: VariationalWeights(dist.Laplace, estimator="local"), "expected estimator shared"),
+        (lambda: PiecewiseWeights(estimator="flipout"), "expected estimator shared"),
+        (lambda: VariationalWeights(prior=Horseshoe), "choose the weights `horseshoe`"),
+        (lambda: VariationalWeights(dist.Laplace, PiecewiseNormal), "gradient would be biased"),
+        (lambda: VariationalWeights(dist.BernoulliLogits, dist.BernoulliLogits), "pathwise gradient"),
+        (lambda: VariationalWeights(RectifiedNormal, dist.Normal), "KL is infinite"),
+        (lambda: VariationalWeights(dist.Normal, dist.HalfNormal), "KL is infinite"),
+        (lambda: PiecewiseWeights(pieces=0), "pieces to be an integer >= 1"),
+        (lambda: HorseshoeWeights(tau=0.0), "expected a finite tau > 0"),
+        (lambda: HorseshoeWeights(slab=-1.0), "expected a finite slab > 0"),
+        (lambda: VariationalDense(3, PointWeights()), "expected random weights"),
+        (lambda: MADE(output=Bernoulli(weights=VariationalWeights())), "set the model's weights"),
+        (lambda: MADE(output=Normal(homoscedastic=True)), "set the model's weights"),
+        (lambda: SigmoidBeliefNetwork(weights=VariationalWeights()), "set those of the output"),
+    ],
+)
+def test_what_cannot_be_is_refused(build, answer):
+    with pytest.raises(ValueError, match="expected") as refused:
+        build()
+    assert answer in str(refused.value)
+
+
+def test_a_stack_of_layers_is_refused():
+    class Stacked(nn.Module):
+        weights: VariationalWeights = VariationalWeights()
+
+        @nn.compact
+        def evidence(self, batch, query):
+            layer = nn.vmap(VariationalDense, variable_axes={"params": 0}, split_rngs={"params": True})(2, self.weights)
+            return Evidence(layer(batch["x"]).sum((0, -1))[None])
+
+    model, batch = functional(Stacked()), {"x": jnp.ones((3, 4, 2))}
+    variables = model.init(KEY, batch)
+    with pytest.raises(ValueError, match="build the layers one by one"):
+        model.evidence(variables, batch, KEY, Query(2, train=True))
+
+
+def test_masked_weights_stay_masked():
+    layer = MaskedDense(3, weights=VariationalWeights())
+    below, above = jnp.asarray([1, 2]), jnp.asarray([1, 2, 2])
+    variables = layer.init(KEY, jnp.ones((1, 2)), below, above)
+
+    def answer(x, own):
+        with weights_drawn(KEY, len(x) if own else None):
+            return layer.apply(variables, x, below, above)
+
+    for own in (True, False):
+        slope = jax.jacfwd(lambda x, own=own: answer(x, own))(jnp.ones((1, 2)))[0, :, 0]  # [out, in]
+        np.testing.assert_array_equal(slope != 0, [[True, False], [True, True], [True, True]])
