@@ -18,7 +18,7 @@ from dgmzoo.data.console import told
 from dgmzoo.evaluation import ask, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
-from dgmzoo.model import Model, functional, num_parameters
+from dgmzoo.model import Model, Query, functional, num_parameters, with_terms
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import check_seeds, choose_devices, fit_seeds, selected
 from dgmzoo.training.track import Track
@@ -147,12 +147,16 @@ def check_fits(exp: Experiment, model: Model, dataset: data.Dataset) -> None:
     """Try the experiment's shapes without computing anything.
 
     Raises:
-      ValueError: the batch is larger than the data, or the model does not take them.
+      ValueError: the batch is larger than the data, the model does not take them, or a term is not one per example.
     """
     rows = dataset.splits["train"]
     exp.training.total_steps(len(rows["x"]))
     first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
-    jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    if exp.terms:
+        with_terms_of, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
+        ask = lambda variables, key: with_terms_of.evidence(variables, dataset.observe(key, first), key, query)  # noqa: E731
+        jax.eval_shape(ask, variables, jax.random.key(0))
 
 
 def check_seed(seed: int) -> int:

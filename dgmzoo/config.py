@@ -15,6 +15,7 @@ import flax.linen as nn
 
 from dgmzoo import experiments
 from dgmzoo.data import Data
+from dgmzoo.model import Term
 from dgmzoo.objectives import ELBO, Objective
 
 
@@ -171,6 +172,8 @@ class Experiment:
     """How."""
     evaluation: Evaluation = Evaluation()
     """How the result is measured."""
+    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict)
+    """Further terms of the training loss, `{name: f(evidence, batch) -> [B]}`, in nats; `term/<name>` in the metrics."""
     papers: tuple[Paper, ...] = dataclasses.field(default=(), metadata={"cli": False})
     """Published figures."""
     name: str = dataclasses.field(default="", metadata={"cli": False})
@@ -179,6 +182,9 @@ class Experiment:
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
             raise ValueError(f"expected experiment.model to be a Flax module, got {type(self.model).__name__}")
+        for name, term in self.terms.items():
+            if not isinstance(name, str) or not name or not callable(term):
+                raise ValueError(f"expected terms as {{name: function}}, got {name!r}: {term!r}")
         self.objective.check(self.model)
 
 

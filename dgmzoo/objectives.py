@@ -215,6 +215,9 @@ class NVIL(Objective):
             - (error - jax.lax.stop_gradient(error))
         )
         loss = -surrogate.mean() + evidence.weight_kl / num_data
+        for term in evidence.aux.values():  # through samples without a path; the other examples' mean as its baseline
+            others = (term.sum() - term) / max(1, len(term) - 1)
+            loss = loss + score_surrogate(evidence.log_q.sum(0), term - others).mean()
         updates = {**updates, "signal": {"mean": mean, "variance": variance}}
         return _finish(loss, evidence, num_data, updates)
 
@@ -242,11 +245,16 @@ def variational_layers(module: nn.Module, path: str = "model") -> list[tuple[str
 
 
 def _finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) -> Result:
-    for term in evidence.aux.values():
-        loss = loss + term.mean()
+    terms = {name: term.mean() for name, term in evidence.aux.items()}
+    loss = sum(terms.values(), loss)
     kl = {name: latent.kl.sum(-1).mean() for name, latent in evidence.latents.items()}
     elbo = evidence.log_likelihood.mean() - sum(kl.values()) - evidence.weight_kl / num_data
     return loss, (
-        {"loss": loss, "elbo": elbo, **{f"kl/{name}": value for name, value in kl.items()}},
+        {
+            "loss": loss,
+            "elbo": elbo,
+            **{f"kl/{name}": value for name, value in kl.items()},
+            **{f"term/{name}": value for name, value in terms.items()},
+        },
         updates,
     )
