@@ -82,7 +82,7 @@ class LatentLayer(nn.Module):
         if features.ndim == 2:
             features = features[None]
         q = self._posterior(self._per_unit(self.posterior_head(features)))
-        expected = (query.num_samples, *q.batch_shape[1:])
+        expected = (query.num_samples, *q.batch_shape[1:], *q.event_shape)
         if name in query.given:
             sample = query.given[name]
             if sample.shape != expected:

@@ -29,7 +29,7 @@ class VariationalLayer(LatentLayer):
     posterior: type[dist.Distribution] = dist.Normal
     """Family of q(z | x)."""
     prior: type[dist.Distribution] = dist.Normal
-    """Family of p(z)."""
+    """Family of p(z): laplace, student_t, spike_slab; mixture and piecewise, which are always learned; or any other."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,7 +69,7 @@ class VariationalLayer(LatentLayer):
     def _prior(self, above: jax.Array | None, dtype: jnp.dtype) -> dist.Distribution:
         if above is not None or self.learned_prior:
             return super()._prior(above, dtype)
-        if self.prior is PiecewiseNormal:
+        if getattr(self.prior, "free_form", False):
             return self._prior_from(self.prior_raw()[None, None])
         return families.standard(self.prior, (1, 1, self.units), dtype)
 
