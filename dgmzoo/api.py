@@ -15,7 +15,7 @@ import numpy as np
 from dgmzoo import config, data, files, overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
-from dgmzoo.evaluation import ask, pictures, record, report
+from dgmzoo.evaluation import ask, layer_report, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, Query, functional, num_parameters, with_terms
@@ -294,7 +294,8 @@ class Run:
             if mean.shape[-1] == 2:
                 labels = self.dataset.fixed("test", len(mean)).get("label")
                 figures[f"The latent space of {name}"] = pictures.scatter(mean, labels)
-        return figures
+        codes = self.encode(self.dataset.fixed("test", 500)) if estimate.means else {}
+        return figures | layer_report.figures(self.experiment.model, self.variables, codes)
 
     @property
     def _title(self) -> str:

@@ -45,6 +45,8 @@ class Bench:
     """The experiment."""
     num_epochs: int = 5
     """Epochs that are timed, after one that compiles."""
+    layers: str | None = None
+    """Instead: training steps with each of these layers of latents, in turns: `normal,horseshoe,rectified,piecewise`."""
     profile: Path | None = None
     """Folder for a JAX trace of one more epoch."""
     json: bool = False

@@ -41,6 +41,20 @@ class Objective:
         if type(self.num_samples) is not int or self.num_samples < 1:
             raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
 
+    def corrected(self, module: nn.Module, path: str = "model") -> tuple[nn.Module, tuple[str, ...]]:
+        """The module with its layers in forms whose gradients are right under this objective; what changed, in words."""
+        if isinstance(module, LatentLayer):
+            found = module.correction(self.estimate)
+            return (found[0], (f"{path}: {found[1]}",)) if found else (module, ())
+        changes, said = {}, ()
+        for field in dataclasses.fields(module):
+            value = getattr(module, field.name, None)
+            if field.name != "parent" and isinstance(value, nn.Module):
+                part, words = self.corrected(value, f"{path}.{field.name}")
+                if words:
+                    changes[field.name], said = part, said + words
+        return (module.clone(**changes) if changes else module), said
+
     def check(self, module: nn.Module) -> None:
         """Refuse a module with a layer whose gradient would be wrong under this objective.
 

@@ -53,6 +53,7 @@ def make_record(
         "schema": SCHEMA,
         "experiment": origin.name,
         "overrides": origin.overrides,
+        "corrections": list(experiment.corrections),
         **_commit(),
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,

@@ -62,6 +62,10 @@ class LatentLayer(nn.Module):
             return "its noise is off, so that all samples are the same; use elbo"
         return None
 
+    def correction(self, estimate: str) -> tuple["LatentLayer", str] | None:
+        """A layer of the same model whose gradients are exact where this one's are not, and what it changes, in words."""
+        return None
+
     def setup(self):
         if self.units < 1:
             raise ValueError(f"expected a layer of at least 1 unit, got {self.units}")

@@ -13,9 +13,10 @@ from dgmzoo.layers.named import LAYERS as NAMED
 from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.rectified import RectifiedLayer
+from dgmzoo.layers.spherical import SphericalLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query
-from dgmzoo.reparam.distributions import Horseshoe, RectifiedNormal
+from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, RectifiedNormal, SpikeAndSlab
 from tests.layers.exact import DOUBLE, LAYERS, NARROW, PIECEWISE, WIDE, Subject, softplus
 from tests.reparam.noise_quadrature import gradient_of_expectation
 
@@ -279,9 +280,15 @@ def test_a_piecewise_prior_shows_its_density(x64):
 @pytest.mark.parametrize(
     "build, reason",
     [
-        (lambda: VariationalLayer(prior=Horseshoe), "layer `horseshoe`"),
+        (lambda: VariationalLayer(posterior=dist.Laplace, prior=Horseshoe), "layer `horseshoe`"),
         (lambda: VariationalLayer(prior=RectifiedNormal), "layer `rectified`"),
-        (lambda: VariationalLayer(posterior=RectifiedNormal, prior=RectifiedNormal), "layer `rectified`"),
+        (lambda: VariationalLayer(posterior=RectifiedNormal), "layer `rectified`"),
+        (lambda: VariationalLayer(posterior=dist.Cauchy), "tails"),
+        (lambda: answer(VariationalLayer(units=2, prior=Horseshoe), Query()), "layer `horseshoe`"),
+        (
+            lambda: answer(VariationalLayer(units=2, posterior=RectifiedNormal, prior=RectifiedNormal), Query()),
+            "layer `rectified`",
+        ),
         (lambda: VariationalLayer(prior=dist.Gamma), "KL is infinite"),
         (lambda: VariationalLayer(posterior=dist.Gamma, prior=PIECEWISE), "on the real line"),
         (lambda: PiecewiseLayer(posterior=dist.Normal), "layer `normal`"),
@@ -305,6 +312,9 @@ def test_pairs_without_an_exact_form_are_refused(build, reason):
         (VariationalLayer(), {"score"}),
         (VariationalLayer(prior=PIECEWISE), {"score"}),
         (VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits), {"closed", "sampled", "importance", "doubly"}),
+        (VariationalLayer(posterior=NormalMixture, prior=SpikeAndSlab), {"score"}),
+        (VariationalLayer(prior=Horseshoe), {"score", "closed", "sampled", "importance", "doubly"}),
+        (SphericalLayer(), {"score"}),
         (HorseshoeLayer(), {"score"}),
         (RectifiedLayer(), {"score"}),
         (RectifiedLayer(smooth=True), {"score"}),
