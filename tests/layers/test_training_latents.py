@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import dgmzoo
+from dgmzoo import bench
 from dgmzoo.layers.horseshoe import HorseshoeLayer
 from dgmzoo.layers.named import LAYERS
 from dgmzoo.layers.networks import MLP
@@ -101,3 +102,22 @@ def test_a_run_keeps_its_layer(name, tmp_path):
             again.sample(3)
     else:
         assert again.sample(3).shape[0] == 3
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_compiles_quickly(name):
+    """Sample, KL and gradient, with XLA's optimizations, in seconds of the processor."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        assert bench.seconds_to_compile(dgmzoo.experiment("vae/digits", {"model.latent": name})) < 10
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+def test_layers_are_timed_in_turns():
+    found = bench.bench_layers(dgmzoo.experiment("vae/digits", {"training.ema": 0.9}), ["normal", "point"], 3, 4)
+    assert list(found) == ["normal", "point"] and found["normal"]["ratio"] == 1
+    assert found["point"]["ratio"] == pytest.approx(
+        found["point"]["seconds_per_step"] / found["normal"]["seconds_per_step"]
+    )
+    assert all(value > 0 for figures in found.values() for value in figures.values())
