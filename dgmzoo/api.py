@@ -15,11 +15,11 @@ import numpy as np
 from dgmzoo import config, data, files, overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
-from dgmzoo.evaluation import ask, pictures, record, report
+from dgmzoo.evaluation import ask, layer_report, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive
 from dgmzoo.layers.outputs import Output
-from dgmzoo.model import Model, functional, mean_weights, num_parameters
+from dgmzoo.model import Model, Query, functional, mean_weights, num_parameters, with_terms
 from dgmzoo.training import parallel, processes
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import Interrupted, check_seeds, choose_devices, fit_seeds, selected
@@ -177,12 +177,16 @@ def check_fits(exp: Experiment, model: Model, dataset: data.Dataset) -> None:
     """Try the experiment's shapes without computing anything.
 
     Raises:
-      ValueError: the batch is larger than the data, or the model does not take them.
+      ValueError: the batch is larger than the data, the model does not take them, or a term is not one per example.
     """
     rows = dataset.splits["train"]
     exp.training.total_steps(len(rows["x"]))
     first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
-    jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    if exp.terms:
+        with_terms_of, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
+        ask = lambda variables, key: with_terms_of.evidence(variables, dataset.observe(key, first), key, query)  # noqa: E731
+        jax.eval_shape(ask, variables, jax.random.key(0))
 
 
 def check_seed(seed: int) -> int:
@@ -330,7 +334,8 @@ class Run:
             if mean.shape[-1] == 2:
                 labels = self.dataset.fixed("test", len(mean)).get("label")
                 figures[f"The latent space of {name}"] = pictures.scatter(mean, labels)
-        return figures
+        codes = self.encode(self.dataset.fixed("test", 500)) if estimate.means else {}
+        return figures | layer_report.figures(self.experiment.model, self.variables, codes)
 
     @property
     def _title(self) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,6 +53,8 @@ class Bench:
     """The experiment."""
     num_epochs: int = 5
     """Epochs that are timed, after one that compiles."""
+    layers: str | None = None
+    """Instead: training steps with each of these layers of latents, in turns: `normal,horseshoe,rectified,piecewise`."""
     profile: Path | None = None
     """Folder for a JAX trace of one more epoch."""
     json: bool = False
@@ -142,8 +144,10 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     own = ("parent", "name") if isinstance(part, nn.Module) else ()  # Flax's own
     kept = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name not in own}
     for name in overrides.fields(part):
-        if callable(kept[name]) and not isinstance(kept[name], type) and not overrides.is_part(kept[name]):
-            continue  # a function has no spelling on the command line
+        if isinstance(kept[name], Mapping) or (
+            callable(kept[name]) and not isinstance(kept[name], type) and not overrides.is_part(kept[name])
+        ):
+            continue  # functions have no spelling on the command line
         default = kept.pop(name)
         shown.append(StructFieldSpec(name=name, type=hints[name], default=default, helptext=texts.get(name)))
     return StructConstructorSpec(instantiate=lambda **given: type(part)(**kept, **given), fields=tuple(shown))

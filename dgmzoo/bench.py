@@ -17,6 +17,7 @@ from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation.log_likelihood import ROWS, evaluate
 from dgmzoo.model import Query, functional
+from dgmzoo.training import parallel
 from dgmzoo.training.loop import fit
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
@@ -79,6 +80,74 @@ def _importance_sampling(model, variables, rows) -> tuple[float, float | None]:
         return samples / spent, None
     repeats = samples // (len(few["x"]) * at_once)
     return samples / spent, seconds_of_products(products, repeats) * repeats / spent
+
+
+def bench_layers(experiment: Experiment, layers: Sequence[str], rounds: int = 30, steps: int = 50) -> dict[str, dict]:
+    """Training steps of the experiment with each of some variational layers, in turns, so that load falls on all alike.
+
+    Args:
+      layers: names (`normal`, `horseshoe`, ...) for `model.latent`; the first is what the others are compared with.
+      rounds: times that each layer is timed, over `steps` steps.
+
+    Returns:
+      layer -> `seconds_per_step` (median over rounds), `ratio` (to the first layer's), `compile_seconds` of its training
+      program, and `layer_compile_seconds` (of the processor) of the layer alone: sample, KL and their gradient.
+    """
+    programs = {}
+    for name in layers:
+        exp = overrides.override(experiment, {"model.latent": name, "training.accumulate": 1})
+        with told() as (log, fetching):
+            dataset = data.load(exp.data, log, fetching)
+        model, rows = functional(api.bind(exp.model, dataset)), dataset.splits["train"]
+        optimizer = build(exp.training, 1000, exp.objective.optimizers())
+        init = make_init(model, exp.objective, optimizer, dataset.observe, ema=exp.training.ema is not None)
+        step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), exp.training.ema)
+        rows = {key: jnp.asarray(leaf[:10_000]) for key, leaf in rows.items()}
+        indices = jax.random.randint(jax.random.key(1), (steps, exp.training.batch_size), 0, len(rows["x"]))
+        state = jax.jit(init)(jax.random.key(0), {key: leaf[:2] for key, leaf in rows.items()})
+        dispatch = parallel.compile_dispatch(step, jax.local_devices()[:1])
+        start = time.perf_counter()
+        compiled = dispatch.lower(state, rows, indices).compile()
+        spent = time.perf_counter() - start
+        state, _ = jax.block_until_ready(compiled(state, rows, indices))
+        programs[name] = [state, rows, indices, compiled, spent, seconds_to_compile(exp)]
+    seconds = {name: [] for name in layers}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            state, rows, indices, compiled, *_ = program
+            start = time.perf_counter()
+            program[0], _ = jax.block_until_ready(compiled(state, rows, indices))
+            seconds[name].append((time.perf_counter() - start) / steps)
+    median = {name: statistics.median(each) for name, each in seconds.items()}
+    return {
+        name: {
+            "seconds_per_step": median[name],
+            "ratio": median[name] / median[layers[0]],
+            "compile_seconds": programs[name][4],
+            "layer_compile_seconds": programs[name][5],
+        }
+        for name in layers
+    }
+
+
+def seconds_to_compile(exp: Experiment) -> float:
+    """Processor seconds to compile the experiment's layer of latents alone: a sample, the KL, and their gradient."""
+    layer = exp.model.latent.clone(units=20)
+    features, query = jnp.zeros((exp.training.batch_size, 200)), Query(train=True)
+    rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    variables = jax.jit(lambda rngs, features: layer.init(rngs, features, query, "z"))(rngs, features)
+
+    @jax.jit
+    def gradient(variables, features, key):
+        def loss(variables, features):
+            latent = layer.apply(variables, features, query, "z", rngs={"sample": key})
+            return jnp.square(latent.value).sum() + latent.kl.sum() + latent.log_p.sum() - latent.log_q.sum()
+
+        return jax.grad(loss, (0, 1))(variables, features)
+
+    start = time.process_time()
+    gradient.lower(variables, features, jax.random.key(0)).compile()
+    return time.process_time() - start
 
 
 class _Clock:

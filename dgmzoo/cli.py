@@ -193,15 +193,21 @@ def bench(words: list[str]) -> int:
     import json
 
     from dgmzoo.arguments import Bench, parse
-    from dgmzoo.bench import bench
+    from dgmzoo.bench import bench, bench_layers
 
     name, *rest = words
     options = parse(Bench, name, rest)
     if options.num_epochs < 1:
         raise ValueError(f"expected --num-epochs of at least 1, got {options.num_epochs}")
-    found = bench(options.experiment, options.num_epochs, options.profile)
+    if options.layers is not None:
+        found = bench_layers(options.experiment, options.layers.split(","))
+    else:
+        found = bench(options.experiment, options.num_epochs, options.profile)
     if options.json:
         print(json.dumps(found))
+    elif options.layers is not None:
+        for layer, figures in found.items():
+            print(f"{layer:12}", *(f"{figure} {value:.4g}  " for figure, value in figures.items()))
     else:
         for figure, value in found.items():
             print(f"{figure:24}{'none' if value is None else f'{value:,.4g}' if value < 1e6 else f'{value:,.0f}'}")

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import math
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import flax.linen as nn
 
 from dgmzoo import experiments
 from dgmzoo.data import Data
+from dgmzoo.model import Term
 from dgmzoo.objectives import ELBO, Objective
 
 
@@ -175,14 +177,27 @@ class Experiment:
     """How."""
     evaluation: Evaluation = Evaluation()
     """How the result is measured."""
+    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict)
+    """Further terms of the training loss, `{name: f(evidence, batch) -> [B]}`, in nats; `term/<name>` in the metrics."""
     papers: tuple[Paper, ...] = dataclasses.field(default=(), metadata={"cli": False})
     """Published figures."""
+    corrections: tuple[str, ...] = dataclasses.field(default=(), metadata={"cli": False})
+    """What was changed in the model so that its gradients are right under the objective, in words."""
     name: str = dataclasses.field(default="", metadata={"cli": False})
     """Set when loaded: `vae/digits`, or the path of a file."""
 
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
             raise ValueError(f"expected experiment.model to be a Flax module, got {type(self.model).__name__}")
+        for name, term in self.terms.items():
+            if not isinstance(name, str) or not name or not callable(term):
+                raise ValueError(f"expected terms as {{name: function}}, got {name!r}: {term!r}")
+        model, said = self.objective.corrected(self.model)
+        if said:
+            object.__setattr__(self, "model", model)
+            object.__setattr__(self, "corrections", self.corrections + said)
+            for words in said:
+                warnings.warn(words, stacklevel=3)
         self.objective.check(self.model)
 
 

@@ -213,6 +213,38 @@ def _key_of(key: chex.PRNGKey, path: tuple[str, ...]) -> chex.PRNGKey:
     return jax.random.fold_in(key, zlib.crc32("/".join(path).encode()))
 
 
+Term = Callable[[Evidence, Batch], Array]  # a further loss term: [B]
+
+
+def with_terms(model: Model, terms: Mapping[str, Term]) -> Model:
+    """The model whose training evidence holds a user's further loss terms `{name: f(evidence, batch) -> [B]}`.
+
+    Raises (when traced):
+      ValueError: a term is not one number per example, or the entry has a term of that name.
+    """
+    if not terms:
+        return model
+
+    def evidence(variables, batch, key, query=Query()):
+        found, updates = model.evidence(variables, batch, key, query)
+        if not query.train:
+            return found, updates
+        aux, expected = dict(found.aux), found.log_likelihood.shape[1:]
+        for name, term in terms.items():
+            value = term(found, batch)
+            if name in aux:
+                raise ValueError(f"expected a name for the term {name!r} that the entry does not use; choose another")
+            if jnp.shape(value) != expected:
+                raise ValueError(
+                    f"expected the term {name!r} to give one number per example, shape {expected}, got shape "
+                    f"{jnp.shape(value)}; average over samples and sum over units"
+                )
+            aux[name] = value.astype(found.log_likelihood.dtype)
+        return found._replace(aux=aux), updates
+
+    return model._replace(evidence=evidence)
+
+
 def functional(module: nn.Module) -> Model:
     """The pure functions of a Linen module that has `evidence(batch, query)`.
 

@@ -41,6 +41,20 @@ class Objective:
         if type(self.num_samples) is not int or self.num_samples < 1:
             raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
 
+    def corrected(self, module: nn.Module, path: str = "model") -> tuple[nn.Module, tuple[str, ...]]:
+        """The module with its layers in forms whose gradients are right under this objective; what changed, in words."""
+        if isinstance(module, LatentLayer):
+            found = module.correction(self.estimate)
+            return (found[0], (f"{path}: {found[1]}",)) if found else (module, ())
+        changes, said = {}, ()
+        for field in dataclasses.fields(module):
+            value = getattr(module, field.name, None)
+            if field.name != "parent" and isinstance(value, nn.Module):
+                part, words = self.corrected(value, f"{path}.{field.name}")
+                if words:
+                    changes[field.name], said = part, said + words
+        return (module.clone(**changes) if changes else module), said
+
     def check(self, module: nn.Module) -> None:
         """Refuse a module with a layer whose gradient would be wrong under this objective.
 
@@ -215,6 +229,9 @@ class NVIL(Objective):
             - (error - jax.lax.stop_gradient(error))
         )
         loss = -surrogate.mean() + evidence.weight_kl / num_data
+        for term in evidence.aux.values():  # through samples without a path; the other examples' mean as its baseline
+            others = (term.sum() - term) / max(1, len(term) - 1)
+            loss = loss + score_surrogate(evidence.log_q.sum(0), term - others).mean()
         updates = {**updates, "signal": {"mean": mean, "variance": variance}}
         return _finish(loss, evidence, num_data, updates)
 
@@ -242,11 +259,16 @@ def variational_layers(module: nn.Module, path: str = "model") -> list[tuple[str
 
 
 def _finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) -> Result:
-    for term in evidence.aux.values():
-        loss = loss + term.mean()
+    terms = {name: term.mean() for name, term in evidence.aux.items()}
+    loss = sum(terms.values(), loss)
     kl = {name: latent.kl.sum(-1).mean() for name, latent in evidence.latents.items()}
     elbo = evidence.log_likelihood.mean() - sum(kl.values()) - evidence.weight_kl / num_data
     return loss, (
-        {"loss": loss, "elbo": elbo, **{f"kl/{name}": value for name, value in kl.items()}},
+        {
+            "loss": loss,
+            "elbo": elbo,
+            **{f"kl/{name}": value for name, value in kl.items()},
+            **{f"term/{name}": value for name, value in terms.items()},
+        },
         updates,
     )

@@ -186,9 +186,12 @@ def _plain(value: Any) -> Any:
         return value.__name__
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
+    named = type(value) if callable(value) and not hasattr(value, "__qualname__") else value  # a repr tells addresses
+    return f"{named.__module__}.{named.__qualname__}" if hasattr(named, "__qualname__") else repr(value)
 
 
 def _tuples(value: Any) -> Any:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "layers": {"reparam", "model"},
     "zoo": {"layers", "reparam", "model"},
     "objectives": {"layers", "reparam", "model"},
-    "config": {"objectives", "data", "experiments"},
+    "config": {"objectives", "data", "model", "experiments"},
     "overrides": {"config", "objectives", "layers"},
     "evaluation": {"overrides", "config", "data", "model", "reparam", "files"},
     "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},

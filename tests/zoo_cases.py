@@ -17,6 +17,7 @@ from dgmzoo.layers.outputs import Bernoulli, Categorical
 from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.rectified import RectifiedLayer
+from dgmzoo.layers.spherical import SphericalLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.layers.weights import PiecewiseWeights, VariationalWeights
 from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG, Objective
@@ -116,6 +117,7 @@ ENTRIES = [
         tolerance=0.3,
         learning_rate=0.01,
     ),
+    Case("vae-spherical", VAE(latent_dim=3, latent=SphericalLayer(), **_SMALL), IWAE(), tolerance=0.3),
     # No bound on log p(x): what is reached is a perfect reconstruction.
     Case("autoencoder", VAE(latent_dim=2, latent=PointLayer(), **_SMALL), entropy=0.0, draws=False),
     Case(

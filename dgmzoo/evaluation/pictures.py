@@ -74,12 +74,20 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, axes)
 
 
-def bars(units: Mapping[str, np.ndarray]) -> str:
-    """KL per unit, sorted, as SVG."""
+def bars(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
+    """A number per unit, sorted, as SVG."""
     figure, axes = _figure(1)
     for name, values in units.items():
         axes[0].plot(np.sort(values)[::-1], drawstyle="steps-mid", label=f"{name}: {len(values)} units")
-    axes[0].set(xlabel="unit, sorted", ylabel="KL [nats]", ylim=(0, None))
+    axes[0].set(xlabel="unit, sorted", ylabel=label, ylim=(0, None))
+    return _svg(figure, axes)
+
+
+def lines(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
+    """Curves `y [N, C]` over `x [N]`, as SVG."""
+    figure, axes = _figure(1)
+    axes[0].plot(x, y, linewidth=1)
+    axes[0].set(xlabel=xlabel, ylabel=ylabel)
     return _svg(figure, axes)
 
 

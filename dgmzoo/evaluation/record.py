@@ -56,6 +56,7 @@ def make_record(
         "schema": SCHEMA,
         "experiment": origin.name,
         "overrides": origin.overrides,
+        "corrections": list(experiment.corrections),
         **_commit(),
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
@@ -104,7 +105,7 @@ def _row(row: Paper, steps: int) -> dict[str, Any]:
 
 def _measured(experiment: Experiment) -> dict[str, Any]:
     """What must agree for two results to be comparable: seeds and the training's length and rates may differ."""
-    kept = ("model", "objective", "data", "evaluation")
+    kept = ("model", "objective", "terms", "data", "evaluation")
     flat = overrides.flatten(experiment)
     return {
         path: value

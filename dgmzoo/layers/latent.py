@@ -66,6 +66,10 @@ class LatentLayer(nn.Module):
             return "its noise is off, so that all samples are the same; use elbo"
         return None
 
+    def correction(self, estimate: str) -> tuple["LatentLayer", str] | None:
+        """A layer of the same model whose gradients are exact where this one's are not, and what it changes, in words."""
+        return None
+
     def setup(self):
         if self.units < 1:
             raise ValueError(f"expected a layer of at least 1 unit, got {self.units}")
@@ -85,7 +89,7 @@ class LatentLayer(nn.Module):
         if features.ndim == 2:
             features = features[None]
         q = self._posterior(self._per_unit(self.posterior_head(features)))
-        expected = (query.num_samples, *q.batch_shape[1:])
+        expected = (query.num_samples, *q.batch_shape[1:], *q.event_shape)
         if name in query.given:
             sample = query.given[name]
             if sample.shape != expected:

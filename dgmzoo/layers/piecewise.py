@@ -1,13 +1,15 @@
 """The piecewise normal layer: the range of a standard normal is cut, and each piece has its own scale."""
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PiecewiseNormal
+
+_SAMPLED = ("sampled", "importance", "doubly")  # estimates that differentiate log p at samples
+_JUMPS = "the density of its centred piecewise prior jumps where the parameters move it"
 
 
 class PiecewiseLayer(VariationalLayer):
@@ -41,12 +43,16 @@ class PiecewiseLayer(VariationalLayer):
         super().__post_init__()
 
     def refusal(self, estimate: str) -> str | None:
-        if self.centred and estimate in ("sampled", "importance", "doubly"):
-            return (
-                "the density of its centred piecewise prior jumps where the parameters move it; "
-                "use elbo, or centred=False"
-            )
+        if self.centred and estimate in _SAMPLED:
+            return f"{_JUMPS}; use elbo, or centred=False"
         return super().refusal(estimate)
+
+    def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
+        if self.centred and estimate in _SAMPLED:
+            return self.clone(
+                centred=False, parent=None
+            ), f"{_JUMPS}, so its noise is the latent instead (centred=False)"
+        return super().correction(estimate)
 
     @property
     def _transported(self) -> bool:
@@ -55,8 +61,3 @@ class PiecewiseLayer(VariationalLayer):
     @nn.nowrap
     def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
         return families.sized(family, scales=self.pieces) if family is PiecewiseNormal else family
-
-    def density(self, grid: jax.Array) -> jax.Array:
-        """The prior's density of each unit at points `grid [N]`, `[N, U]`."""
-        p = self._prior(None, grid.dtype)
-        return jnp.exp(p.log_prob(jnp.broadcast_to(grid[:, None, None], (len(grid), 1, self.units)))[:, 0])

@@ -1,12 +1,16 @@
 """The variational layer of any families: a posterior and a prior of NumPyro's or of ours."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from dgmzoo.layers.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latent import Inferred, LatentLayer
+from dgmzoo.layers.rectified import RectifiedLayer
 from dgmzoo.model import Latent
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
@@ -29,15 +33,31 @@ class VariationalLayer(LatentLayer):
     posterior: type[dist.Distribution] = dist.Normal
     """Family of q(z | x)."""
     prior: type[dist.Distribution] = dist.Normal
-    """Family of p(z)."""
+    """Family of p(z): laplace, student_t, spike_slab; mixture and piecewise, which are always learned; or any other."""
 
     def __post_init__(self):
         super().__post_init__()
+        if (self.posterior, self.prior) in _OTHER_FORMS:
+            return
         _check_pair(self.posterior, self.prior)
         with jax.ensure_compile_time_eval():
             families.check_pair(self._sized(self.posterior), self._sized(self.prior))
 
+    def setup(self):
+        if form := _OTHER_FORMS.get((self.posterior, self.prior)):
+            raise ValueError(
+                f"expected families for a layer of plain densities, got a pair where {form.why}; {form.use}"
+            )
+        super().setup()
+
+    def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
+        if form := _OTHER_FORMS.get((self.posterior, self.prior)):
+            return form.layer(noise=self.noise), f"{form.why}, so {form.does}"
+        return super().correction(estimate)
+
     def refusal(self, estimate: str) -> str | None:
+        if form := _OTHER_FORMS.get((self.posterior, self.prior)):
+            return f"{form.why}; {form.use}"
         name, has_path = self.posterior.__name__, pathwise.has_path(self.posterior)
         if estimate == "score":
             return super().refusal(estimate) if has_path else None
@@ -48,6 +68,13 @@ class VariationalLayer(LatentLayer):
         if estimate == "doubly" and self.posterior is PiecewiseNormal:
             return f"the density of its posterior {name} jumps where the parameters move it, so use iwae"
         return super().refusal(estimate)
+
+    def density(self, grid: jax.Array) -> jax.Array:
+        """The prior's density of each unit at points `grid [N]` of what the next layer sees, `[N, U]`."""
+        p = self._prior(None, grid.dtype)
+        points = jnp.broadcast_to(grid[:, None, None], (len(grid), 1, self.units))
+        with numpyro_rules():
+            return jnp.exp(p.log_prob(points)[:, 0])
 
     @property
     def _transported(self) -> bool:
@@ -69,7 +96,7 @@ class VariationalLayer(LatentLayer):
     def _prior(self, above: jax.Array | None, dtype: jnp.dtype) -> dist.Distribution:
         if above is not None or self.learned_prior:
             return super()._prior(above, dtype)
-        if self.prior is PiecewiseNormal:
+        if getattr(self.prior, "free_form", False):
             return self._prior_from(self.prior_raw()[None, None])
         return families.standard(self.prior, (1, 1, self.units), dtype)
 
@@ -89,6 +116,31 @@ class VariationalLayer(LatentLayer):
             kl=log_q - log_p if kl is None else jnp.broadcast_to(kl, jnp.broadcast_shapes(kl.shape, q.batch_shape)),
             q=families.parameters(q),
         )
+
+
+class _Form(NamedTuple):
+    """The layer that stands for a pair of families whose plain densities train badly."""
+
+    layer: type[LatentLayer]
+    why: str
+    does: str
+    use: str
+
+
+_OTHER_FORMS = {
+    (dist.Normal, Horseshoe): _Form(
+        HorseshoeLayer,
+        "the gradient of a normal posterior against a horseshoe has infinite variance",
+        "the layer `horseshoe` takes its place (its local scale is a second latent, tau is learned, the slab is 2)",
+        "choose the layer `horseshoe`",
+    ),
+    (RectifiedNormal, RectifiedNormal): _Form(
+        RectifiedLayer,
+        "a rectified normal has a point mass at 0, where densities of samples jump",
+        "the layer `rectified` takes its place (the normal before the cut is the latent, the prior is learned)",
+        "choose the layer `rectified`",
+    ),
+}
 
 
 def _check_pair(q: type[dist.Distribution], p: type[dist.Distribution]) -> None:

@@ -6,11 +6,13 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from numpyro.distributions import Distribution, biject_to, constraints
 
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
 _SOFTPLUS_ONE = math.log(math.expm1(1.0))  # softplus of this is 1, so that raw zeros are a standard scale
+_STARTS = {dist.StudentT: {"df": 3.0}}  # the fewest degrees of freedom with a variance, and room to lose some
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 
 
@@ -51,17 +53,39 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
         )
     with numpyro_rules():
         inside = jnp.all(p.support(q.sample(jax.random.key(0), (200,))))
-    if not inside:
+    if not inside or _moves(prior):
         raise ValueError(
             f"expected a prior with density wherever the posterior {posterior.__name__} has some, got {prior.__name__}: "
             "their KL is infinite"
         )
+    if not q.support.is_discrete and _diverges(q, p):
+        raise ValueError(
+            f"expected a prior with tails as heavy as those of the posterior {posterior.__name__}, got "
+            f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
+        )
+
+
+def _moves(family: type[Distribution]) -> bool:
+    """Whether parameters move the support."""
+    return constraints.is_dependent(family.support)
+
+
+def _diverges(q: Distribution, p: Distribution) -> bool:
+    """Whether t q(t) |log p(t)| does not fall like a power of t towards an end: E_q log p is then infinite."""
+    with numpyro_rules():
+        ends = jnp.array([[20.0, 80.0], [-20.0, -80.0], [1e-8, 1e-16]])
+        supported = (p.support(ends) & q.support(ends)).all(-1)
+        ends = jnp.where(supported[:, None], ends, q.sample(jax.random.key(0)))
+        terms = jnp.log(jnp.abs(ends)) + q.log_prob(ends) + jnp.log1p(jnp.abs(p.log_prob(ends)))
+        distance = jnp.abs(jnp.log(jnp.abs(ends[:, 1] / ends[:, 0])))
+    return bool((supported & (terms[:, 1] - terms[:, 0] > -0.3 * distance)).any())
 
 
 def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
     """The distribution with parameters from `raw [..., U, P]`: batch shape `[..., U]`, event shape `()`.
 
-    Raw zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2.
+    Raw zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2, but where the
+    family says otherwise (`raw_starts`).
     """
     sizes = _sizes(family)
     if raw.shape[-1] != sum(sizes.values()):
@@ -71,7 +95,7 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
     for name, size in sizes.items():
         constraint = family.arg_constraints[name]
         piece = raw[..., start] if constraint.event_dim == 0 else raw[..., start : start + size]
-        parameters[name] = constrain(constraint, piece)
+        parameters[name] = constrain(constraint, piece, _start(family, name))
         start += size
     with numpyro_rules():
         return family(**parameters)
@@ -89,13 +113,17 @@ def sized(family: type[Distribution], **sizes: int) -> type[Distribution]:
 
 
 def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
-    """The family's standard member, exactly: real parameters 0, positive ones 1, probabilities 1/2."""
+    """The family's standard member, exactly: what raw zeros give."""
     parameters = {}
     for name, size in _sizes(family).items():
         constraint = family.arg_constraints[name]
         shape = batch_shape if constraint.event_dim == 0 else (*batch_shape, size)
-        zero = jnp.zeros(shape, dtype)
-        parameters[name] = jnp.ones(shape, dtype) if _positive(constraint) else constrain(constraint, zero)
+        start = _start(family, name)
+        if start is None:
+            zero = jnp.zeros(shape, dtype)
+            parameters[name] = jnp.ones(shape, dtype) if _positive(constraint) else constrain(constraint, zero)
+        else:
+            parameters[name] = jnp.broadcast_to(jnp.asarray(start, dtype), shape)
     with numpyro_rules():
         return family(**parameters)
 
@@ -112,12 +140,17 @@ def raw_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Ar
     return jnp.stack(raw, -1)
 
 
-def constrain(constraint: constraints.Constraint, raw: chex.Array) -> chex.Array:
-    """`biject_to`, but positive parameters through a softplus that is 1 at 0 (an exponential overflows early)."""
+def constrain(constraint: constraints.Constraint, raw: chex.Array, start=None) -> chex.Array:
+    """`biject_to`, but positive parameters through a softplus (an exponential overflows early).
+
+    Args:
+      start: what raw zeros give: by default 1 where positive, else what `biject_to` makes of 0.
+    """
     if _positive(constraint):
-        return jnp.maximum(jax.nn.softplus(raw + _SOFTPLUS_ONE), _MIN_SCALE)
+        return positive(raw, 1.0 if start is None else start)
     with numpyro_rules():
-        return biject_to(constraint)(raw)
+        to_parameter = biject_to(constraint)
+        return to_parameter(raw if start is None else raw + to_parameter.inv(jnp.asarray(start, raw.dtype)))
 
 
 def parameters(distribution: Distribution) -> dict[str, chex.Array]:
@@ -125,6 +158,16 @@ def parameters(distribution: Distribution) -> dict[str, chex.Array]:
     found = {name: getattr(distribution, name) for name in distribution.arg_constraints}
     with numpyro_rules():
         return {**found, "mean": distribution.mean}
+
+
+def positive(raw: chex.Array, start: float = 1.0) -> chex.Array:
+    """A positive number, `start` where raw is 0."""
+    offset = _SOFTPLUS_ONE if start == 1 else math.log(math.expm1(start))
+    return jnp.maximum(jax.nn.softplus(raw + offset), _MIN_SCALE)
+
+
+def _start(family: type[Distribution], name: str) -> float | tuple[float, ...] | None:
+    return getattr(family, "raw_starts", _STARTS.get(family, {})).get(name)
 
 
 def _positive(constraint: constraints.Constraint) -> bool:

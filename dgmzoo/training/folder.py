@@ -1,6 +1,7 @@
 """A run directory: what was asked for, the metrics so far, the checkpoints; one process at a time."""
 
 import contextlib
+import dataclasses
 import fcntl
 import importlib.metadata
 import json
@@ -125,7 +126,9 @@ class Folder:
         loaded = load(name)
         if not trust_changes and file_digest(name) != config["file_sha256"]:
             raise ValueError(f"expected {name} as it was when the run began, got a changed file; restore it")
-        return override(loaded, config["overrides"])
+        return dataclasses.replace(
+            override(loaded, config["overrides"]), corrections=tuple(config.get("corrections", ()))
+        )
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of `metrics.jsonl`; a half-written last one does not count."""
@@ -163,6 +166,7 @@ def describe(experiment: Experiment, origin: Origin, seed: int, dataset_sha256: 
         "experiment": origin.name,
         "file_sha256": file_digest(origin.name) if origin.name else None,
         "overrides": origin.overrides,
+        "corrections": list(experiment.corrections),
         "seed": seed,
         "dataset_sha256": dataset_sha256,
         "resolved": flatten(experiment),

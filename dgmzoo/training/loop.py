@@ -11,7 +11,7 @@ import numpy as np
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.model import Model, in_precision
+from dgmzoo.model import Model, in_precision, with_terms
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.clock import Clock
@@ -125,6 +125,7 @@ class _Run:
         objective = experiment.objective
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
+        model = with_terms(model, experiment.terms)
         if training.compute != "float32":
             model = in_precision(model, jnp.dtype(training.compute))
         if training.remat:

@@ -13,9 +13,10 @@ from dgmzoo.layers.named import LAYERS as NAMED
 from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.rectified import RectifiedLayer
+from dgmzoo.layers.spherical import SphericalLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query
-from dgmzoo.reparam.distributions import Horseshoe, RectifiedNormal
+from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, RectifiedNormal, SpikeAndSlab
 from tests.layers.exact import DOUBLE, LAYERS, NARROW, PIECEWISE, WIDE, Subject, softplus
 from tests.reparam.noise_quadrature import gradient_of_expectation
 
@@ -80,6 +81,8 @@ def followed(subject, kind, train=True):
         evidence = subject.drawn(vector, noise, train)
         if kind == "elbo":
             return elbo(evidence.log_likelihood, evidence.latents["z"], weights)
+        if kind == "sampled":
+            return jnp.dot(weights, evidence.log_weight[:, 0])
         return bound_of_two(evidence.log_weight, weights)
 
     return jax.jit(jax.value_and_grad(value))(jnp.asarray(subject.start))
@@ -87,22 +90,25 @@ def followed(subject, kind, train=True):
 
 def exact(subject, kind):
     """The objective by quadrature over the sample, and its gradient by differences: no path, no score."""
-    train = kind == "iwae" or subject.name in DOUBLE
+    train = kind != "elbo" or subject.name in DOUBLE
 
     def value(vector):
-        weights, evidence, latent = densities(subject, train, vector, WIDE if kind == "elbo" else NARROW)
+        weights, evidence, latent = densities(subject, train, vector, NARROW if kind == "iwae" else WIDE)
         weights = weights * jnp.exp(latent.log_q[:, 0])
-        if kind == "elbo":
+        if kind != "iwae":
             return jnp.dot(weights, evidence.log_weight[:, 0])
         return bound_of_two(evidence.log_weight, weights)
 
     return value(subject.start), gradient_of_expectation(value, subject.start)
 
 
-@pytest.mark.parametrize("kind", ["elbo", "iwae"])
+ESTIMATES = {"elbo": "closed", "sampled": "sampled", "iwae": "importance"}
+
+
+@pytest.mark.parametrize("kind", ESTIMATES)
 def test_gradients_are_those_of_the_exact_objective(subject, kind):
-    refused = subject.layer.refusal("closed" if kind == "elbo" else "importance")
-    assert (refused is not None) == ("centred" in subject.name and kind == "iwae")
+    refused = subject.layer.refusal(ESTIMATES[kind])
+    assert (refused is not None) == ("centred" in subject.name and kind != "elbo")
     (value, gradient), (truth, slope) = followed(subject, kind), exact(subject, kind)
     assert float(value) == pytest.approx(float(truth), abs=1e-6)
     error = np.abs(np.asarray(gradient) - slope).max()
@@ -279,9 +285,15 @@ def test_a_piecewise_prior_shows_its_density(x64):
 @pytest.mark.parametrize(
     "build, reason",
     [
-        (lambda: VariationalLayer(prior=Horseshoe), "layer `horseshoe`"),
+        (lambda: VariationalLayer(posterior=dist.Laplace, prior=Horseshoe), "layer `horseshoe`"),
         (lambda: VariationalLayer(prior=RectifiedNormal), "layer `rectified`"),
-        (lambda: VariationalLayer(posterior=RectifiedNormal, prior=RectifiedNormal), "layer `rectified`"),
+        (lambda: VariationalLayer(posterior=RectifiedNormal), "layer `rectified`"),
+        (lambda: VariationalLayer(posterior=dist.Cauchy), "tails"),
+        (lambda: answer(VariationalLayer(units=2, prior=Horseshoe), Query()), "layer `horseshoe`"),
+        (
+            lambda: answer(VariationalLayer(units=2, posterior=RectifiedNormal, prior=RectifiedNormal), Query()),
+            "layer `rectified`",
+        ),
         (lambda: VariationalLayer(prior=dist.Gamma), "KL is infinite"),
         (lambda: VariationalLayer(posterior=dist.Gamma, prior=PIECEWISE), "on the real line"),
         (lambda: PiecewiseLayer(posterior=dist.Normal), "layer `normal`"),
@@ -305,6 +317,9 @@ def test_pairs_without_an_exact_form_are_refused(build, reason):
         (VariationalLayer(), {"score"}),
         (VariationalLayer(prior=PIECEWISE), {"score"}),
         (VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits), {"closed", "sampled", "importance", "doubly"}),
+        (VariationalLayer(posterior=NormalMixture, prior=SpikeAndSlab), {"score"}),
+        (VariationalLayer(prior=Horseshoe), {"score", "closed", "sampled", "importance", "doubly"}),
+        (SphericalLayer(), {"score"}),
         (HorseshoeLayer(), {"score"}),
         (RectifiedLayer(), {"score"}),
         (RectifiedLayer(smooth=True), {"score"}),

@@ -3,22 +3,25 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import optax
 import pytest
 from sklearn.datasets import load_digits
 
 import dgmzoo
+from dgmzoo import bench
 from dgmzoo.layers.horseshoe import HorseshoeLayer
 from dgmzoo.layers.named import LAYERS
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.rectified import RectifiedLayer
 from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.model import functional
+from dgmzoo.model import functional, in_precision
 from dgmzoo.objectives import ELBO, IWAE
-from dgmzoo.reparam.distributions import PiecewiseNormal
+from dgmzoo.reparam.distributions import NormalMixture, PiecewiseNormal, SpikeAndSlab
 from dgmzoo.training import parallel
 from dgmzoo.training.step import make_init, make_step
+from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -29,6 +32,10 @@ VARIANTS = {
     "plain horseshoe": HorseshoeLayer(slab=None),
     "smooth": RectifiedLayer(smooth=True),
     "piecewise prior": VariationalLayer(prior=PiecewiseNormal),
+    "laplace": VariationalLayer(posterior=dist.Laplace, prior=dist.Laplace),
+    "student t": VariationalLayer(prior=dist.StudentT, learned_prior=True),
+    "mixture": VariationalLayer(posterior=NormalMixture, prior=NormalMixture),
+    "spike and slab": VariationalLayer(prior=SpikeAndSlab, learned_prior=True),
     "centred": PiecewiseLayer(prior=PiecewiseNormal, centred=True),
 }
 PAIRS = [
@@ -57,6 +64,31 @@ def test_trains_on_digits(name, objective):
     assert last > max(first + 5, -42), (first, last)
 
 
+TWO = {name: layer for name, layer in VARIANTS.items() if name in LAYERS or name == "piecewise prior"}
+
+
+@pytest.mark.parametrize("name", TWO)
+@pytest.mark.parametrize("devices, objective, compute", [(2, ELBO(), "bfloat16"), (1, IWAE(5), "float32")], ids=str)
+def test_two_layers_train_on_digits(name, devices, objective, compute):
+    """One sample in bfloat16 on two devices, and five samples."""
+    if VARIANTS[name].refusal(objective.estimate):
+        pytest.skip("refused")
+    x = (np.random.default_rng(0).random((1797, 8, 8)) < load_digits().images / 16).astype(np.float32)
+    module = HierarchicalVAE(latent_dims=(8, 4), hidden=(40, 20), depth=1, latent=TWO[name], shape=(8, 8))
+    model, chosen = in_precision(functional(module), jnp.dtype(compute)), jax.devices()[:devices]
+    optimizer, observe = optax.adam(3e-3), lambda key, rows: dict(rows)
+    init = make_init(model, objective, optimizer, observe, False)
+    step = make_step(model, objective, optimizer, observe, 1797, None)
+    rows = {"x": jnp.asarray(x)}
+    state = parallel.init_on(init, jax.random.key(0), {"x": rows["x"][:2]}, chosen)
+    indices = np.random.default_rng(1).integers(0, 1797, (STEPS, 64)).astype(np.int32)
+    state, metrics = parallel.compile_dispatch(step, chosen)(state, parallel.place(rows, chosen), indices)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, metrics)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.variables)} == {jnp.dtype("float32")}
+    first, last = (metrics["elbo"][part].mean() for part in (slice(0, 10), slice(-10, None)))
+    assert last > max(first + 3, -44), (first, last)
+
+
 @pytest.mark.parametrize("name", ["point", "horseshoe"])
 def test_a_run_keeps_its_layer(name, tmp_path):
     changes = {"model.latent": name, "training.steps": 5, "evaluation.num_samples": 3, "model.latent_dim": 3}
@@ -70,3 +102,22 @@ def test_a_run_keeps_its_layer(name, tmp_path):
             again.sample(3)
     else:
         assert again.sample(3).shape[0] == 3
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_compiles_quickly(name):
+    """Sample, KL and gradient, with XLA's optimizations, in seconds of the processor."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        assert bench.seconds_to_compile(dgmzoo.experiment("vae/digits", {"model.latent": name})) < 10
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+def test_layers_are_timed_in_turns():
+    found = bench.bench_layers(dgmzoo.experiment("vae/digits", {"training.ema": 0.9}), ["normal", "point"], 3, 4)
+    assert list(found) == ["normal", "point"] and found["normal"]["ratio"] == 1
+    assert found["point"]["ratio"] == pytest.approx(
+        found["point"]["seconds_per_step"] / found["normal"]["seconds_per_step"]
+    )
+    assert all(value > 0 for figures in found.values() for value in figures.values())

@@ -86,6 +86,7 @@ class PiecewiseNormal(dist.Distribution):
     support = constraints.real
     reparametrized_params: ClassVar = ["loc", "scales"]
     raw_sizes: ClassVar = {"scales": 5}  # pieces, where a network makes them
+    free_form: ClassVar = True  # a shape to be learned
 
     def __init__(self, loc, scales, *, validate_args=None):
         if jnp.ndim(scales) == 0 or jnp.shape(scales)[-1] == 0:

@@ -1,0 +1,58 @@
+"""What a variational layer says of its own units: what is shrunk, what is dead, and the shape of a learned prior."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from dgmzoo.evaluation import pictures
+from dgmzoo.model import Variables, parts
+
+_DEAD = 0.01  # largest probability over examples of not being zero
+
+
+def shrunk_units(shrinkage: np.ndarray) -> np.ndarray:
+    """Which units of a horseshoe layer `[U]` are shrunk by more than half, on average over examples `[N, U]`."""
+    return shrinkage.mean(0) > 0.5
+
+
+def dead_units(alive: np.ndarray) -> np.ndarray:
+    """Which units of a rectified layer `[U]` are zero for every example, of probabilities `[N, U]` of not being zero."""
+    return alive.max(0) < _DEAD
+
+
+def prior_densities(module: nn.Module, variables: Variables, grid: np.ndarray) -> dict[str, np.ndarray]:
+    """Layer -> the density of its learned prior at points `grid [N]`, `[N, U]`; those with a density of each unit."""
+    layers = [part for _, part in parts(module) if hasattr(part, "density")]
+    found = {}
+    for name, tree in variables["params"].items():
+        if len(layers) == 1 and isinstance(tree, Mapping) and "prior_raw" in tree:
+            layer = layers[0].clone(units=tree["prior_raw"]["raw"].shape[0], learned_prior=True, parent=None)
+            found[name] = np.asarray(layer.apply({"params": tree}, jnp.asarray(grid, jnp.float32), method="density"))
+    return found
+
+
+def figures(module: nn.Module, variables: Variables, codes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Caption -> SVG.
+
+    Args:
+      codes: layer -> parameters of q(z | x) of some examples, `[N, U, ...]`.
+    """
+    drawn = {}
+    for name, q in codes.items():
+        if "shrinkage" in q:
+            num, units = int(shrunk_units(q["shrinkage"]).sum()), q["shrinkage"].shape[1]
+            caption = f"Shrinkage 1 / (1 + D) of the units of {name}: {num} of {units} are shrunk by more than half"
+            curves = {"shrinkage": q["shrinkage"].mean(0), "D (median)": np.median(q["D"], 0)}
+            drawn[caption] = pictures.bars(curves, "mean over examples")
+        if "alive" in q:
+            num, units = int(dead_units(q["alive"]).sum()), q["alive"].shape[1]
+            caption = f"How often the units of {name} are not zero: {num} of {units} are dead"
+            curves = {"mean over examples": q["alive"].mean(0), "largest": q["alive"].max(0)}
+            drawn[caption] = pictures.bars(curves, "P(z > 0)")
+    grid = np.linspace(-5, 5, 400)
+    for name, density in prior_densities(module, variables, grid).items():
+        drawn[f"The learned prior of each unit of {name}"] = pictures.lines(grid, density[:, :12], "z", "density")
+    return drawn

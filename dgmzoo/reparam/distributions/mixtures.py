@@ -1,0 +1,132 @@
+"""Mixtures of normals, reparameterized: a sample follows its parameters along the quantile that it stands at."""
+
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.nn import log_softmax, logsumexp
+from numpyro.distributions import constraints
+from numpyro.distributions.util import validate_sample
+
+from dgmzoo.reparam.distributions.arrays import aligned, require_positive
+from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
+
+
+class _OfNormals(dist.Distribution):
+    """Density, CDF and samples of `sum_c w_c N(loc_c, scale_c^2)`, from what `_components` says.
+
+    The gradient of a sample z in a parameter t is `-(dF(z; t) / dt) / p(z; t)`, with F the CDF: along it z keeps its
+    quantile, whichever component it came from (Figurnov, Mohamed & Mnih 2018, arXiv 1805.08498, equation 6).
+    """
+
+    support = constraints.real
+
+    def _components(self):
+        """log w, loc and scale, each `[..., C]`."""
+        raise NotImplementedError
+
+    def sample(self, key, sample_shape=()):
+        shape = (*sample_shape, *self.batch_shape)
+        which, noise = jax.random.split(key)
+        log_weight, loc, scale = (
+            jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in jax.lax.stop_gradient(self._components())
+        )
+        chosen = jax.random.categorical(which, log_weight)[..., None]
+        loc, scale = (jnp.take_along_axis(part, chosen, -1)[..., 0] for part in (loc, scale))
+        z = loc + scale * jax.random.normal(noise, shape, scale.dtype)
+        log_weight, standard, _ = self._standardized(z)
+        weight = jnp.exp(log_weight)
+        # The smaller of the two tails: a difference of numbers near 1 has no digits there.
+        side = jax.lax.stop_gradient(jnp.where((weight * ndtr(standard)).sum(-1) < 0.5, 1, -1)).astype(z.dtype)
+        tail = (weight * ndtr(side[..., None] * standard)).sum(-1)
+        density = jax.lax.stop_gradient(jnp.exp(self.log_prob(z)))
+        return z - side * (tail - jax.lax.stop_gradient(tail)) / density
+
+    @validate_sample
+    def log_prob(self, value):
+        log_weight, standard, scale = self._standardized(value)
+        return logsumexp(log_weight + log_normal_density(standard) - jnp.log(scale), -1)
+
+    def cdf(self, value):
+        log_weight, standard, _ = self._standardized(value)
+        return (jnp.exp(log_weight) * ndtr(standard)).sum(-1)
+
+    @property
+    def mean(self):
+        log_weight, loc, _ = self._components()
+        return (jnp.exp(log_weight) * loc).sum(-1)
+
+    @property
+    def variance(self):
+        log_weight, loc, scale = self._components()
+        spread = loc - self.mean[..., None]
+        return (jnp.exp(log_weight) * (jnp.square(spread) + jnp.square(scale))).sum(-1)
+
+    def _standardized(self, value):
+        value, log_weight, loc, scale = aligned(jnp.asarray(value)[..., None], *self._components())
+        return log_weight, (value - loc) / scale, scale
+
+
+def _spread(num):
+    """Places of `num` components of scale 1/2 that together have mean 0 and variance 1."""
+    places = [2 * (i + 0.5) / num - 1 for i in range(num)]
+    square = sum(place**2 for place in places) / num
+    return tuple(place * math.sqrt(0.75 / square) if num > 1 else 0.0 for place in places)
+
+
+class NormalMixture(_OfNormals):
+    """`sum_c softmax(logits)_c N(locs_c, scales_c^2)`; components on the last axis of all three.
+
+    Log-densities in nats; samples are reparameterized in all parameters. Raises ValueError unless `scales` is positive.
+    """
+
+    arg_constraints: ClassVar = {
+        "logits": constraints.real_vector,
+        "locs": constraints.real_vector,
+        "scales": constraints.independent(constraints.positive, 1),
+    }
+    reparametrized_params: ClassVar = ["logits", "locs", "scales"]
+    raw_sizes: ClassVar = {"logits": 5, "locs": 5, "scales": 5}  # where a network makes them
+    raw_starts: ClassVar = {"locs": _spread(5), "scales": 0.5}  # equal components would stay equal
+    free_form: ClassVar = True  # a shape to be learned
+
+    def __init__(self, logits, locs, scales, *, validate_args=None):
+        if min(jnp.ndim(part) for part in (logits, locs, scales)) == 0:
+            raise ValueError("expected logits, locs and scales of shape [..., components], got a single number")
+        require_positive("scales", scales)
+        self.logits, self.locs, self.scales = aligned(logits, locs, scales)
+        super().__init__(batch_shape=jnp.shape(self.locs)[:-1], validate_args=validate_args)
+
+    def _components(self):
+        return log_softmax(self.logits, -1), self.locs, self.scales
+
+
+class SpikeAndSlab(_OfNormals):
+    """`share N(0, spike^2) + (1 - share) N(0, slab^2)`: nearly nothing, or of some size.
+
+    George & McCulloch 1993, "Variable selection via Gibbs sampling", equation 3: the spike is a narrow normal, so that
+    there is a density everywhere, and a finite divergence from any normal posterior. Log-densities in nats; samples are
+    reparameterized. Raises ValueError unless the widths are positive.
+    """
+
+    arg_constraints: ClassVar = {
+        "share": constraints.unit_interval,
+        "spike": constraints.positive,
+        "slab": constraints.positive,
+    }
+    reparametrized_params: ClassVar = ["share", "spike", "slab"]
+    raw_starts: ClassVar = {"spike": 0.1}
+
+    def __init__(self, share=0.5, spike=0.1, slab=1.0, *, validate_args=None):
+        require_positive("spike", spike)
+        require_positive("slab", slab)
+        self.share, self.spike, self.slab = aligned(share, spike, slab)
+        super().__init__(batch_shape=jnp.shape(self.share), validate_args=validate_args)
+
+    def _components(self):
+        share = jnp.clip(self.share, 1e-7, 1 - 1e-7)  # a network's sigmoid may round to an end
+        log_weight = jnp.stack([jnp.log(share), jnp.log1p(-share)], -1)
+        scale = jnp.stack([self.spike, self.slab], -1)
+        return log_weight, jnp.zeros_like(scale), scale

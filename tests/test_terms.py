@@ -1,0 +1,164 @@
+"""A user's further loss terms: in the loss of every objective, in the metrics, over devices, and across a resume."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import optax
+import pytest
+
+import dgmzoo
+from dgmzoo.config import load
+from dgmzoo.layers.networks import MLP
+from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.model import Evidence, Latent, Model, functional, with_terms
+from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG
+from dgmzoo.training import parallel
+from dgmzoo.training.step import make_init, make_step
+from dgmzoo.zoo.vae.vae import VAE
+from tests.zoo_cases import X
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SMALL = {"encoder": MLP((8,)), "decoder": MLP((8,)), "shape": (2, 2)}
+
+
+def size(evidence, batch):
+    """Half the squared size of z, averaged over samples."""
+    return jnp.square(evidence.latents["z"].value).sum(-1).mean(0) / 2
+
+
+def brightness(evidence, batch):
+    return batch["x"].reshape(len(batch["x"]), -1).mean(-1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def loss_and_metrics(objective, model, variables):
+    return objective(model, variables, {"x": jnp.asarray(X)}, jax.random.key(3), jnp.asarray(0), 16)
+
+
+@pytest.mark.parametrize(
+    "objective", [ELBO(2), IWAE(3), DReG(3), NVIL(2, baseline_hidden=(4,))], ids=lambda each: type(each).__name__
+)
+def test_every_objective_adds_them(objective):
+    bits = VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)
+    model = functional(VAE(2, latent=bits if isinstance(objective, NVIL) else VariationalLayer(), **SMALL))
+    key, batch = jax.random.key(0), {"x": jnp.asarray(X)}
+    variables, own = model.init(key, batch), objective.init(key, batch)
+    variables = {**variables, **own, "params": {**variables["params"], **own.get("params", {})}}
+    plain, (metrics, _) = loss_and_metrics(objective, model, variables)
+    assert not [name for name in metrics if name.startswith("term/")]
+    changed, (metrics, _) = loss_and_metrics(objective, with_terms(model, {"size": size, "b": brightness}), variables)
+    assert metrics["term/b"] == pytest.approx(X.mean(), rel=1e-6) and metrics["term/size"] > 0.05
+    assert changed - plain == pytest.approx(float(metrics["term/size"] + metrics["term/b"]), abs=1e-5)
+    assert metrics["loss"] == changed
+
+
+def test_the_gradient_of_a_term_over_discrete_samples_is_that_of_its_expectation():
+    """Bits z ~ Bernoulli(sigmoid(a)), term c'z + z1 z2 over K = 2 draws: the estimator's mean over draws is exact."""
+    cost = jnp.array([0.7, -0.4])
+
+    def model_of(logits, key):
+        logits = jnp.broadcast_to(logits, (2, 3, 2))
+        z = jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(jnp.float32)
+        log_q = jax.nn.log_sigmoid(jnp.where(z > 0, logits, -logits)).sum(-1)
+        flat = jnp.zeros((2, 3))
+        latent = Latent(z, z, jax.lax.stop_gradient(log_q), log_q, jnp.zeros((1, 3, 2)), {"mean": z})
+        return Model(None, lambda *_: (Evidence(flat, {"z": latent}), {}), None, None, "elbo")
+
+    def term(evidence, batch):
+        z = evidence.latents["z"].value
+        return ((z * cost[None, None]).sum(-1) + z.prod(-1)).prod(0)  # of both samples at once
+
+    objective = NVIL(2, baseline_hidden=(2,))
+    own = objective.init(jax.random.key(0), {"x": jnp.zeros((3, 1))})
+
+    def loss(logits, key, terms):
+        model = with_terms(model_of(logits, key), terms)
+        return objective(model, own, {"x": jnp.zeros((3, 1))}, key, jnp.asarray(0), 3)[0]
+
+    logits = jnp.array([0.3, -0.5])
+    keys = jax.random.split(jax.random.key(1), 40_000)
+    each = jax.jit(jax.vmap(jax.grad(functools.partial(loss, terms={"t": term})), (None, 0)))(logits, keys)
+    none = jax.jit(jax.vmap(jax.grad(functools.partial(loss, terms={})), (None, 0)))(logits, keys)
+
+    def expectation(logits):
+        p = jax.nn.sigmoid(logits)
+        return jnp.square(jnp.dot(p, cost) + p[0] * p[1])  # two independent draws
+
+    mean, error = (each - none).mean(0), (each - none).std(0) / 200
+    wanted = jax.grad(expectation)(logits)
+    assert (jnp.abs(mean - wanted) < 4 * error).all() and (jnp.abs(wanted) > 10 * error).all()
+
+
+def test_metrics_are_averaged_over_devices_and_the_loss_follows_the_term():
+    model = with_terms(functional(VAE(2, **SMALL)), {"b": brightness, "size": size})
+    observe, optimizer = (lambda key, rows: dict(rows)), optax.sgd(0.1)
+    init = make_init(model, ELBO(), optimizer, observe, ema=False)
+    step = make_step(model, ELBO(), optimizer, observe, 16, None)
+    rows, indices = {"x": jnp.asarray(X)}, np.arange(16, dtype=np.int32)[None]
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        state = parallel.init_on(init, jax.random.key(0), rows, devices)
+        dispatch = parallel.compile_dispatch(step, devices)
+        _, metrics = dispatch(state, parallel.place(rows, devices), indices)
+        assert float(metrics["term/b"][0]) == pytest.approx(X.mean(), rel=1e-6)
+        parts = metrics["term/b"] + metrics["term/size"] - metrics["elbo"]
+        np.testing.assert_allclose(metrics["loss"], parts, rtol=1e-5)
+
+
+QUICK = {"training.steps": 40, "training.batch_size": 64, "evaluation.num_samples": 2, "model.latent_dim": 3}
+
+
+def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path):
+    exp = dgmzoo.experiment("vae/digits", {**QUICK, "terms": {"size": size}})
+    run = dgmzoo.train(exp, tmp_path, progress=False)
+    rows = [row for row in run.metrics if row["split"] == "train"]
+    assert all(row["term/size"] > 0 for row in rows)
+    assert rows[-1]["loss"] == pytest.approx(rows[-1]["term/size"] - rows[-1]["elbo"], rel=1e-4)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["experiment"] is None and stored["resolved"]["terms"] == {"size": f"{__name__}.size"}
+    with pytest.raises(ValueError, match="hand it over"):
+        dgmzoo.load(tmp_path)
+    assert dgmzoo.load(tmp_path, experiment=exp).record["value"] == run.record["value"]
+    for other in ({}, {"size": brightness}, {"other": size}):
+        with pytest.raises(ValueError, match="terms was"):
+            dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "terms": other}), tmp_path, progress=False)
+
+
+def test_a_file_may_define_them(tmp_path):
+    text = """
+import dataclasses
+from dgmzoo import config
+def ones(evidence, batch):
+    return evidence.log_likelihood.mean(0) * 0 + 2.5
+experiment = dataclasses.replace(config.load("vae/digits"), terms={"ones": ones}, name="")
+"""
+    (tmp_path / "mine.py").write_text(text)
+    run = dgmzoo.train(dgmzoo.experiment(str(tmp_path / "mine.py"), QUICK), tmp_path / "run", progress=False)
+    assert run.metrics[0]["term/ones"] == pytest.approx(2.5)
+    assert dgmzoo.load(tmp_path / "run").experiment.terms["ones"].__name__ == "ones"
+
+
+@pytest.mark.parametrize(
+    "terms, reason",
+    [
+        ({"size": lambda evidence, batch: size(evidence, batch).mean()}, "one number per example"),
+        ({"size": lambda evidence, batch: evidence.log_q}, "average over samples"),
+        ({"size": 3.0}, "terms"),
+        ({3: size}, "terms"),
+    ],
+)
+def test_bad_terms_are_refused_before_anything_is_written(terms, reason, tmp_path):
+    with pytest.raises(ValueError, match=f"expected.*{reason}"):
+        dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "terms": terms}), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+    assert load("vae/digits").terms == {}
+
+
+def test_the_entrys_own_names_are_kept():
+    model = Model(None, lambda *_: (Evidence(jnp.zeros((1, 2)), aux={"own": jnp.zeros(2)}), {}), None, None, None)
+    changed = with_terms(model, {"own": lambda evidence, batch: jnp.zeros(2)})
+    with pytest.raises(ValueError, match="choose another"):
+        ELBO()(changed, {}, {"x": jnp.zeros((2, 1))}, jax.random.key(0), jnp.asarray(0), 2)
