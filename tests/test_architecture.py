@@ -23,10 +23,22 @@ MAY_IMPORT = {
     "evaluation": {"overrides", "config", "data", "model", "files"},
     "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
     "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},
+    "comparison": {"api", "training", "evaluation", "overrides", "config", "objectives", "data", "model", "files"},
     "arguments": {"overrides", "config"},
     "bench": {"api", "training", "evaluation", "overrides", "config", "data", "model"},
     "cli_data": {"data"},
-    "cli": {"cli_data", "api", "bench", "arguments", "training", "evaluation", "data", "experiments", "files"},
+    "cli": {
+        "cli_data",
+        "api",
+        "comparison",
+        "bench",
+        "arguments",
+        "training",
+        "evaluation",
+        "data",
+        "experiments",
+        "files",
+    },
     "experiments": {"config", "data", "objectives", "zoo", "layers"},
 }
 

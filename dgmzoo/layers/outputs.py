@@ -1,6 +1,7 @@
 """Output layers: from the last features of a decoder to a proper distribution of x."""
 
 import math
+from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
@@ -122,10 +123,10 @@ def described(p: dist.Distribution) -> dict[str, jax.Array]:
     return families.parameters(p)
 
 
-def drawn(p: dist.Distribution, key: jax.Array) -> Draw:
-    """One draw from p with batch shape `[1, num, *shape]`, and its means."""
+def drawn(p: dist.Distribution, key: jax.Array, latents: Mapping[str, jax.Array] | None = None) -> Draw:
+    """One draw from p with batch shape `[1, num, *shape]`, its means, and the latents `[1, num, U]` it came from."""
     with numpyro_rules():
         x = p.sample(key)[0]
     if isinstance(p, dist.BernoulliLogits):
         x = x.astype(p.logits.dtype)  # binary x travels as floats, as in the data
-    return Draw(x=x, mean=described(p)["mean"][0])
+    return Draw(x, described(p)["mean"][0], {name: value[0] for name, value in (latents or {}).items()})
