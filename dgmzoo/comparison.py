@@ -4,7 +4,8 @@ import dataclasses
 import html
 import math
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def compare(
     variants = make_variants(base, layers, overrides)
     path = None if run_dir is None else Path(run_dir)
     _check(variants, chosen, path, progress)
-    runs = {name: _train(variant, chosen, path and path / slug(name), progress) for name, variant in variants.items()}
+    runs = {
+        name: _train(name, variant, chosen, path and path / slug(name), progress) for name, variant in variants.items()
+    }
     found = Comparison(base.name or type(base.model).__name__, runs, path)
     if path is not None:
         found.write(path)
@@ -125,12 +128,14 @@ def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path 
             raise ValueError(f"{name}: {error}") from None
 
 
-def _train(variant: Experiment, seeds: Sequence[int], path: Path | None, progress: bool) -> list[Run]:
+def _train(name: str, variant: Experiment, seeds: Sequence[int], path: Path | None, progress: bool) -> list[Run]:
     """Runs of all seeds; those that have ended are read, the others train together."""
     ended = {
         seed: api.load(path / f"seed-{seed}", variant) for seed in seeds if path and _has_ended(path, seed, variant)
     }
     left = [seed for seed in seeds if seed not in ended]
+    if progress:
+        print(f"{name}: seeds {', '.join(map(str, left))}" if left else f"{name}: has ended", file=sys.stderr)
     runs = ended | {run.seed: run for run in (api.train(variant, path, progress=progress, seeds=left) if left else ())}
     return [runs[seed] for seed in seeds]
 
@@ -207,13 +212,13 @@ def _measure(variant: str, run: Run) -> tuple[dict[str, Any], panels.View]:
     again = None
     if codes.values:
         if bounded:
-            found |= {"elbo": record["elbo"], "kl": sum(record["kl"].values())}
+            found |= {"elbo": record["elbo"], "kl": _sum(record["kl"].values())}
             found |= {f"kl/{name}": value for name, value in record["kl"].items()}
             information, error = latents.mutual_information(model, variables, rows, codes, key)
             found |= {"mutual_information": information, "mutual_information_error": error}
             found |= {"mutual_information_most": math.log(len(rows["x"])), "num_aggregate": len(rows["x"])}
-        found |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
-        found |= {f"sparsity/{name}": latents.hoyer(values) for name, values in codes.values.items()}
+            found |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
+            found |= {f"sparsity/{name}": latents.hoyer(values) for name, values in codes.values.items()}
         found["reconstruction"] = float(codes.log_likelihood.mean(dtype=np.float64))
         if upset is not None:
             misled = latents.read(model, variables, upset, key)
@@ -224,6 +229,11 @@ def _measure(variant: str, run: Run) -> tuple[dict[str, Any], panels.View]:
         name: record[name] for name in ("data_seed", "steps", "parameters", "seconds", "device", "commit", "dirty")
     }
     return {"variant": variant, "seed": run.seed, **_finite(found), **facts}, _view(run, first, codes, upset, again)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    values = list(values)
+    return None if None in values else sum(values)
 
 
 def _finite(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,14 +19,15 @@ class Measure(NamedTuple):
     digits: int
     meaning: str
     bound: bool = False  # whether figures under different bounds must not be held against each other
+    paired: bool = True  # whether differences over seeds say anything
 
 
 MEASURES = (
-    Measure("nll", "-log p(x)", "lower", 2, "negative log-likelihood of the test split, bounded as said above", True),
+    Measure("nll", "-log p(x)", "lower", 2, "negative log-likelihood, {bound}", True),
     Measure("elbo", "ELBO", "higher", 2, "evidence lower bound of the test split"),
     Measure("gap", "train-test gap", "lower", 2, "-log p(x) of the test split less that of training rows", True),
-    Measure("kl", "KL", "", 2, "mean KL(q(z | x) || p(z)), all layers"),
-    Measure("kl/", "KL", "", 2, "mean KL(q(z | x) || p(z))"),
+    Measure("kl", "KL", "", 2, "mean KL(q(z | x) || p(z))"),
+    Measure("kl/", "KL of", "", 2, "of one layer, given the layers above"),
     Measure(
         "mutual_information",
         "I(x; z)",
@@ -36,7 +37,7 @@ MEASURES = (
         "the aggregate of all rows, which sees at most {most:.2f} nats (log {num_aggregate}); more may be there",
     ),
     Measure(
-        "active_units/", "active units", "", 0, "units whose posterior mean has variance above 0.01 over x (Burda)"
+        "active_units/", "active units", "", 1, "units whose posterior mean has variance above 0.01 over x (Burda)"
     ),
     Measure(
         "sparsity/",
@@ -54,7 +55,7 @@ MEASURES = (
         2,
         "of the clean x, z drawn from q(z | x with 10 % of its pixels flipped)",
     ),
-    Measure("seconds", "seconds", "", 0, "of training, all seeds that were trained together"),
+    Measure("seconds", "seconds", "", 0, "of training, all seeds that were trained together", paired=False),
 )
 
 
@@ -72,6 +73,22 @@ class Line(NamedTuple):
     measure: Measure
     title: str
     cells: list[Cell | None]  # None where it has no meaning
+
+    def words(self) -> list[str]:
+        """`103.90 ± 0.12` for the first variant, `105.10 (+1.20 ± 0.15)` for the others."""
+        digits, found = self.measure.digits, []
+        for i, cell in enumerate(self.cells):
+            if cell is None:
+                found.append("–")
+                continue
+            error = "–" if math.isnan(cell.error) else f"{cell.error:.{digits}f}"
+            mean = f"{cell.mean:.{digits}f}"
+            if i == 0 and self.measure.paired:
+                mean += f" ± {error}"
+            elif cell.difference is not None:
+                mean += f" ({cell.difference:+.{digits}f} ± {error})"
+            found.append(mean)
+        return found
 
 
 def lines(records: Sequence[Record]) -> list[Line]:
@@ -102,7 +119,7 @@ def _cell(key: str, measure: Measure, own: Mapping[int, Record], first: Mapping[
         return None
     values = {seed: float(value) for seed, value in values.items()}
     mean = float(np.mean(list(values.values())))
-    if own is first:
+    if own is first or not measure.paired:
         return Cell(mean, _standard_error(list(values.values())), None)
     pairs = [(values[seed], first[seed].get(key), own[seed], first[seed]) for seed in values if seed in first]
     same = all(_bound(a) == _bound(b) for _, _, a, b in pairs) or not measure.bound
@@ -120,45 +137,34 @@ def _standard_error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def text(cell: Cell | None, digits: int, first: bool) -> str:
-    """A cell in words: `103.90 ± 0.12` for the first variant, `105.10 (+1.20 ± 0.15)` for the others."""
-    if cell is None:
-        return "–"
-    error = "–" if math.isnan(cell.error) else f"{cell.error:.{digits}f}"
-    mean = f"{cell.mean:.{digits}f}"
-    if first:
-        return f"{mean} ± {error}"
-    return mean if cell.difference is None else f"{mean} ({cell.difference:+.{digits}f} ± {error})"
-
-
 def notes(records: Sequence[Record], shown: Sequence[Line]) -> list[str]:
     """What a reader must know of the table."""
-    bounds = {record["variant"]: _named_bound(record) for record in records}
-    said = sorted({bound for bound in bounds.values()})
     seeds = sorted({record["seed"] for record in records})
     facts = [
         f"{records[0]['dataset']}, {records[0]['num_examples']} rows of the {records[0]['split']} split, nats per example; "
         f"mean over seeds {', '.join(map(str, seeds))}",
         "first variant: mean ± standard error over seeds; others: mean (difference to the first ± its standard error over "
-        "paired seeds: same initial keys, order and data). Errors are over seeds, not over test examples",
-        "-log p(x): "
-        + (said[0] if len(said) == 1 else "; ".join(f"{name}: {bound}" for name, bound in bounds.items())),
+        "paired seeds, which share initial keys, order and data); no error of a single seed, and none over test examples; "
+        "– where a figure has no meaning: without a prior a code has no bound, no unit of length and no zero",
     ]
+    bounds: dict[str, list[str]] = {}
+    for record in records:
+        named = bounds.setdefault(_named_bound(record), [])
+        named += [record["variant"]] * (record["variant"] not in named)
+    apart = [f"{bound} ({', '.join(named)})" for bound, named in bounds.items()]
+    fill = {"bound": "; ".join(apart if len(apart) > 1 else bounds)}
     known = next((r for r in records if r.get("mutual_information_most") is not None), None)
-    fill = {"most": known["mutual_information_most"], "num_aggregate": known["num_aggregate"]} if known else {}
-    done = set()
-    for line in shown:
-        if line.measure.title not in done:
-            done.add(line.measure.title)
-            arrow = f" ({line.measure.better} is better)" if line.measure.better else ""
-            facts.append(f"{line.measure.title}{arrow}: {line.measure.meaning.format(**fill)}")
+    fill |= {"most": known["mutual_information_most"], "num_aggregate": known["num_aggregate"]} if known else {}
+    for measure in dict.fromkeys(line.measure for line in shown):
+        arrow = f" ({measure.better} is better)" if measure.better else ""
+        facts.append(f"{measure.title}{arrow}: {measure.meaning.format(**fill)}")
     return facts
 
 
 def _named_bound(record: Record) -> str:
     bound, num = record["bound"], record["num_samples"]
     names = {"exact": "exact", "iw": f"importance-weighted with {num} samples", "elbo": "negative ELBO"}
-    names |= {None: "none (no bound on log p(x))", "predictive": "predictive, at mean weights (no bound)"}
+    names |= {None: "no bound", "predictive": "predictive, at mean weights, which is no bound"}
     return names[bound]
 
 
@@ -169,8 +175,9 @@ def html_table(records: Sequence[Record]) -> str:
     head = "".join(f"<th>{html.escape(variant)}</th>" for variant in variants)
     body = ""
     for line in shown:
-        cells = (text(cell, line.measure.digits, i == 0) for i, cell in enumerate(line.cells))
-        body += f"<tr><td>{html.escape(line.title)}</td>" + "".join(f"<td>{each}</td>" for each in cells) + "</tr>"
+        body += (
+            f"<tr><td>{html.escape(line.title)}</td>" + "".join(f"<td>{each}</td>" for each in line.words()) + "</tr>"
+        )
     said = "".join(f"<li>{html.escape(note)}</li>" for note in notes(records, shown))
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table><ul class=notes>{said}</ul>"
 
@@ -185,6 +192,5 @@ def rich_table(records: Sequence[Record], title: str) -> Any:
     for variant in variants:
         table.add_column(variant, justify="right")
     for line in lines(records):
-        cells = (text(cell, line.measure.digits, i == 0) for i, cell in enumerate(line.cells))
-        table.add_row(line.title, *cells)
+        table.add_row(line.title, *line.words())
     return table

@@ -100,6 +100,7 @@ def _posterior(place, view: View, layer: str, most: float) -> bool:
         axes.hist(drawn[0], bins, density=True, alpha=0.6, label="q")
         if len(drawn) > 1:
             axes.hist(drawn[1], bins, density=True, histtype="step", color="black", linewidth=0.8, label="p")
+        axes.set_yscale("function", functions=(np.sqrt, np.square))  # beside a point mass the rest stays visible
         axes.set_yticks([])
         axes.tick_params(labelsize=6)
     return True
