@@ -127,7 +127,7 @@ def test_compare_prints_a_table_or_its_records(capsys, tmp_path, monkeypatch):
     assert run(*words, "--seeds", "2", "--json") == 0
     records = json.loads(capsys.readouterr().out)
     assert records == json.loads((folder / "comparison.json").read_text()) and len(records) == 6
-    assert records[-1]["variant"] == "model.latent_dim=3 model.decoder.hidden=(4, 5)" and records[-1]["seed"] == 1
+    assert records[-1]["variant"] == "model.latent_dim=3 model.decoder.hidden=[4, 5]" and records[-1]["seed"] == 1
 
 
 def pickled(path):

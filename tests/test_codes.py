@@ -26,7 +26,7 @@ def hand_made(posterior, likelihood=lambda z, x: jnp.zeros(z.shape[:2]), below=N
         zero = jnp.zeros(log_q.shape)
         return Latent(z, z, zero, log_q, jnp.zeros(z.shape), {"mean": z})
 
-    def evidence(variables, batch, key, query=Query()):
+    def evidence(variables, batch, key, query):
         found = {"z1": latent(posterior(batch["x"]), "z1", key, query, query.num_samples)}
         z = found["z1"].value
         if below:
