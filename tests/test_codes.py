@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 import pytest
 
 from dgmzoo.evaluation import latents
-from dgmzoo.model import Evidence, Latent, Model, Query
+from dgmzoo.model import Evidence, Latent, Model
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
 KEY = jax.random.key(1)
