@@ -20,6 +20,7 @@ A functional zoo of likelihood-based deep generative models.
   evaluate RUN_DIR [options]   measure a run again, with other settings
   sample RUN_DIR [options]     draw from a run's model
   bench NAME [options]         time an experiment on this machine
+  results [--markdown]         the committed records of the zoo, beside published figures
   data VERB                    list, show, fetch or verify data sets
 
 NAME is an experiment of the list, or the path of a file that defines `experiment`.
@@ -54,6 +55,7 @@ def _run(words: list[str]) -> int:
         "evaluate": evaluate,
         "sample": sample,
         "bench": bench,
+        "results": results,
         "data": data,
     }
     if not words or words[0] in ("-h", "--help", "help"):
@@ -93,6 +95,26 @@ def list_experiments(words: list[str]) -> int:
             continue
         values = ", ".join(str(value) for value, _ in found.papers)
         table.add_row(found.name, found.data, values, found.description)
+    Console().print(table)
+    return 0
+
+
+def results(words: list[str]) -> int:
+    """The committed records."""
+    if words not in ([], ["--markdown"]):
+        raise ValueError(f"expected nothing or --markdown after results, got {' '.join(words)}")
+    from dgmzoo import results
+
+    records = results.load()
+    if words:
+        print(results.markdown(records), end="")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*results.COLUMNS, box=None, pad_edge=False)
+    for record in records:
+        table.add_row(*results.row(record))
     Console().print(table)
     return 0
 

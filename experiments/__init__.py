@@ -25,6 +25,11 @@ def names() -> list[str]:
     return sorted(f"{path.parent.name}/{path.stem}" for path in files if path.stem != "__init__")
 
 
+def records() -> list[Path]:
+    """Files of the committed records, sorted."""
+    return sorted((_ROOT / "results").glob("*.json"))
+
+
 def summary(name: str) -> Summary:
     """An experiment's summary, read statically: its docstring and the literal `data=Data("...")` and `papers=(...)`."""
     tree = ast.parse((_ROOT / f"{name}.py").read_text())

@@ -8,7 +8,7 @@ import pytest
 
 from dgmzoo import objectives
 from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.outputs import log_likelihood
+from dgmzoo.layers.outputs import described, log_likelihood
 from dgmzoo.model import functional
 from dgmzoo.objectives import ELBO
 from dgmzoo.reparam.reduce import batch_mean, batch_sum, spread
@@ -117,7 +117,7 @@ class _Deterministic(VAE):
         found = super().evidence({**batch, "x": 8 * batch["x"]}, query)
         mean = found.latents["z"].q["mean"]
         p = self.output(self.decoder(mean), self.shape)
-        return found._replace(log_likelihood=log_likelihood(p, batch["x"]), output={"mean": p.probs})
+        return found._replace(log_likelihood=log_likelihood(p, batch["x"]), output=described(p))
 
 
 def test_every_device_has_chains_of_its_own():

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.model import Model, Query, Variables
+from dgmzoo.reparam.quick_keys import quick
 
-_ROWS = 2000  # examples times samples that are worked on at once; about what a core's cache holds
+ROWS = 1000  # examples times samples that are worked on at once; about what a core's cache holds
 _BATCH = 250  # examples at most; the same for every split, so that all share one program
 
 
@@ -85,7 +86,7 @@ def evaluate(
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, 50)
-    batch = min(_BATCH, max(1, _ROWS // chunk))
+    batch = min(_BATCH, max(1, ROWS // chunk))
     sums = _compiled(model, num_samples, chunk)
     found = []
     for start in range(0, num, batch):
@@ -145,7 +146,9 @@ def _compiled(model: Model, num_samples: int, chunk: int):
         num_chunks = -(-num_samples // chunk)
         wanted = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
         start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
-        (log_sum, log_square, total, kl), means = jax.lax.scan(body, start, (jax.random.split(key, num_chunks), wanted))
+        (log_sum, log_square, total, kl), means = jax.lax.scan(
+            body, start, (jax.random.split(quick(key), num_chunks), wanted)
+        )
         return {
             "log_sum": log_sum,
             "log_square": log_square,

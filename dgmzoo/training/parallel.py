@@ -30,7 +30,7 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
     def run(state: State, rows, indices):
         def one(state, at):
             index, gathered = at
-            batch = gathered if streamed else jax.tree.map(lambda leaf: jnp.take(leaf, index, 0), rows)
+            batch = gathered if streamed else jax.tree.map(lambda leaf: _take(leaf, index), rows)
             return step(state, batch)
 
         per_step = (indices, rows if streamed else None)
@@ -58,6 +58,11 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
         return mapped(state, jax.tree.map(spread, rows) if streamed else rows, spread(indices))
 
     return dispatch
+
+
+def _take(leaf: jax.Array, index: jax.Array) -> jax.Array:
+    """Rows of `leaf [N, ...]`, gathered flat: compiled for CPU, slices with short last axes take six times as long."""
+    return jnp.take(leaf.reshape(len(leaf), -1), index, 0).reshape(*index.shape, *leaf.shape[1:])
 
 
 def state_axes(state: State) -> State:

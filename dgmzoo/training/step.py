@@ -11,6 +11,7 @@ import optax
 from dgmzoo.model import Batch, Model, Variables
 from dgmzoo.objectives import Objective
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
+from dgmzoo.reparam.quick_keys import quick
 from dgmzoo.reparam.reduce import DEVICES, spread
 
 LOCAL = "local"  # the collection of which every device has its own (persistent chains)
@@ -83,7 +84,7 @@ def make_step(
 
     def step(state: State, rows: Mapping[str, jax.Array]) -> tuple[State, Metrics]:
         device = jax.lax.axis_index(DEVICES) if spread() else 0
-        key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), device)
+        key = quick(jax.random.fold_in(jax.random.fold_in(state.key, state.step), device))
         observe_key, model_key = jax.random.split(key)
         batch = observe(observe_key, rows)
         params = state.variables["params"]

@@ -101,10 +101,10 @@ class MADE(nn.Module):
         return Draw(x, described(self.conditionals(x, mask))["mean"][0])
 
     def conditionals(self, x: jax.Array, mask: jax.Array | int):
-        """`p(x_d | x_<d)` for all d under one mask, batch shape `[1, B, *shape]`."""
+        """`p(x_d | x_<d)` for all d under one mask, `[1, B, *shape]`."""
         h = flat(x, self.shape)
         degrees = [jnp.asarray(layer)[mask] for layer in self.degrees]
         for dense, below, above in zip(self.dense, degrees, degrees[1:], strict=False):
             h = nn.relu(dense(h, below, above))
         raw = self.head(h, degrees[-1], jnp.repeat(degrees[0], self.output.size))
-        return self.output.distribution(raw.reshape(1, -1, *self.shape, self.output.size))
+        return self.output.elements(raw[None], self.shape)

@@ -1,0 +1,60 @@
+"""The committed records, `experiments/results/*.json`, as one table."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from dgmzoo import experiments
+
+COLUMNS = ("experiment", "overrides", "data", "steps", "-log p(x), nats", "estimate", "published", "seed", "commit")
+INTRODUCTION = """\
+# Results
+
+Each row is a record beside this page: what was measured, on what data (by digest), with which seed, versions and device.
+Values are negative log-likelihoods of the test split in nats per example with their standard error over examples (and the
+Monte Carlo error of the estimate); lower is better. A published figure is that of the same model, objective, data and
+estimate; in brackets our steps over the paper's. This page is what `dgmzoo results --markdown` prints.
+"""
+
+
+def load() -> list[dict[str, Any]]:
+    """All records, by experiment and then by value.
+
+    Raises:
+      ValueError: a file is no record.
+    """
+    found = []
+    for path in experiments.records():
+        try:
+            record = json.loads(path.read_text())
+            found.append((record["experiment"], record["value"], record))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"expected the record of a result in {path}, got {type(error).__name__}: {error}"
+            ) from error
+    return [record for *_, record in sorted(found, key=lambda each: each[:2])]
+
+
+def row(record: dict[str, Any]) -> tuple[str, ...]:
+    """One record's cells, in the order of COLUMNS."""
+    paper = record["paper"]
+    changed = " ".join(f"{path}={value}" for path, value in record["overrides"].items())
+    kinds = {"exact": "exact", "iw": f"IW-{record['num_samples']}", "elbo": "ELBO", "predictive": "predictive"}
+    error = record["monte_carlo_error"]
+    return (
+        record["experiment"],
+        changed or "-",
+        f"{record['dataset']}, {record['binarization'] or 'as it is'}",
+        f"{record['steps']:,}",
+        f"{record['value']:.2f} ± {record['standard_error']:.2f}" + (f" (MC {error:.3f})" if error else ""),
+        kinds[record["bound"]],
+        "-" if paper is None else f"{paper['value']} [{paper['budget']:.2g}]",
+        str(record["seed"]),
+        record["commit"][:7],
+    )
+
+
+def markdown(records: Sequence[dict[str, Any]]) -> str:
+    """The page of all records."""
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(row, records)]
+    return INTRODUCTION + "\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

@@ -1,0 +1,35 @@
+import json
+import math
+
+import pytest
+
+from dgmzoo import api, experiments, results
+from tests.command import ROOT
+
+RECORDS = experiments.records()
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_record_can_be_had_again(path):
+    """It names a commit, a measured value and an experiment that takes its overrides; its figure is that experiment's."""
+    record = json.loads(path.read_text())
+    exp = api.experiment(record["experiment"], record["overrides"])
+    assert record["schema"] == 1 and record["dirty"] is False and len(record["commit"]) == 40
+    assert math.isfinite(record["value"]) and record["standard_error"] > 0
+    assert record["split"] == "test" and record["dataset"] == exp.data.name
+    assert record["binarization"] == exp.data.binarization and record["ema"] == exp.training.ema
+    published = [paper.value for paper in exp.papers]
+    assert record["paper"] is None or record["paper"]["value"] in published
+    assert results.row(record)[0] == record["experiment"]
+
+
+def test_the_page_is_made_of_the_records():
+    assert (ROOT / "experiments/results/README.md").read_text() == results.markdown(results.load())
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path, monkeypatch):
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text("[]")
+    monkeypatch.setattr(experiments, "records", lambda: [wrong])
+    with pytest.raises(ValueError, match=r"expected the record of a result in .*wrong\.json, got TypeError"):
+        results.load()
