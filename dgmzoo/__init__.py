@@ -7,6 +7,7 @@ import importlib
 
 _HOMES = {
     "dgmzoo.api": ("Run", "experiment", "load", "train"),
+    "dgmzoo.comparison": ("Comparison", "compare"),
     "dgmzoo.config": ("Evaluation", "Experiment", "Paper", "Training"),
     "dgmzoo.data": ("Data", "from_arrays"),
     "dgmzoo.model": ("Draw", "Evidence", "Latent", "Model", "Query", "functional"),

@@ -1,6 +1,7 @@
 """Typed command-line options for every field of an experiment and its module, by tyro."""
 
 import dataclasses
+import shlex
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,12 +62,50 @@ class Bench:
     """Print one line of JSON."""
 
 
-T = typing.TypeVar("T", Train, Bench)
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """What `dgmzoo compare` takes beside the experiment's name."""
+
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    """The experiment; these options hold for all variants."""
+    layers: str | None = None
+    """Variational layers, each a variant, the first the one that others are compared with: normal,horseshoe."""
+    variants: tuple[str, ...] = ()
+    """Further variants, each in quotes: "model.latent.prior=Laplace" "objective=iwae objective.num-samples=5"; base is the experiment as it stands."""
+    seeds: int = 3
+    """Number of seeds; all variants have the same, from --seed on."""
+    seed: int = 0
+    """The first: of initial values, order of the rows and noise."""
+    run_dir: Path | None = None
+    """Where to keep runs, table and figure; what has ended there is not trained again. None: runs/NAME/compare."""
+    json: bool = False
+    """Print the records as JSON instead of the table."""
+
+
+T = typing.TypeVar("T", Train, Bench, Compare)
 
 
 def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
-    """The options of `dgmzoo train NAME` or `bench NAME`. Exits with status 2 and a message on those that do not fit."""
-    base = config.load(name)
+    """The options of `dgmzoo VERB NAME`. Exits with status 2 and a message on those that do not fit."""
+    return _parse(kind, name, config.load(name), arguments)
+
+
+def changed(base: Experiment, name: str, variant: str) -> dict[str, Any]:
+    """The overrides that a variant's text asks for: `field=value`s, read as the options of these names are.
+
+    Raises:
+      ValueError: the text has another form.
+    """
+    words: list[str] = []
+    for word in [] if variant == "base" else shlex.split(variant):
+        option, given, value = word.partition("=")
+        if not given and not words:
+            raise ValueError(f"expected a variant such as 'objective=iwae objective.num-samples=5', got {variant!r}")
+        words += [f"--{option.removeprefix('--')}", value] if given else [word]  # a tuple's further values
+    return overrides.difference(base, _parse(Compare, name, base, words).experiment)
+
+
+def _parse(kind: type[T], name: str, base: Experiment, arguments: Sequence[str]) -> T:
     chosen, rest = _chosen(base, list(arguments))
     base = overrides.override(base, chosen)
     lengths = [length for length in LENGTHS if any(_is_option(word, f"training.{length}") for word in rest)]
@@ -134,7 +173,7 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         overrides.is_part(part) and type(part).__module__.startswith("dgmzoo.")
     ):
         return None
-    if isinstance(part, Train | Bench):
+    if isinstance(part, Train | Bench | Compare):
         return None
     hints = typing.get_type_hints(type(part), include_extras=True)
     shown, texts = [], {}

@@ -20,6 +20,7 @@ A functional zoo of likelihood-based deep generative models.
 
   list                         the experiments
   train NAME [options]         train one and measure it; goes on where a run stopped
+  compare NAME [options]       train variants of one with the same seeds, side by side
   evaluate RUN_DIR [options]   measure a run again, with other settings
   sample RUN_DIR [options]     draw from a run's model
   bench NAME [options]         time an experiment on this machine
@@ -77,6 +78,7 @@ def _run(words: list[str]) -> int:
     verbs = {
         "list": list_experiments,
         "train": train,
+        "compare": compare,
         "evaluate": evaluate,
         "sample": sample,
         "bench": bench,
@@ -160,7 +162,7 @@ def train(words: list[str]) -> int:
     name, *rest = words
     with processes.joined(*_peers(rest)):
         options = parse(Train, name, rest)
-        parent = Path("runs") / (Path(name).stem if name.endswith(".py") else name)
+        parent = Path("runs") / _stem(name)
         many = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
         run_dir = options.run_dir or (parent / f"seed-{options.seed}" if many is None else parent)
         try:
@@ -184,6 +186,44 @@ def _peers(words: list[str]) -> tuple[str | None, int | None, int | None]:
     parser.add_argument("--process", type=int)
     found, _ = parser.parse_known_args(words)
     return found.coordinator, found.processes, found.process
+
+
+def compare(words: list[str]) -> int:
+    """Train variants of an experiment with the same seeds and set them side by side."""
+    if not words or words[0].startswith("-"):
+        if words and words[0] in ("-h", "--help"):
+            print("usage: dgmzoo compare NAME --layers normal,horseshoe [--seeds 3] [options of dgmzoo train NAME]")
+            return 0
+        raise ValueError("expected the name of an experiment after compare; `dgmzoo list` shows them")
+    _remember_programs()
+    import json
+
+    from dgmzoo import comparison
+    from dgmzoo.arguments import Compare, changed, parse
+    from dgmzoo.training.loop import Interrupted
+
+    name, *rest = words
+    options = parse(Compare, name, rest)
+    layers = [layer.strip() for layer in options.layers.split(",")] if options.layers else []
+    changes = [changed(options.experiment, name, variant) for variant in options.variants]
+    run_dir = options.run_dir or Path("runs") / _stem(name) / "compare"
+    seeds = range(options.seed, options.seed + options.seeds)
+    try:
+        found = comparison.compare(options.experiment, layers, changes, seeds, run_dir)
+    except Interrupted as stopped:
+        print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
+        return 128 + stopped.signal
+    if options.json:
+        print(json.dumps(found.records))
+        return 0
+    from rich.console import Console
+
+    console = Console()
+    console.print(found.table())
+    for note in found.notes():
+        console.print(f"  {note}", style="dim", highlight=False, markup=False)
+    print(f"report: {run_dir / 'comparison.html'}")
+    return 0
 
 
 def bench(words: list[str]) -> int:
@@ -284,6 +324,10 @@ def sample(words: list[str]) -> int:
     files.write_bytes(out, content)
     print(f"samples: {out}")
     return 0
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if name.endswith(".py") else name
 
 
 def _remember_programs() -> None:

@@ -93,6 +93,7 @@ class Draw(NamedTuple):
 
     x: Array  # [num, ...]  exact samples of p(x)
     mean: Array  # [num, ...]  mean of each element given all that was drawn before it (what papers picture)
+    latents: dict[str, Array] = {}  # layer -> [num, U]  the values that x was drawn from, where the entry tells them
 
 
 class Model(NamedTuple):

@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "evaluation": {"overrides", "config", "data", "model", "reparam", "files"},
     "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
     "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},
+    "comparison": {"api", "training", "evaluation", "overrides", "config", "objectives", "data", "model", "files"},
     "arguments": {"overrides", "config"},
     "bench": {"api", "training", "evaluation", "overrides", "config", "data", "model"},
     "results": {"experiments"},
@@ -30,6 +31,7 @@ MAY_IMPORT = {
     "cli": {
         "cli_data",
         "api",
+        "comparison",
         "bench",
         "arguments",
         "results",

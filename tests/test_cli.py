@@ -29,7 +29,9 @@ def trained(tmp_path_factory):
     return run_dir
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list"], ["train", "--help"], ["data", "list"], ["data", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["list"], ["train", "--help"], ["compare", "--help"], ["data", "list"], ["data", "--help"]]
+)
 def test_listings_are_quick_and_import_neither_jax_nor_tyro(words):
     code = (
         "import resource, sys\nfrom dgmzoo import cli\n"
@@ -112,6 +114,22 @@ def test_bench_prints_its_figures(capsys, tmp_path):
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
+def test_compare_prints_a_table_or_its_records(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("compare", "vae/digits", *SMALL, "--training.steps", "3", "--evaluation.num-examples", "20")
+    words += ("--layers", "normal, point", "--variants", "model.latent-dim=3 model.decoder.hidden=4 5")
+    assert run(*words, "--seeds", "2") == 0
+    shown = capsys.readouterr().out
+    for said in ("normal", "point", "model.latent_dim=3", "active units", "± ", "paired seeds", "comparison.html"):
+        assert said in shown
+    folder = tmp_path / "runs/vae/digits/compare"
+    assert {path.name for path in folder.iterdir()} >= {"comparison.html", "comparison.json", "comparison.png", "normal", "point"}  # fmt: skip
+    assert run(*words, "--seeds", "2", "--json") == 0
+    records = json.loads(capsys.readouterr().out)
+    assert records == json.loads((folder / "comparison.json").read_text()) and len(records) == 6
+    assert records[-1]["variant"] == "model.latent_dim=3 model.decoder.hidden=[4, 5]" and records[-1]["seed"] == 1
+
+
 def pickled(path):
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     return path
@@ -152,6 +170,14 @@ BAD = {
     "family without a head": (["train", "vae/digits", "--model.latent.posterior", "Uniform"], "one number per parameter"),
     "family of vectors": (["train", "vae/digits", "--model.latent.posterior", "MultivariateNormal"], "one number per parameter"),
     "prior too narrow": (["train", "vae/digits", "--model.latent.prior", "HalfNormal"], "their KL is infinite"),
+    "compare without a name": (["compare"], "expected the name of an experiment after compare"),
+    "compare nothing": (["compare", "vae/digits"], "expected layers or overrides to compare"),
+    "compare an unknown layer": (["compare", "vae/digits", "--layers", "normal,nrmal"], "nrmal: expected model.latent one of"),
+    "compare a refused pair": (["compare", "vae/digits", "--layers", "normal,point", "--objective", "iwae"], "point: expected an objective"),
+    "compare a misspelt variant": (["compare", "vae/digits", "--variants", "iwae"], "expected a variant such as"),
+    "compare an unknown field": (["compare", "vae/digits", "--variants", "model.latnt-dim=3"], "model.latnt-dim"),
+    "compare no seeds": (["compare", "vae/digits", "--layers", "normal", "--seeds", "0"], "at least one"),
+    "compare other data": (["compare", "vae/digits", "--variants", "data.seed=1"], "do not compare"),
     "no such experiment file": (["train", "mine.py"], "mine.py"),
 }  # fmt: skip
 

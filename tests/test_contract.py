@@ -235,7 +235,7 @@ def test_draws_follow_the_density(subject):
         assert (density > 1e-3).sum() >= 8, "too narrow to tell anything"
         num = 3000
         draw = jax.jit(subject.model.generate, static_argnums=2)
-        x, mean = draw(subject.variables, jax.random.key(8), num, _context(rows, num))
+        x, mean, _ = draw(subject.variables, jax.random.key(8), num, _context(rows, num))
         assert x.shape == mean.shape == (num, *rows["x"].shape[1:])
         assert x.dtype == subject.batch["x"].dtype
         every = {tuple(row): i for i, row in enumerate(rows["x"].reshape(16, -1).tolist())}

@@ -156,12 +156,17 @@ def _draw(axes: Any, dataset: Dataset, split: str, num: int) -> None:
         axes.set_ylabel("row")
 
 
-def grid(images: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] as one sheet [rows * (H + 1), columns * (W + 1), C], without C if it is 1."""
+def grid(images: np.ndarray, columns: int | None = None, between: float = 1) -> np.ndarray:
+    """Images [N, H, W, C] as one sheet [rows * (H + 1), columns * (W + 1), C], without C if it is 1.
+
+    Args:
+      columns: None: as many as make it about square.
+      between: the value of the lines between images.
+    """
     num, height, width, channels = images.shape
-    columns = int(np.ceil(np.sqrt(num)))
+    columns = columns or int(np.ceil(np.sqrt(num)))
     rows = -(-num // columns)
-    sheet = np.ones((rows * columns, height + 1, width + 1, channels), images.dtype)
+    sheet = np.full((rows * columns, height + 1, width + 1, channels), between, images.dtype)
     sheet[:num, :-1, :-1] = images
     sheet = sheet.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
     sheet = sheet.reshape(rows * (height + 1), columns * (width + 1), channels)

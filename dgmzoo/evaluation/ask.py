@@ -36,7 +36,7 @@ def sample(
         rows = (np.arange(size) + i * size) % num  # the last part is filled up from the start
         given = context and {name: np.asarray(leaf)[rows] for name, leaf in context.items()}
         draws.append(jax.device_get(_generate(model, size)(variables, each, given)))
-    return Draw(*(np.concatenate(leaves)[:num] for leaves in zip(*draws, strict=True)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *draws)
 
 
 def encode(model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey) -> dict[str, dict]:

@@ -3,11 +3,12 @@
 import base64
 import html
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from dgmzoo import data
 
 
 def grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
@@ -18,13 +19,8 @@ def grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
         spread = np.ptp(flat) or 1.0
         shown = flat if flat.min() >= 0 and flat.max() <= 1 else (flat - flat.min()) / spread
         return np.repeat(np.repeat(shown[..., None], 4, 0), 4, 1)
-    num, height, width, channels = x.shape
-    columns = columns or math.ceil(math.sqrt(num))
-    rows = -(-num // columns)
-    padded = np.zeros((rows * columns, height + 1, width + 1, channels), np.float32)
-    padded[:num, :height, :width] = x
-    tiles = padded.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
-    return np.clip(tiles.reshape(rows * (height + 1), columns * (width + 1), channels), 0, 1)
+    sheet = data.grid(np.clip(x, 0, 1), columns, between=0)
+    return sheet if sheet.ndim == 3 else sheet[..., None]
 
 
 def pairs(x: np.ndarray, y: np.ndarray, columns: int = 10) -> np.ndarray:

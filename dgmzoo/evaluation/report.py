@@ -1,7 +1,7 @@
 """The report of a run: one HTML file with nothing outside it."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h1{font-size:1.5rem;margin:0 0 .3rem}h2{font-size:1.1rem;margin:2rem 0 .6rem}.lead{font-size:1.15rem;margin:.2rem 0 1rem}
 img,svg{max-width:100%;height:auto}img{image-rendering:pixelated;border:1px solid #dde2ea}
 table{border-collapse:collapse;font-size:.9rem}td{padding:.15rem 1.2rem .15rem 0;vertical-align:top}
+th{text-align:left;padding:.15rem 1.2rem .15rem 0}.notes{color:#5a6474;font-size:.9rem}
 td:first-child{color:#5a6474;white-space:nowrap}figure{margin:0 0 1rem}figcaption{color:#5a6474;font-size:.9rem}
 """
 
@@ -72,11 +73,15 @@ def write(
     for caption, picture in pictures.items():
         parts.append(f"<h2>{html.escape(caption)}</h2><figure>{inline(picture, caption)}</figure>")
     parts.append(f"<h2>Record</h2>{table(record)}")
-    page = (
+    write_text(path, page(title, parts))
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole HTML page around parts of one."""
+    return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
     )
-    write_text(path, page)
 
 
 def table(record: Mapping[str, Any]) -> str:

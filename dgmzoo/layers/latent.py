@@ -66,6 +66,7 @@ class LatentLayer(nn.Module):
             return "its noise is off, so that all samples are the same; use elbo"
         return None
 
+    @nn.nowrap
     def correction(self, estimate: str) -> tuple["LatentLayer", str] | None:
         """A layer of the same model whose gradients are exact where this one's are not, and what it changes, in words."""
         return None

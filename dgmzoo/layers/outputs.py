@@ -1,6 +1,7 @@
 """Output layers: from the last features of a decoder to a proper distribution of x."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -194,12 +195,13 @@ def described(p: Elements | dist.Distribution) -> dict[str, jax.Array]:
     return families.parameters(p)
 
 
-def drawn(p: Elements | dist.Distribution, key: jax.Array) -> Draw:
-    """One draw from p of `[1, num, *shape]`, and its means."""
+def drawn(p: Elements | dist.Distribution, key: jax.Array, latents: Mapping[str, jax.Array] | None = None) -> Draw:
+    """One draw from p of `[1, num, *shape]`, its means, and the latents `[1, num, U]` that it came from."""
     if isinstance(p, Elements):
-        return Draw(*(p.shaped(each[None])[0] for each in drawn(p.flat, key)))
+        draw = drawn(p.flat, key, latents)
+        return draw._replace(x=p.shaped(draw.x[None])[0], mean=p.shaped(draw.mean[None])[0])
     with numpyro_rules():
         x = p.sample(key)[0]
     if isinstance(p, dist.BernoulliLogits):
         x = x.astype(p.logits.dtype)  # binary x travels as floats, as in the data
-    return Draw(x=x, mean=described(p)["mean"][0])
+    return Draw(x, described(p)["mean"][0], {name: value[0] for name, value in (latents or {}).items()})

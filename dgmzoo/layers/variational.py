@@ -50,6 +50,7 @@ class VariationalLayer(LatentLayer):
             )
         super().setup()
 
+    @nn.nowrap
     def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
         if form := _OTHER_FORMS.get((self.posterior, self.prior)):
             return form.layer(noise=self.noise), f"{form.why}, so {form.does}"

@@ -82,9 +82,9 @@ class MADE(nn.Module):
         by_element = [num] + [1] * len(self.shape)
 
         def over_masks(module, draw, mask):
-            x, mean = module.ancestral(num, mask)
+            one = module.ancestral(num, mask)
             here = (chosen == mask).reshape(by_element)
-            return Draw(jnp.where(here, x, draw.x), jnp.where(here, mean, draw.mean)), None
+            return Draw(jnp.where(here, one.x, draw.x), jnp.where(here, one.mean, draw.mean)), None
 
         scan = nn.scan(over_masks, variable_broadcast="params", split_rngs={"params": False, "sample": True})
         start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.ancestral(num, 0))

@@ -85,7 +85,9 @@ class HierarchicalVAE(nn.Module):
         return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        above = None
-        for layer, decoder in zip(reversed(self.layers), reversed(self.decoders), strict=True):
-            above = decoder(layer.draw(num, above))
-        return drawn(self.output(above, self.shape), self.make_rng("sample"))
+        latents, above = {}, None
+        for level in reversed(range(len(self.layers))):
+            name = f"z{level + 1}"
+            latents[name] = self.layers[level].draw(num, above)
+            above = self.decoders[level](latents[name])
+        return drawn(self.output(above, self.shape), self.make_rng("sample"), latents)

@@ -50,5 +50,5 @@ class VAE(nn.Module):
         return Evidence(log_likelihood(p, x, mask), {"z": z}, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        p = self.output(self.decoder(self.z.draw(num)), self.shape)
-        return drawn(p, self.make_rng("sample"))
+        z = self.z.draw(num)
+        return drawn(self.output(self.decoder(z), self.shape), self.make_rng("sample"), {"z": z})

@@ -1,0 +1,263 @@
+"""One experiment in several variants, with paired seeds: trained, measured, and shown side by side."""
+
+import dataclasses
+import html
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dgmzoo import api, config, data, files, overrides
+from dgmzoo.api import Run
+from dgmzoo.config import Experiment
+from dgmzoo.data.console import told
+from dgmzoo.evaluation import ask, compared, latents, panels, pictures, report
+from dgmzoo.model import functional
+from dgmzoo.objectives import variational_layers
+from dgmzoo.training.folder import Folder, describe
+from dgmzoo.training.loop import check_seeds
+
+_MOST = 10_000  # rows of the aggregate posterior
+_DRAWN = 1000  # of these, rows whose codes are drawn
+_FLIPPED = 0.1  # share of the pixels
+
+
+def compare(
+    experiment: Experiment | str,
+    layers: Sequence[str] = (),
+    overrides: Sequence[Mapping[str, Any]] = (),
+    seeds: Sequence[int] = range(3),
+    run_dir: str | Path | None = None,
+    progress: bool = True,
+) -> "Comparison":
+    """Train variants of an experiment with the same seeds, measure them, and set them side by side.
+
+    Args:
+      experiment: an experiment or its name.
+      layers: variational layers, such as `("normal", "horseshoe")`; each, as every latent layer of the entry, is a variant.
+      overrides: further variants, such as `{"model.latent.prior": "Laplace"}`; `{}` is the experiment as it stands.
+      seeds: of initial values, order of the rows and noise, the same for all; those of a variant train together.
+      run_dir: where to keep the runs (`VARIANT/seed-N`), the table and the figure; the same call goes on there, and
+        finished runs are taken as they are. None keeps all in memory.
+      progress: show how far it is, on standard error.
+
+    Raises:
+      ValueError: a variant is not what it should be; nothing was trained.
+      Interrupted: Ctrl-C or SIGTERM; with a run_dir the same call goes on.
+    """
+    base = experiment if isinstance(experiment, Experiment) else config.load(str(experiment))
+    chosen = [api.check_seed(seed) for seed in seeds]
+    variants = make_variants(base, layers, overrides)
+    path = None if run_dir is None else Path(run_dir)
+    _check(variants, chosen, path, progress)
+    runs = {
+        name: _train(name, variant, chosen, path and path / slug(name), progress) for name, variant in variants.items()
+    }
+    found = Comparison(base.name or type(base.model).__name__, runs, path)
+    if path is not None:
+        found.write(path)
+    return found
+
+
+def make_variants(
+    base: Experiment, layers: Sequence[str], changes: Sequence[Mapping[str, Any]]
+) -> dict[str, Experiment]:
+    """Name -> experiment.
+
+    Raises:
+      ValueError: there is none, two are alike, or one does not fit (its name is given).
+    """
+    asked: list[tuple[str, Mapping[str, Any]]] = []
+    if layers:
+        paths = [path for path, _ in variational_layers(base.model)]
+        if not paths:
+            raise ValueError(
+                f"expected an entry with variational layers to compare {', '.join(layers)}, "
+                f"got {type(base.model).__name__} without; use overrides"
+            )
+        asked += [(layer, dict.fromkeys(paths, layer)) for layer in layers]
+    asked += [(_name(change), change) for change in changes]
+    if not asked:
+        raise ValueError("expected layers or overrides to compare, got neither; name some, such as normal,horseshoe")
+    variants: dict[str, Experiment] = {}
+    for name, change in asked:
+        if slug(name) in map(slug, variants):
+            raise ValueError(f"expected different variants, got {name!r} twice")
+        for path in change:
+            if path.split(".")[0] in ("data", "evaluation"):
+                raise ValueError(
+                    f"expected variants of the model, its objective or training, got {path!r}; "
+                    "figures on other data or by other measures do not compare"
+                )
+        try:
+            variants[name] = overrides.override(base, change)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return variants
+
+
+def slug(name: str) -> str:
+    """A variant's name as that of a folder."""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name)[:100]
+
+
+def _name(change: Mapping[str, Any]) -> str:
+    return " ".join(f"{path}={value}" for path, value in change.items()) or "base"
+
+
+def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path | None, progress: bool) -> None:
+    """Refuse what would fail once others have been trained."""
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"expected different seeds, at least one, got {list(seeds)}")
+    with told(progress) as (log, fetching):
+        dataset = data.load(next(iter(variants.values())).data, log, fetching)
+    for name, variant in variants.items():
+        try:
+            check_seeds(variant, len(seeds))
+            api.check_fits(variant, functional(api.bind(variant.model, dataset)), dataset)
+            origin = overrides.origin(variant)
+            for seed in seeds if path else ():
+                wanted = describe(variant, origin, seed, dataset.sha256)
+                Folder(path / slug(name) / f"seed-{seed}").check(wanted)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
+def _train(name: str, variant: Experiment, seeds: Sequence[int], path: Path | None, progress: bool) -> list[Run]:
+    """Runs of all seeds; those that have ended are read, the others train together."""
+    ended = {
+        seed: api.load(path / f"seed-{seed}", variant) for seed in seeds if path and _has_ended(path, seed, variant)
+    }
+    left = [seed for seed in seeds if seed not in ended]
+    if progress:
+        print(f"{name}: seeds {', '.join(map(str, left))}" if left else f"{name}: has ended", file=sys.stderr)
+    runs = ended | {run.seed: run for run in (api.train(variant, path, progress=progress, seeds=left) if left else ())}
+    return [runs[seed] for seed in seeds]
+
+
+def _has_ended(path: Path, seed: int, variant: Experiment) -> bool:
+    folder = Folder(path / f"seed-{seed}")
+    if folder.result() is None or not (folder.path / "config.json").is_file():
+        return False
+    return folder.config()["resolved"] == overrides.flatten(variant)
+
+
+@dataclasses.dataclass(eq=False)
+class Comparison:
+    """Variants of an experiment, trained with the same seeds."""
+
+    title: str
+    runs: dict[str, list[Run]]
+    """Variant -> a run for each seed."""
+    path: Path | None = None
+    """Where it is kept."""
+    records: list[dict[str, Any]] = dataclasses.field(init=False)
+    """One flat record for each variant and seed: a table for pandas (`pandas.DataFrame(comparison.records)`)."""
+
+    def __post_init__(self):
+        measured = {name: [_measure(name, run) for run in runs] for name, runs in self.runs.items()}
+        self.records = [record for found in measured.values() for record, _ in found]
+        self._views = {name: found[0][1] for name, found in measured.items()}
+
+    def table(self) -> Any:
+        """The figures over paired seeds, as a table for the terminal (rich)."""
+        return compared.rich_table(self.records, self.title)
+
+    def notes(self) -> list[str]:
+        """What each figure is, and on what it was measured."""
+        return compared.notes(self.records, compared.lines(self.records))
+
+    def figure(self) -> bytes:
+        """What the first seed of each variant learned, a row each, as PNG."""
+        return panels.draw(self._views)
+
+    def write(self, folder: str | Path) -> None:
+        """Write `comparison.json` (the records), `comparison.png` and `comparison.html`."""
+        folder, figure = Path(folder), self.figure()
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(folder / "comparison.png", figure)
+        files.write_text(folder / "comparison.html", report.page(self.title, [self._html(figure)]))
+        files.write_json(folder / "comparison.json", self.records)
+
+    def _html(self, figure: bytes) -> str:
+        parts = [f"<h1>{html.escape(self.title)}</h1>", compared.html_table(self.records)]
+        return "".join([*parts, f"<figure>{pictures.inline(figure, 'what each variant learned')}</figure>"])
+
+    def _repr_html_(self) -> str:
+        return self._html(self.figure())
+
+    def __repr__(self) -> str:
+        where = f" in {self.path}" if self.path else ""
+        return f"Comparison({self.title}: {', '.join(self.runs)}; {len(self.records)} runs{where})"
+
+
+def _measure(variant: str, run: Run) -> tuple[dict[str, Any], panels.View]:
+    """One run's flat record and what is drawn of it."""
+    record, model, variables = run.record, run.model, run.variables
+    rows = run.dataset.fixed("test", _MOST)
+    first = {name: leaf[: min(record["num_examples"], _DRAWN)] for name, leaf in rows.items()}
+    key = jax.random.key(run.experiment.evaluation.seed)
+    codes = latents.read(model, variables, first, key)
+    bounded = model.bound is not None
+    found: dict[str, Any] = {"nll": record["value"], "gap": None} if bounded else {}
+    if bounded and None not in (record["value"], record["train_value"]):
+        found["gap"] = record["value"] - record["train_value"]
+    binary = latents.is_binary(first["x"])
+    upset = first | {"x": latents.flipped(first["x"], _FLIPPED, run.experiment.evaluation.seed)} if binary else None
+    again = None
+    if codes.values:
+        if bounded:
+            found |= {"elbo": record["elbo"], "kl": _sum(record["kl"].values())}
+            found |= {f"kl/{name}": value for name, value in record["kl"].items()}
+            information, error = latents.mutual_information(model, variables, rows, codes, key)
+            found |= {"mutual_information": information, "mutual_information_error": error}
+            found |= {"mutual_information_most": math.log(len(rows["x"])), "num_aggregate": len(rows["x"])}
+            found |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
+            found |= {f"sparsity/{name}": latents.hoyer(values) for name, values in codes.values.items()}
+        found["reconstruction"] = float(codes.log_likelihood.mean(dtype=np.float64))
+        if upset is not None:
+            misled = latents.read(model, variables, upset, key)
+            again = latents.read(model, variables, first, key, misled.samples)
+            found["robustness"] = float(again.log_likelihood.mean(dtype=np.float64))
+    facts = {name: record[name] for name in ("experiment", "dataset", "split", "num_examples", "bound", "num_samples")}
+    facts |= {
+        name: record[name] for name in ("data_seed", "steps", "parameters", "seconds", "device", "commit", "dirty")
+    }
+    return {"variant": variant, "seed": run.seed, **_finite(found), **facts}, _view(run, first, codes, upset, again)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    values = list(values)
+    return None if None in values else sum(values)
+
+
+def _finite(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value if value is None or math.isfinite(value) else None for name, value in found.items()}
+
+
+def _view(run: Run, rows: Mapping[str, Any], codes: latents.Codes, upset: Any, again: Any) -> panels.View:
+    bounded, traversed, drawn = run.model.bound is not None, None, None
+    kl = {name: each.mean(0) for name, each in codes.kl.items()} if bounded else {}
+    if codes.values and codes.mean is not None:
+        layer = min(codes.values)  # the one next to the data
+        units = panels.leading(codes.values[layer], kl.get(layer))
+        traversed = latents.traverse(run.model, run.variables, rows, codes, layer, units, steps=8)
+    if run.model.generate is not None:
+        context = {name: leaf for name, leaf in rows.items() if name != "x"}
+        drawn = ask.sample(run.model, run.variables, jax.random.key(0), len(rows["x"]), context)
+    return panels.View(
+        kl=kl,
+        values=codes.values,
+        prior=drawn.latents if drawn else {},
+        labels=rows.get("label"),
+        samples=drawn.mean[:36] if drawn else None,
+        traversed=traversed,
+        flipped=None
+        if again is None or again.mean is None
+        else np.concatenate([rows["x"][:8], upset["x"][:8], again.mean[:8]]),
+    )

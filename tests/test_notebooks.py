@@ -1,0 +1,35 @@
+"""The notebooks run from top to bottom on small settings, and are committed without what they print."""
+
+import json
+
+import pytest
+
+from tests.command import ROOT, environment
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_the_notebooks_are_there():
+    assert {path.stem for path in NOTEBOOKS} >= {"compare_priors", "variational_layers"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_outputs_are_committed(path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert cells and all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+
+
+@pytest.mark.filterwarnings("ignore")  # Jupyter's own
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(path, tmp_path):
+    reason = 'needs the notebook tools: pip install -e ".[test]"'
+    nbclient = pytest.importorskip("nbclient", reason=reason)
+    nbformat = pytest.importorskip("nbformat", reason=reason)
+    notebook = nbformat.read(path, as_version=4)
+    client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env=environment(DGMZOO_QUICK="1", PYTHONPATH=str(ROOT)))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [each for each in outputs if each.get("name") == "stderr" and "Warning" in each["text"]]
+    assert sum("image/png" in each.get("data", {}) for each in outputs) >= 4
+    if path.stem == "compare_priors":
+        assert any("<table>" in each.get("data", {}).get("text/html", "") for each in outputs)
