@@ -47,6 +47,7 @@ class PiecewiseLayer(VariationalLayer):
             return f"{_JUMPS}; use elbo, or centred=False"
         return super().refusal(estimate)
 
+    @nn.nowrap
     def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
         if self.centred and estimate in _SAMPLED:
             return self.clone(
