@@ -93,7 +93,8 @@ def train(
     runs = [Run(exp, origin, dataset, model, None, 0, number) for number in chosen]
     described = [describe(exp, origin, run.seed, dataset.sha256) for run in runs]
     devices = {"jax": jax.__version__, "devices in a process": jax.local_device_count()}
-    processes.agree(devices | {"run_dir given": run_dir is not None} | described[0])
+    flat = {name: value for name, value in described[0].items() if name != "resolved"} | described[0]["resolved"]
+    processes.agree(devices | {"run_dir given": run_dir is not None} | flat)
     with contextlib.ExitStack() as held:
         tracks, watches = [], []
         for run, wanted in zip(runs, described, strict=True):
@@ -101,8 +102,8 @@ def train(
             if run_dir is not None:
                 folder = Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}")
                 with processes.together():
-                    folder.check(wanted)  # before anything is written
                     if first:
+                        folder.check(wanted)  # before anything is written
                         held.enter_context(folder.held())
                         folder.claim(wanted)
                         run.path, run.record = folder.path, folder.result()
@@ -184,8 +185,11 @@ def check_fits(exp: Experiment, model: Model, dataset: data.Dataset) -> None:
     first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
     variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
     if exp.terms:
-        with_terms_of, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
-        ask = lambda variables, key: with_terms_of.evidence(variables, dataset.observe(key, first), key, query)  # noqa: E731
+        whole, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
+
+        def ask(variables, key):
+            return whole.evidence(variables, dataset.observe(key, first), key, query)
+
         jax.eval_shape(ask, variables, jax.random.key(0))
 
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from dgmzoo import api, data, overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
-from dgmzoo.evaluation.log_likelihood import ROWS, evaluate
-from dgmzoo.model import Query, functional
+from dgmzoo.evaluation.log_likelihood import evaluate, rows_at_once
+from dgmzoo.model import Query, functional, in_precision
 from dgmzoo.training import parallel
-from dgmzoo.training.loop import fit
+from dgmzoo.training.loop import choose_devices, fit
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
 
@@ -46,7 +46,8 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
     fitted = fit(exp, model, dataset, 0, clock)
     seconds = statistics.median(clock.epochs[1:])
     steps = exp.training.steps_per_epoch(len(dataset.splits["train"]["x"]))
-    products = products_of_step(exp, model, dataset)
+    alone_there = len(choose_devices(exp.training.batch_size // exp.training.accumulate)) == 1
+    products = products_of_step(exp, model, dataset) if alone_there else []
     alone = seconds_of_products(products, repeats=min(steps, 200)) if products else None
     samples = share = None
     if model.bound == "elbo":
@@ -67,13 +68,14 @@ def _importance_sampling(model, variables, rows) -> tuple[float, float | None]:
     at_once = 50
 
     def timed(num: int) -> float:
-        return _seconds(lambda: evaluate(model, variables, rows, jax.random.key(0), num))
+        one = jax.local_devices()[:1]
+        return _seconds(lambda: evaluate(model, variables, rows, jax.random.key(0), num, devices=one))
 
     # Large decoders are asked for fewer samples, so that this takes seconds.
     num = at_once * max(1, min(_IW_SAMPLES // at_once, int(_IW_SECONDS / timed(at_once))))
     spent = timed(num)
     samples = len(rows["x"]) * num
-    few = {name: leaf[: ROWS // at_once] for name, leaf in rows.items()}
+    few = {name: leaf[: max(1, rows_at_once() // at_once)] for name, leaf in rows.items()}
     ask = functools.partial(model.evidence, query=Query(at_once))
     products = list(_products(jax.make_jaxpr(ask)(variables, few, jax.random.key(0)).jaxpr, 1))
     if not products:
@@ -187,6 +189,8 @@ def products_of_step(exp: Experiment, model, dataset) -> list[Product]:
     }
     optimizer = build(exp.training, 1, exp.objective.optimizers())
     init = make_init(model, exp.objective, optimizer, dataset.observe, ema=False)
+    if exp.training.compute != "float32":
+        model = in_precision(model, jnp.dtype(exp.training.compute))
     step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), ema=None)
     state = jax.eval_shape(init, jax.random.key(0), batch)
     return list(_products(jax.make_jaxpr(step)(state, batch).jaxpr, 1))
@@ -217,9 +221,9 @@ def seconds_of_products(products: Sequence[Product], repeats: int) -> float:
             changed = []
             for a, b, (_, parameters, times) in zip(left, right, products, strict=True):
                 for _ in range(times):
-                    # The largest element of the result goes back into the operand, so that nothing is left out.
-                    top = jax.lax.dot_general_p.bind(a, b, **parameters).max().astype(a.dtype)
-                    a = a.at[(0,) * a.ndim].set(jnp.minimum(top, 1))
+                    # One element of the result goes back into the operand, so that the whole is computed in turn.
+                    out = jax.lax.optimization_barrier(jax.lax.dot_general_p.bind(a, b, **parameters))
+                    a = a.at[(0,) * a.ndim].set(jnp.minimum(out[(0,) * out.ndim].astype(a.dtype), 1))
                 changed.append(a)
             return changed, None
 

@@ -169,7 +169,7 @@ def train(words: list[str]) -> int:
             runs = api.train(options.experiment, run_dir, options.seed, seeds=many, writers=options.writers)
         except Interrupted as stopped:
             print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
-            return 128 + stopped.signal
+            return 128 + (stopped.signal or signal.SIGTERM)  # None: another process was asked to stop
         for run in ([runs] if many is None else runs) if processes.is_first() else []:
             _say(run.record, run.path)
             print(f"report: {run.path / 'report.html'}")
@@ -212,7 +212,7 @@ def compare(words: list[str]) -> int:
         found = comparison.compare(options.experiment, layers, changes, seeds, run_dir)
     except Interrupted as stopped:
         print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
-        return 128 + stopped.signal
+        return 128 + (stopped.signal or signal.SIGTERM)  # None: another process was asked to stop
     if options.json:
         print(json.dumps(found.records))
         return 0

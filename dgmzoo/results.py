@@ -47,10 +47,10 @@ def row(record: dict[str, Any]) -> tuple[str, ...]:
         f"{record['dataset']}, {record['binarization'] or 'as it is'}",
         f"{record['steps']:,}",
         f"{record['value']:.2f} ± {record['standard_error']:.2f}" + (f" (MC {error:.3f})" if error else ""),
-        kinds[record["bound"]],
-        "-" if paper is None else f"{paper['value']} [{paper['budget']:.2g}]",
+        kinds.get(record["bound"], "-"),
+        "-" if paper is None else f"{paper['value']}" + (f" [{paper['budget']:.2g}]" if paper["budget"] else ""),
         str(record["seed"]),
-        record["commit"][:7],
+        (record["commit"] or "-")[:7],
     )
 
 

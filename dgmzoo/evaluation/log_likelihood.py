@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dgmzoo.model import Model, Query, Variables
 from dgmzoo.reparam.quick_keys import quick
 
-ROWS = 1000  # examples times samples that are worked on at once; about what a core's cache holds
+_ROWS = 1000  # of a core
 _BATCH = 250  # examples at most; the same for every split, so that all share one program
 
 
@@ -96,7 +96,7 @@ def evaluate(
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, 50)
-    batch = min(_BATCH, max(1, ROWS // chunk))
+    batch = min(_BATCH, max(1, rows_at_once() // chunk))
     joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
     if model.bound == "exact":
@@ -139,6 +139,11 @@ def _in_parts(sums, variables, rows, key, weights, batch, progress, devices):
     if processes > 1:
         joined = multihost_utils.process_allgather(joined, tiled=True)
     return jax.tree.map(lambda leaf: leaf[:num], joined)
+
+
+def rows_at_once() -> int:
+    """Examples times samples that one device works on at once: a core's cache holds few, an accelerator needs many."""
+    return _ROWS if jax.default_backend() == "cpu" else 50 * _ROWS
 
 
 def local_devices() -> list[jax.Device]:

@@ -46,7 +46,7 @@ def make_record(
       origin: of the experiment, as it was when training began.
       parameters: how many numbers the model learns.
       discrete: whether x is, so that bits per dimension mean something.
-      num_devices: on which it was trained.
+      num_devices: of this kind, on which it is trained (or would be, where it is measured again elsewhere).
     """
     exact = bound == "exact"
     kind = "iw" if bound == "elbo" and num_samples > 1 else bound

@@ -32,6 +32,11 @@ class ConvEncoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         lead = x.shape[:-1]
+        if x.shape[-1] != math.prod(self.shape):
+            raise ValueError(
+                f"expected images of shape {self.shape}, {math.prod(self.shape)} values, got {x.shape[-1]}; "
+                "set the network's `shape`"
+            )
         x = x.reshape(-1, *self.shape)
         for channels in self.channels:
             x = getattr(nn, self.activation)(conv(channels, self.weights, self.window, stride=2)(x))

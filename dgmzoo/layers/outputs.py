@@ -72,7 +72,13 @@ class Output(nn.Module):
 
         The features of an image have a head that is the same at all places.
         """
-        here = shape[-1:] if features.ndim == 2 + len(shape) else shape
+        here = shape
+        if features.ndim == 2 + len(shape):
+            if features.shape[2:-1] != tuple(shape[:-1]):
+                raise ValueError(
+                    f"expected features of an image {shape}, got {features.shape[2:]}; set the decoder's `shape`"
+                )
+            here = shape[-1:]
         raw = self.raw(features, math.prod(here))
         return self.elements(raw.reshape(*features.shape[:2], -1), shape)
 

@@ -22,6 +22,12 @@ def quick(key: chex.PRNGKey) -> chex.PRNGKey:
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_IMPLEMENTATION)
 
 
+def plain(key: chex.PRNGKey) -> chex.PRNGKey:
+    """Undo `quick`: some of JAX's samplers (Poisson's) ask for its own generator."""
+    mine = jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32), impl=_IMPLEMENTATION).dtype
+    return _typed(jax.random.key_data(key)) if key.dtype == mine else key
+
+
 def _threefry(key: chex.Array, low: chex.Array) -> tuple[chex.Array, chex.Array]:
     """Threefry-2x32 of the counters (0, low). Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1,
     2, 3", section 3.3 and table 2."""
@@ -39,21 +45,21 @@ def _threefry(key: chex.Array, low: chex.Array) -> tuple[chex.Array, chex.Array]
 def _bits(key: chex.Array, bit_width: int, shape: tuple[int, ...]) -> chex.Array:
     size = math.prod(shape)
     if bit_width != 32 or size >= 2**32 or not jax.config.jax_threefry_partitionable:
-        return jax.random.bits(_plain(key), shape, jnp.dtype(f"uint{bit_width}"))
+        return jax.random.bits(_typed(key), shape, jnp.dtype(f"uint{bit_width}"))
     a, b = _threefry(key, jax.lax.iota(jnp.uint32, size))
     return (a ^ b).reshape(shape)
 
 
-def _plain(key: chex.Array) -> chex.PRNGKey:
+def _typed(key: chex.Array) -> chex.PRNGKey:
     return jax.random.wrap_key_data(key, impl="threefry2x32")
 
 
 _IMPLEMENTATION = jax.extend.random.define_prng_impl(
     key_shape=(2,),
     seed=lambda seed: jax.random.key_data(jax.random.key(seed, impl="threefry2x32")),
-    split=lambda key, shape: jax.random.key_data(jax.random.split(_plain(key), shape)),
+    split=lambda key, shape: jax.random.key_data(jax.random.split(_typed(key), shape)),
     random_bits=_bits,
-    fold_in=lambda key, data: jax.random.key_data(jax.random.fold_in(_plain(key), data)),
+    fold_in=lambda key, data: jax.random.key_data(jax.random.fold_in(_typed(key), data)),
     name="threefry2x32 written out",
     tag="fryq",
 )

@@ -57,6 +57,7 @@ class Checkpoints:
         except Exception as error:
             if (reason := _reason(error)) is None:
                 raise
+            time.sleep(1)  # Orbax's writes of other arrays go on behind its back, into what is to be deleted
             for left in (target, *self.folder.glob(f"{step}.*")):  # Orbax writes under another name first
                 shutil.rmtree(left, ignore_errors=True)
             raise CannotWrite(target, reason) from error
@@ -129,9 +130,6 @@ def _orbax():
     sys.unraisablehook = lambda unraisable: None
     try:
         yield orbax.checkpoint
-    except Exception:
-        time.sleep(1)  # writes of other arrays go on behind its back, into what is to be deleted
-        raise
     finally:
         log.setLevel(level)
         sys.unraisablehook = hook

@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import importlib.metadata
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ class Folder:
                     f"expected {self.path} to be free, but another process trains into it; "
                     "wait for it or choose another --run-dir"
                 ) from None
+            except OSError as error:  # file systems without locks
+                reason = f"{self.path} cannot be locked ({error.strerror})"
+                warnings.warn(f"{reason}: see that no other process trains into it", stacklevel=3)
             yield
 
     def check(self, wanted: dict[str, Any]) -> None:

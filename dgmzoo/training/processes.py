@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from dgmzoo.files import CannotWrite
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints, Restored
 
@@ -54,13 +55,14 @@ def joined(coordinator: str | None, processes: int | None, process: int | None) 
         message = str(error)
         if lost:
             message = (
-                f"expected all {jax.process_count()} processes to stay, but one was lost ({message[:200]}); start all of "
+                f"expected all {jax.process_count()} processes to stay, but one was lost or its device failed "
+                f"({message[:200]}); start all of "
                 "them again with the same commands, and the run goes on from its last checkpoint"
             )
         if not isinstance(error, SystemExit):
             print(f"error: {message}", file=sys.stderr)
         sys.stderr.flush()
-        os._exit(2)  # an ordinary exit would wait for the others
+        os._exit(1 if isinstance(error, CannotWrite) else 2)  # an ordinary exit would wait for the others
 
 
 def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:

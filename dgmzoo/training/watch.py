@@ -103,7 +103,7 @@ class Watch:
         if self.should_stop() and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        with contextlib.suppress(RuntimeError):  # the signal fell into another write to this stream
+        with contextlib.suppress(RuntimeError, OSError):  # it fell into another write, or nobody reads any more
             print("\nstopping after this dispatch", file=sys.stderr)
 
 
