@@ -27,6 +27,14 @@ def test_the_page_is_made_of_the_records():
     assert (ROOT / "experiments/results/README.md").read_text() == results.markdown(results.load())
 
 
+def test_records_of_all_kinds_make_rows():
+    """Without a commit (a wheel), a budget, or a bound (a point code)."""
+    record = {"experiment": "a", "overrides": {}, "dataset": "d", "binarization": None, "steps": 1, "num_samples": 1}
+    record |= {"value": 1.0, "standard_error": 0.1, "monte_carlo_error": None, "seed": 0, "commit": None, "bound": None}
+    row = results.row(record | {"paper": {"value": 2.0, "budget": None}})
+    assert row == ("a", "-", "d, as it is", "1", "1.00 ± 0.10", "-", "2.0", "0", "-")
+
+
 def test_a_file_that_is_no_record_is_named(tmp_path, monkeypatch):
     wrong = tmp_path / "wrong.json"
     wrong.write_text("[]")

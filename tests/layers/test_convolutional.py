@@ -31,6 +31,13 @@ def test_what_an_encoder_sees_moves_with_the_image():
     assert np.abs(there[1:3, 2] - here[1:3, 2]).max() > 1e-2
 
 
+def test_images_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"expected images of shape \(28, 28, 1\), 784 values, got 392"):
+        ConvEncoder().init(jax.random.key(0), jnp.zeros((4, 392)))
+    with pytest.raises(ValueError, match=r"expected features of an image \(7, 7, 1\), got \(28, 28, 4\)"):
+        Bernoulli().init(jax.random.key(0), jnp.zeros((1, 2, 28, 28, 4)), (7, 7, 1))
+
+
 @pytest.mark.parametrize("cls", [ConvEncoder, ConvDecoder])
 @pytest.mark.parametrize("fields", [{"shape": (28, 28)}, {"channels": ()}, {"channels": (0,)}, {"window": 0}])
 def test_bad_sizes_are_refused(cls, fields):

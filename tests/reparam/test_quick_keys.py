@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 
+from dgmzoo.reparam.estimators import pathwise
 from dgmzoo.reparam.quick_keys import quick
 
 DRAWS = {
@@ -29,6 +31,12 @@ def test_draws_are_those_of_jax(name):
 def test_double_precision(x64):
     key = jax.random.key(3)
     np.testing.assert_array_equal(jax.random.normal(key, (5,)), jax.random.normal(quick(key), (5,)))
+
+
+def test_poisson_has_its_generator_back():
+    """JAX draws it from Threefry alone."""
+    q, key = dist.Poisson(jnp.full((1, 2, 3), 4.0)), jax.random.key(1)
+    np.testing.assert_array_equal(pathwise.sample(q, key, 5), pathwise.sample(q, quick(key), 5))
 
 
 def test_other_generators_stay():
