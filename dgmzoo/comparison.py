@@ -1,6 +1,7 @@
 """One experiment in several variants, with paired seeds: trained, measured, and shown side by side."""
 
 import dataclasses
+import hashlib
 import html
 import math
 import re
@@ -21,6 +22,7 @@ from dgmzoo.model import functional
 from dgmzoo.objectives import variational_layers
 from dgmzoo.training.folder import Folder, describe
 from dgmzoo.training.loop import check_seeds
+from dgmzoo.training.track import NonFinite
 
 _MOST = 10_000  # rows of the aggregate posterior
 _DRAWN = 1000  # of these, rows whose codes are drawn
@@ -55,10 +57,16 @@ def compare(
     variants = make_variants(base, layers, overrides)
     path = None if run_dir is None else Path(run_dir)
     _check(variants, chosen, path, progress)
-    runs = {
-        name: _train(name, variant, chosen, path and path / slug(name), progress) for name, variant in variants.items()
-    }
-    found = Comparison(base.name or type(base.model).__name__, runs, path)
+    runs, failed = {}, {}
+    for name, variant in variants.items():
+        try:
+            runs[name] = _train(name, variant, chosen, path and path / slug(name), progress)
+        except NonFinite as error:  # the others are worth having
+            failed[name] = str(error)
+            print(f"{name}: {error}", file=sys.stderr)
+    if not runs:
+        raise ValueError(f"expected a variant that trains, got {'; '.join(failed.values())}")
+    found = Comparison(base.name or type(base.model).__name__, runs, path, failed)
     if path is not None:
         found.write(path)
     return found
@@ -103,11 +111,12 @@ def make_variants(
 
 def slug(name: str) -> str:
     """A variant's name as that of a folder."""
-    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name)[:100]
+    short = re.sub(r"[^A-Za-z0-9._=-]+", "_", name)
+    return short if len(short) <= 100 else f"{short[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:9]}"
 
 
 def _name(change: Mapping[str, Any]) -> str:
-    return " ".join(f"{path}={value}" for path, value in change.items()) or "base"
+    return " ".join(f"{path}={overrides.plain(value)}" for path, value in change.items()) or "base"
 
 
 def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path | None, progress: bool) -> None:
@@ -137,6 +146,9 @@ def _train(name: str, variant: Experiment, seeds: Sequence[int], path: Path | No
     if progress:
         print(f"{name}: seeds {', '.join(map(str, left))}" if left else f"{name}: has ended", file=sys.stderr)
     runs = ended | {run.seed: run for run in (api.train(variant, path, progress=progress, seeds=left) if left else ())}
+    first = next(iter(runs.values()))
+    for run in runs.values():  # the same data and model: kept, and compiled, once
+        run.dataset, run.model = first.dataset, first.model
     return [runs[seed] for seed in seeds]
 
 
@@ -156,6 +168,8 @@ class Comparison:
     """Variant -> a run for each seed."""
     path: Path | None = None
     """Where it is kept."""
+    failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Variant -> why its training ended in a NaN."""
     records: list[dict[str, Any]] = dataclasses.field(init=False)
     """One flat record for each variant and seed: a table for pandas (`pandas.DataFrame(comparison.records)`)."""
 
@@ -170,7 +184,8 @@ class Comparison:
 
     def notes(self) -> list[str]:
         """What each figure is, and on what it was measured."""
-        return compared.notes(self.records, compared.lines(self.records))
+        said = [f"{variant} failed: {why}" for variant, why in self.failed.items()]
+        return said + compared.notes(self.records, compared.lines(self.records))
 
     def figure(self) -> bytes:
         """What the first seed of each variant learned, a row each, as PNG."""
@@ -224,10 +239,8 @@ def _measure(variant: str, run: Run) -> tuple[dict[str, Any], panels.View]:
             misled = latents.read(model, variables, upset, key)
             again = latents.read(model, variables, first, key, misled.samples)
             found["robustness"] = float(again.log_likelihood.mean(dtype=np.float64))
-    facts = {name: record[name] for name in ("experiment", "dataset", "split", "num_examples", "bound", "num_samples")}
-    facts |= {
-        name: record[name] for name in ("data_seed", "steps", "parameters", "seconds", "device", "commit", "dirty")
-    }
+    kept = "experiment dataset split num_examples bound num_samples weight_draws data_seed steps parameters seconds"
+    facts = {name: record[name] for name in f"{kept} device commit dirty".split()}
     return {"variant": variant, "seed": run.seed, **_finite(found), **facts}, _view(run, first, codes, upset, again)
 
 
@@ -246,7 +259,7 @@ def _view(run: Run, rows: Mapping[str, Any], codes: latents.Codes, upset: Any, a
     if codes.values and codes.mean is not None:
         layer = min(codes.values)  # the one next to the data
         units = panels.leading(codes.values[layer], kl.get(layer))
-        traversed = latents.traverse(run.model, run.variables, rows, codes, layer, units, steps=8)
+        traversed = latents.traverse(run.model, run.variables, rows, codes, layer, units, panels.STEPS)
     if run.model.generate is not None:
         context = {name: leaf for name, leaf in rows.items() if name != "x"}
         drawn = ask.sample(run.model, run.variables, jax.random.key(0), len(rows["x"]), context)

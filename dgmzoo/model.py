@@ -256,6 +256,12 @@ def functional(module: nn.Module) -> Model:
     if not hasattr(module, "evidence"):
         raise ValueError(f"expected a module with evidence(batch, query), got {type(module).__name__}")
 
+    bounds = all(getattr(part, "has_bound", True) for _, part in parts(module))
+    draws = all(getattr(part, "has_prior", True) for _, part in parts(module))
+    bound = getattr(module, "bound", "elbo")
+    bound = "predictive" if bound and has_random_weights(module) else bound
+    bound = bound if bounds else None
+
     def init(key: chex.PRNGKey, batch: Batch) -> Variables:
         rngs = {"params": key, **streams(key)}
         variables = module.init(rngs, batch, Query(train=True), method="evidence")
@@ -272,6 +278,11 @@ def functional(module: nn.Module) -> Model:
         found, updates = answer if query.train else (answer, {})
         if unknown := set(query.given) - set(found.latents):
             raise ValueError(f"expected given samples for {sorted(found.latents)}, got {sorted(unknown)}")
+        if noise.found and bound in ("elbo", "exact"):
+            raise ValueError(
+                f"expected {type(module).__name__} to tell of its random weights, got {'/'.join(next(iter(noise.found)))} "
+                'in no field; keep them in a field (`weights: Weights`) or set the class attribute bound = "predictive"'
+            )
         kl = _weight_kl(noise, variables["params"], jax.random.fold_in(keys["weights"], 1))
         return found._replace(weight_kl=found.weight_kl + kl), updates
 
@@ -283,15 +294,12 @@ def functional(module: nn.Module) -> Model:
         _, updates = module.apply(variables, rngs=streams(key), mutable=mutable, method="prepare")
         return {**variables, **updates}
 
-    bounds = all(getattr(part, "has_bound", True) for _, part in parts(module))
-    draws = all(getattr(part, "has_prior", True) for _, part in parts(module))
-    bound = "predictive" if has_random_weights(module) else getattr(module, "bound", "elbo")
     return Model(
         init=init,
         evidence=evidence,
         generate=generate if hasattr(module, "generate") and draws else None,
         prepare=prepare if hasattr(module, "prepare") else None,
-        bound=bound if bounds and getattr(module, "bound", "elbo") else None,
+        bound=bound,
     )
 
 

@@ -41,16 +41,25 @@ class Objective:
         if type(self.num_samples) is not int or self.num_samples < 1:
             raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
 
-    def corrected(self, module: nn.Module, path: str = "model") -> tuple[nn.Module, tuple[str, ...]]:
-        """The module with its layers in forms whose gradients are right under this objective; what changed, in words."""
+    def corrected(
+        self, module: nn.Module, path: str = "model", estimate: str | None = None
+    ) -> tuple[nn.Module, tuple[str, ...]]:
+        """The module with its layers in forms whose gradients are right under this objective; what changed, in words.
+
+        Args:
+          estimate: how gradients reach the layers, where that is another way than the objective's own: an entry that
+            `samples_kl` (a hierarchy) has no closed KL below its top.
+        """
+        if self.estimate == "closed" and getattr(module, "samples_kl", False):
+            estimate = "sampled"
         if isinstance(module, LatentLayer):
-            found = module.correction(self.estimate)
+            found = module.correction(estimate or self.estimate)
             return (found[0], (f"{path}: {found[1]}",)) if found else (module, ())
         changes, said = {}, ()
         for field in dataclasses.fields(module):
             value = getattr(module, field.name, None)
             if field.name != "parent" and isinstance(value, nn.Module):
-                part, words = self.corrected(value, f"{path}.{field.name}")
+                part, words = self.corrected(value, f"{path}.{field.name}", estimate)
                 if words:
                     changes[field.name], said = part, said + words
         return (module.clone(**changes) if changes else module), said
@@ -61,7 +70,8 @@ class Objective:
         Raises:
           ValueError: with the reason.
         """
-        self._check(self.estimate, module)
+        sampled = self.estimate == "closed" and getattr(module, "samples_kl", False)
+        self._check("sampled" if sampled else self.estimate, module)
 
     def _check(self, estimate: str, module: nn.Module) -> None:
         for field, layer in variational_layers(module):

@@ -56,7 +56,7 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
             flat[here] = named.get(type(value), type(value).__name__)
             flat |= flatten(value, here)
         else:
-            flat[here] = _plain(value)
+            flat[here] = plain(value)
     return flat
 
 
@@ -113,7 +113,9 @@ def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment
         for name in path.replace("-", "_").split("."):
             node = node.setdefault(name, {})
         node[_VALUE] = value
-    return _rebuild(experiment, tree, "")
+    changed = tuple(path.replace("-", "_") + "." for path in overrides)
+    said = [words for words in experiment.corrections if not f"{words.partition(':')[0]}.".startswith(changed)]
+    return _rebuild(dataclasses.replace(experiment, corrections=tuple(said)), tree, "")
 
 
 _VALUE = object()  # the key under which a path's own value stands in the tree of overrides
@@ -181,13 +183,13 @@ def _at(part: Any, path: str) -> Any:
     return part
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, type):
         return value.__name__
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     named = type(value) if callable(value) and not hasattr(value, "__qualname__") else value  # a repr tells addresses

@@ -164,7 +164,9 @@ def notes(records: Sequence[Record], shown: Sequence[Line]) -> list[str]:
 def _named_bound(record: Record) -> str:
     bound, num = record["bound"], record["num_samples"]
     names = {"exact": "exact", "iw": f"importance-weighted with {num} samples", "elbo": "negative ELBO"}
-    names |= {None: "no bound", "predictive": "predictive, at mean weights, which is no bound"}
+    draws = record.get("weight_draws")
+    how = f"over {draws} draws of the weights" if draws else "at mean weights"
+    names |= {None: "no bound", "predictive": f"predictive, {how}, which is no bound"}
     return names[bound]
 
 

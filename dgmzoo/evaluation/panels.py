@@ -8,6 +8,7 @@ import numpy as np
 
 from dgmzoo.evaluation import pictures
 
+STEPS = 8  # of a traversal
 _UNITS = 6  # of a layer whose posterior is drawn; those that say most of x
 
 
@@ -19,13 +20,14 @@ class View(NamedTuple):
     prior: dict[str, np.ndarray]  # layer -> [N, U]
     labels: np.ndarray | None  # [N]
     samples: np.ndarray | None  # [num, ...]  means
-    traversed: np.ndarray | None  # [_UNITS * steps, ...]  means
+    traversed: np.ndarray | None  # [units * STEPS, ...]  means
     flipped: np.ndarray | None  # [3 * num, ...]  x, x with pixels flipped, the mean of p(x | z) from there
 
 
 def leading(values: np.ndarray, kl: np.ndarray | None, num: int = _UNITS) -> np.ndarray:
     """The units `[num]` with most KL, or where there is none, with most variance over x."""
-    weight = values.reshape(len(values), -1).var(0) if kl is None else kl
+    spread = values.reshape(len(values), -1).var(0)
+    weight = spread if kl is None or kl.shape != spread.shape else kl
     return np.argsort(-weight, kind="stable")[:num]
 
 
@@ -39,7 +41,11 @@ def draw(views: Mapping[str, View]) -> bytes:
         panels = [
             _Panel("KL per unit, sorted [nats]", _kl),
             *(_Panel(f"q({layer}) against p, leading units", _posterior, layer) for layer in layers),
-            *(_Panel(f"{layer}: q(z | x) means", _map, layer) for layer in layers if _is_flat(views, layer)),
+            *(
+                _Panel(f"{layer}: a draw of q(z | x) for each x", _map, layer)
+                for layer in layers
+                if _is_flat(views, layer)
+            ),
             *panels,
             _Panel("leading units, one a row", _images("traversed")),
             _Panel("x; flipped; from the flipped", _images("flipped")),
@@ -123,7 +129,7 @@ def _samples(place, view: View, layer: str, most: float) -> bool:
 def _images(field: str):
     def draw(place, view: View, layer: str, most: float) -> bool:
         x = getattr(view, field)
-        return x is not None and _show(place, pictures.grid(x, len(x) // (_UNITS if field == "traversed" else 3)))
+        return x is not None and _show(place, pictures.grid(x, STEPS if field == "traversed" else len(x) // 3))
 
     return draw
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.layers.weights import Estimator, Weights
+from dgmzoo.layers.weights import Estimator, Weights, check_estimator
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import half_cauchy_kl, log_regularized_scale
 from dgmzoo.reparam.divergence import closed_kl
@@ -38,6 +38,7 @@ class HorseshoeWeights(Weights):
         for name, value in (("tau", self.tau), ("slab", self.slab)):
             if not (value is None and name == "slab") and not 0 < value < math.inf:
                 raise ValueError(f"expected a finite {name} > 0 of horseshoe weights, got {value!r}")
+        check_estimator(self.estimator, dist.Normal)
 
     def parameters(self, shape, init):
         # Scales start small and w~ at the layer's usual values: from larger weights training ended at worse bounds.

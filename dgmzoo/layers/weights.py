@@ -6,6 +6,7 @@ tensor are independent, given what all of them share (a horseshoe's scales); bia
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
@@ -25,7 +26,7 @@ Raw = Mapping[str, jax.Array]  # a tensor's parameters by name
 Init = Callable[[chex.PRNGKey, tuple[int, ...], jnp.dtype], jax.Array]
 Estimator = Literal["auto", "local", "flipout", "shared"]
 
-SYMMETRIC = (dist.Normal, dist.Laplace, dist.StudentT, dist.Cauchy, dist.Logistic)  # about `loc`
+SYMMETRIC = (dist.Normal, dist.Laplace, dist.StudentT, dist.Logistic)  # about `loc`
 _NARROW = 0.1  # a posterior's scale at the start, of the standard deviation of glorot's weights
 
 
@@ -84,10 +85,14 @@ class VariationalWeights(Weights):
                 raise ValueError(
                     "expected families with plain densities, got Horseshoe; choose the weights `horseshoe`"
                 )
-        _check_estimator(self.estimator, q)
+        check_estimator(self.estimator, q)
         with jax.ensure_compile_time_eval():
             families.check_pair(q, p)
             closed = closed_kl(*(families.standard(family, (1,), jnp.float32) for family in (q, p))) is not None
+            with numpyro_rules():
+                mean = families.standard(q, (1,), jnp.float32).mean
+        if not jnp.isfinite(mean).all():
+            raise ValueError(f"expected a posterior of weights with a mean, got {q.__name__}")
         if not pathwise.has_path(q):
             raise ValueError(f"expected a posterior of weights with a pathwise gradient, got {q.__name__}")
         jumps = issubclass(p, PiecewiseNormal | RectifiedNormal) or constraints.is_dependent(p.support)
@@ -157,7 +162,9 @@ class PiecewiseWeights(VariationalWeights):
         return families.sized(family, scales=self.pieces) if family is PiecewiseNormal else family
 
 
-def _check_estimator(estimator: str, posterior: type[dist.Distribution]) -> None:
+def check_estimator(estimator: str, posterior: type[dist.Distribution]) -> None:
+    if estimator not in typing.get_args(Estimator):
+        raise ValueError(f"expected an estimator of {', '.join(typing.get_args(Estimator))}, got {estimator!r}")
     fits = {"local": posterior is dist.Normal, "flipout": posterior in SYMMETRIC}
     if not fits.get(estimator, True):
         raise ValueError(

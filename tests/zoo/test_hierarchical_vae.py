@@ -3,13 +3,17 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Normal
+from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query, functional, num_parameters
+from dgmzoo.objectives import ELBO
+from dgmzoo.reparam.distributions import PiecewiseNormal
 from dgmzoo.reparam.families import _SOFTPLUS_ONE
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
@@ -156,11 +160,18 @@ def test_networks_have_the_papers_sizes():
         ({"latent_dims": (3, 2, 1)}, "a hidden width >= 1 for each of 3 layers"),
         ({"depth": -1}, "depth of an integer >= 0, got -1"),
         ({"hidden": (200, 0)}, "a hidden width >= 1 for each of 2 layers"),
-        ({"latent": Biased()}, "exact gradients of a sampled KL below the top layer: it jumps"),
     ],
     ids=str,
 )
 def test_what_has_no_meaning_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         HierarchicalVAE(**fields)
-    HierarchicalVAE(latent_dims=(3,), hidden=(4,), latent=Biased())
+
+
+def test_layers_below_the_top_are_asked_for_exact_gradients_of_a_sampled_kl():
+    with pytest.raises(ValueError, match=r"expected an objective with exact gradients for model\.latent, .*it jumps"):
+        ELBO().check(HierarchicalVAE(latent=Biased()))
+    ELBO().check(HierarchicalVAE(latent_dims=(3,), hidden=(4,), latent=Biased()))
+    module = HierarchicalVAE(latent=PiecewiseLayer(posterior=dist.Normal, prior=PiecewiseNormal, centred=True))
+    changed, said = ELBO().corrected(module)
+    assert not changed.latent.centred and len(said) == 1

@@ -54,10 +54,11 @@ class HierarchicalVAE(nn.Module):
             )
         if isinstance(self.depth, bool) or not isinstance(self.depth, int) or self.depth < 0:
             raise ValueError(f"expected depth of an integer >= 0, got {self.depth!r}")
-        layer = self.latent.clone(parent=None)  # asking a bound one would set it up
-        reason = None if layer.refusal("closed") else layer.refusal("sampled")
-        if reason and len(self.latent_dims) > 1:
-            raise ValueError(f"expected latents with exact gradients of a sampled KL below the top layer: {reason}")
+
+    @property
+    def samples_kl(self) -> bool:
+        """Whether layers below the top are inferred from below, so that their KL is the sample's."""
+        return len(self.latent_dims) > 1
 
     def setup(self):
         top = len(self.latent_dims) - 1
