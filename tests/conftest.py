@@ -46,3 +46,10 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_programs():
+    """Let a file's compiled programs go: each takes maps of memory, of which a process has some 65,000."""
+    yield
+    jax.clear_caches()

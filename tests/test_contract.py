@@ -90,7 +90,8 @@ class Subject:
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
 def subject(request):
-    return Subject(request.param)
+    yield Subject(request.param)
+    jax.clear_caches()
 
 
 def test_shapes_are_those_of_the_contract(subject):
