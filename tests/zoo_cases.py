@@ -107,7 +107,7 @@ ENTRIES = [
         tolerance=0.4,
         learning_rate=0.01,
     ),
-    Case("vae-rectified", VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL), tolerance=0.4),
+    Case("vae-rectified", VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL), tolerance=0.4, learning_rate=0.02),
     Case("vae-rectified-iwae", VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL), IWAE(), tolerance=0.3),
     Case("vae-piecewise", VAE(latent_dim=2, latent=PiecewiseLayer(), **_SMALL), tolerance=0.4),
     Case(
