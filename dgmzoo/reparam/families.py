@@ -58,7 +58,7 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
             f"expected a prior with density wherever the posterior {posterior.__name__} has some, got {prior.__name__}: "
             "their KL is infinite"
         )
-    if not q.support.is_discrete and _diverges(q, p):
+    if posterior is not prior and not q.support.is_discrete and _diverges(q, p):
         raise ValueError(
             f"expected a prior with tails as heavy as those of the posterior {posterior.__name__}, got "
             f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
