@@ -13,6 +13,8 @@ from numpyro.distributions.util import validate_sample
 from dgmzoo.reparam.distributions.arrays import aligned, require_positive
 from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
 
+_END = 2.0**-23  # both it and 1 less it are exact in single precision
+
 
 class _OfNormals(dist.Distribution):
     """Density, CDF and samples of `sum_c w_c N(loc_c, scale_c^2)`, from what `_components` says.
@@ -126,7 +128,7 @@ class SpikeAndSlab(_OfNormals):
         super().__init__(batch_shape=jnp.shape(self.share), validate_args=validate_args)
 
     def _components(self):
-        share = jnp.clip(self.share, 1e-7, 1 - 1e-7)  # a network's sigmoid may round to an end
+        share = jnp.clip(self.share, _END, 1 - _END)  # a network's sigmoid may round to an end
         log_weight = jnp.stack([jnp.log(share), jnp.log1p(-share)], -1)
         scale = jnp.stack([self.spike, self.slab], -1)
         return log_weight, jnp.zeros_like(scale), scale
