@@ -6,9 +6,8 @@ tensor are independent, given what all of them share (a horseshoe's scales); bia
 
 import dataclasses
 import math
-import typing
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import chex
 import jax
@@ -163,8 +162,9 @@ class PiecewiseWeights(VariationalWeights):
 
 
 def check_estimator(estimator: str, posterior: type[dist.Distribution]) -> None:
-    if estimator not in typing.get_args(Estimator):
-        raise ValueError(f"expected an estimator of {', '.join(typing.get_args(Estimator))}, got {estimator!r}")
+    """Refuse an estimator that is not exact for a posterior."""
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"expected estimator one of {', '.join(get_args(Estimator))}, got {estimator!r}")
     fits = {"local": posterior is dist.Normal, "flipout": posterior in SYMMETRIC}
     if not fits.get(estimator, True):
         raise ValueError(

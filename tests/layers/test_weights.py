@@ -417,6 +417,7 @@ def test_bfloat16_trains_parameters_in_float32(num_samples):
         (lambda: VariationalWeights(RectifiedNormal, dist.Normal), "KL is infinite"),
         (lambda: VariationalWeights(dist.Normal, dist.HalfNormal), "KL is infinite"),
         (lambda: PiecewiseWeights(pieces=0), "pieces to be an integer >= 1"),
+        (lambda: HorseshoeWeights(estimator="best"), "auto, local, flipout, shared"),
         (lambda: HorseshoeWeights(tau=0.0), "expected a finite tau > 0"),
         (lambda: HorseshoeWeights(slab=-1.0), "expected a finite slab > 0"),
         (lambda: VariationalDense(3, PointWeights()), "expected random weights"),
