@@ -12,6 +12,7 @@ from dgmzoo.layers.weights import Estimator, Weights, check_estimator
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import half_cauchy_kl, log_regularized_scale
 from dgmzoo.reparam.divergence import closed_kl
+from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
 _START = math.exp(-1.0)  # sd of the log scales
 _NARROW = math.exp(-3.0)  # sd of w~
@@ -44,16 +45,16 @@ class HorseshoeWeights(Weights):
         # Scales start small and w~ at the layer's usual values: from larger weights training ended at worse bounds.
         return {
             "kernel": lambda key: families.raw_at(dist.Normal, init(key, shape, jnp.float32), _NARROW),
-            "local": lambda key: families.raw_at(
-                dist.Normal, jnp.zeros(shape[-2:-1]), _START
-            ),  # [inputs, 2], of log lambda
-            "tau": lambda key: families.raw_at(dist.Normal, jnp.asarray(math.log(self.tau)), _START),  # [2], of log tau
+            # Of log lambda [inputs, 2], and of log tau [2].
+            "local": lambda key: families.raw_at(dist.Normal, jnp.zeros(shape[-2:-1], jnp.float32), _START),
+            "tau": lambda key: families.raw_at(dist.Normal, jnp.asarray(math.log(self.tau), jnp.float32), _START),
         }
 
     def posterior_given(self, raw, key):
         local_key, tau_key = jax.random.split(key)
         local, tau = (families.from_raw(dist.Normal, raw[name]) for name in ("local", "tau"))
-        log_scale = tau.sample(tau_key)[None] + local.sample(local_key)
+        with numpyro_rules():
+            log_scale = tau.sample(tau_key)[None] + local.sample(local_key)
         scale = jnp.exp(log_regularized_scale(log_scale, self._slab))
         unit = families.from_raw(dist.Normal, raw["kernel"])
         scale = _per_input(scale, unit.loc)

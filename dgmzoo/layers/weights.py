@@ -106,7 +106,7 @@ class VariationalWeights(Weights):
         q, p = self._sized(self.posterior), self._sized(self.prior)
         found = {"kernel": lambda key: families.raw_at(q, init(key, shape, jnp.float32), _NARROW * std)}
         if self.learned_prior:
-            found["prior"] = lambda key: families.raw_at(p, jnp.zeros((1,) * len(shape)), std)
+            found["prior"] = lambda key: families.raw_at(p, jnp.zeros((1,) * len(shape), jnp.float32), std)
         return found
 
     def posterior_given(self, raw, key):

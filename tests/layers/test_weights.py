@@ -213,12 +213,12 @@ def test_horseshoe_scales_belong_to_inputs_and_stay_below_the_slab():
     kind = HorseshoeWeights(tau=5.0, slab=0.7)
     raw = kind.parameters((4, 3), nn.initializers.ones)
     raw = {name: init(KEY) for name, init in raw.items()}
-    raw["local"] = jnp.stack([jnp.linspace(-4, 4, 4), jnp.zeros(4)], -1)
+    raw["local"] = jnp.stack([jnp.linspace(-4, 4, 4), jnp.full(4, -2.0)], -1)
     drawn = jax.vmap(lambda key: kind.posterior_given(raw, key).loc)(jax.random.split(KEY, 50_000))  # [S, 4, 3]
     np.testing.assert_array_equal(drawn, np.repeat(drawn[..., :1], 3, -1))
-    assert (drawn.max() <= 0.7) and (np.diff(drawn.mean(0)[:, 0]) > 0).all() and drawn[:, -1].mean() > 0.65
+    assert (drawn.max() <= 0.7 + 1e-5) and (np.diff(drawn.mean(0)[:, 0]) > 0).all() and drawn[:, -1].mean() > 0.65
     same(drawn.mean(0)[:, 0], kind.mean_scales(raw), drawn.std(0)[:, 0] / np.sqrt(50_000) + 1e-6)
-    assert np.corrcoef(np.log(drawn[:, 0, 0]), np.log(drawn[:, 1, 0]))[0, 1] > 0.1, "tau is shared"
+    assert np.corrcoef(np.log(drawn[:, 0, 0]), np.log(drawn[:, 1, 0]))[0, 1] > 0.5, "tau is shared"
     unbounded = HorseshoeWeights(tau=5.0, slab=None)
     log_scale = raw["local"][:, 0] + raw["tau"][0]
     variance = softplus(np.asarray(raw["local"][:, 1])) ** 2 + softplus(float(raw["tau"][1])) ** 2
@@ -285,7 +285,7 @@ def expected_likelihood(kind, raw, of):
 
     grid, step = jnp.linspace(-25, 25, 60_001), 50 / 60_000
     if isinstance(kind, HorseshoeWeights):
-        grid, step = jnp.linspace(-9, 9, 181), 0.1
+        grid, step = jnp.linspace(-9, 9, 121), 0.15
         local, tau = gaussian(grid, raw["local"][0]), gaussian(grid, raw["tau"])
         unit = gaussian(grid, raw["kernel"][0, 0])
         log_scale = grid[:, None] + grid[None]
@@ -341,15 +341,15 @@ def bayesian(weights):
 def test_samples_of_a_bound_share_one_draw_of_the_network(weights):
     ask, other = bayesian(weights), jax.random.key(9)
     several = ask(Query(3, train=True))
-    assert np.ptp(several) < 1e-6 and abs(several - ask(Query(3, train=True), other)).min() > 1e-4
+    assert np.ptp(several) < 1e-5 and abs(several - ask(Query(3, train=True), other)).min() > 1e-4
     single = ask(Query(1, train=True))
     assert (np.ptp(single) > 1e-4) == (not isinstance(weights, RectifiedWeights))
     means = ask(Query(3))
     np.testing.assert_array_equal(means, ask(Query(3), other))
-    assert np.ptp(means) < 1e-6 and abs(means - several).min() > 1e-4
+    assert np.ptp(means) < 1e-5 and abs(means - several).min() > 1e-4
     drawn = ask(Query(3, weights=KEY))
     np.testing.assert_array_equal(drawn, ask(Query(3, weights=KEY), other))
-    assert np.ptp(drawn) < 1e-6 and abs(drawn - ask(Query(3, weights=other))).min() > 1e-4
+    assert np.ptp(drawn) < 1e-5 and abs(drawn - ask(Query(3, weights=other))).min() > 1e-4
 
 
 class Twice(nn.Module):
