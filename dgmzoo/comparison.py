@@ -6,10 +6,11 @@ import html
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import chex
 import jax
 import numpy as np
 
@@ -27,6 +28,8 @@ from dgmzoo.training.track import NonFinite
 _MOST = 10_000  # rows of the aggregate posterior
 _DRAWN = 1000  # of these, rows whose codes are drawn
 _FLIPPED = 0.1  # share of the pixels
+_FACTS = ("experiment", "dataset", "split", "num_examples", "bound", "num_samples", "weight_draws")
+_FACTS += ("data_seed", "steps", "parameters", "seconds", "device", "commit", "dirty")
 
 
 def compare(
@@ -52,6 +55,11 @@ def compare(
       ValueError: a variant is not what it should be; nothing was trained.
       Interrupted: Ctrl-C or SIGTERM; with a run_dir the same call goes on.
     """
+    if isinstance(layers, str) or isinstance(overrides, Mapping) or isinstance(seeds, int):
+        raise ValueError(
+            f"expected lists of layers, overrides and seeds, got {layers!r}, {overrides!r}, {seeds!r}; "
+            "write layers=['normal'], overrides=[{...}], seeds=range(3)"
+        )
     base = experiment if isinstance(experiment, Experiment) else config.load(str(experiment))
     chosen = [api.check_seed(seed) for seed in seeds]
     variants = make_variants(base, layers, overrides)
@@ -174,9 +182,7 @@ class Comparison:
     """One flat record for each variant and seed: a table for pandas (`pandas.DataFrame(comparison.records)`)."""
 
     def __post_init__(self):
-        measured = {name: [_measure(name, run) for run in runs] for name, runs in self.runs.items()}
-        self.records = [record for found in measured.values() for record, _ in found]
-        self._views = {name: found[0][1] for name, found in measured.items()}
+        self.records = [_record(name, run) for name, runs in self.runs.items() for run in runs]
 
     def table(self) -> Any:
         """The figures over paired seeds, as a table for the terminal (rich)."""
@@ -189,7 +195,7 @@ class Comparison:
 
     def figure(self) -> bytes:
         """What the first seed of each variant learned, a row each, as PNG."""
-        return panels.draw(self._views)
+        return panels.draw({name: _view(runs[0]) for name, runs in self.runs.items()})
 
     def write(self, folder: str | Path) -> None:
         """Write `comparison.json` (the records), `comparison.png` and `comparison.html`."""
@@ -211,66 +217,74 @@ class Comparison:
         return f"Comparison({self.title}: {', '.join(self.runs)}; {len(self.records)} runs{where})"
 
 
-def _measure(variant: str, run: Run) -> tuple[dict[str, Any], panels.View]:
-    """One run's flat record and what is drawn of it."""
-    record, model, variables = run.record, run.model, run.variables
+class _Asked(NamedTuple):
+    """What a run is asked of: the same for all variants and seeds."""
+
+    rows: dict[str, np.ndarray]  # those of the aggregate posterior
+    first: dict[str, np.ndarray]  # those whose codes are drawn
+    flipped: dict[str, np.ndarray] | None  # the same with pixels flipped, where they are binary
+    key: chex.PRNGKey
+
+
+def _asked(run: Run) -> _Asked:
+    seed = run.experiment.evaluation.seed
     rows = run.dataset.fixed("test", _MOST)
-    first = {name: leaf[: min(record["num_examples"], _DRAWN)] for name, leaf in rows.items()}
-    key = jax.random.key(run.experiment.evaluation.seed)
-    codes = latents.read(model, variables, first, key)
-    bounded = model.bound is not None
-    found: dict[str, Any] = {"nll": record["value"], "gap": None} if bounded else {}
-    if bounded and None not in (record["value"], record["train_value"]):
-        found["gap"] = record["value"] - record["train_value"]
-    binary = latents.is_binary(first["x"])
-    upset = first | {"x": latents.flipped(first["x"], _FLIPPED, run.experiment.evaluation.seed)} if binary else None
-    again = None
+    first = {name: leaf[: min(run.record["num_examples"], _DRAWN)] for name, leaf in rows.items()}
+    flipped = None
+    if latents.is_binary(first["x"]):
+        flipped = first | {"x": latents.flipped(first["x"], _FLIPPED, seed)}
+    return _Asked(rows, first, flipped, jax.random.key(seed))
+
+
+def _record(variant: str, run: Run) -> dict[str, Any]:
+    """One run's flat record; what has no meaning for it is not there."""
+    record, model, variables, asked = run.record, run.model, run.variables, _asked(run)
+    codes = latents.read(model, variables, asked.first, asked.key)
+    found: dict[str, Any] = {}
+    if model.bound is not None:
+        known = None not in (record["value"], record["train_value"])
+        found |= {"nll": record["value"], "gap": record["value"] - record["train_value"] if known else None}
+    if model.bound is not None and codes.values:
+        kl = record["kl"]
+        found |= {"elbo": record["elbo"], "kl": None if None in kl.values() else sum(kl.values())}
+        found |= {f"kl/{name}": value for name, value in kl.items()}
+        information, error = latents.mutual_information(model, variables, asked.rows, codes, asked.key)
+        found |= {"mutual_information": information, "mutual_information_error": error}
+        found |= {"mutual_information_most": math.log(len(asked.rows["x"])), "num_aggregate": len(asked.rows["x"])}
+        found |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
+        found |= {f"sparsity/{name}": latents.hoyer(values) for name, values in codes.values.items()}
     if codes.values:
-        if bounded:
-            found |= {"elbo": record["elbo"], "kl": _sum(record["kl"].values())}
-            found |= {f"kl/{name}": value for name, value in record["kl"].items()}
-            information, error = latents.mutual_information(model, variables, rows, codes, key)
-            found |= {"mutual_information": information, "mutual_information_error": error}
-            found |= {"mutual_information_most": math.log(len(rows["x"])), "num_aggregate": len(rows["x"])}
-            found |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
-            found |= {f"sparsity/{name}": latents.hoyer(values) for name, values in codes.values.items()}
         found["reconstruction"] = float(codes.log_likelihood.mean(dtype=np.float64))
-        if upset is not None:
-            misled = latents.read(model, variables, upset, key)
-            again = latents.read(model, variables, first, key, misled.samples)
-            found["robustness"] = float(again.log_likelihood.mean(dtype=np.float64))
-    kept = "experiment dataset split num_examples bound num_samples weight_draws data_seed steps parameters seconds"
-    facts = {name: record[name] for name in f"{kept} device commit dirty".split()}
-    return {"variant": variant, "seed": run.seed, **_finite(found), **facts}, _view(run, first, codes, upset, again)
+    if codes.values and asked.flipped is not None:
+        misled = latents.read(model, variables, asked.flipped, asked.key)
+        again = latents.read(model, variables, asked.first, asked.key, misled.samples)
+        found["robustness"] = float(again.log_likelihood.mean(dtype=np.float64))
+    found = {name: value if value is None or math.isfinite(value) else None for name, value in found.items()}
+    return {"variant": variant, "seed": run.seed} | found | {name: record[name] for name in _FACTS}
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    values = list(values)
-    return None if None in values else sum(values)
-
-
-def _finite(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value if value is None or math.isfinite(value) else None for name, value in found.items()}
-
-
-def _view(run: Run, rows: Mapping[str, Any], codes: latents.Codes, upset: Any, again: Any) -> panels.View:
-    bounded, traversed, drawn = run.model.bound is not None, None, None
-    kl = {name: each.mean(0) for name, each in codes.kl.items()} if bounded else {}
+def _view(run: Run) -> panels.View:
+    model, variables, asked = run.model, run.variables, _asked(run)
+    codes = latents.read(model, variables, asked.first, asked.key)
+    kl = {} if model.bound is None else {name: each.mean(0) for name, each in codes.kl.items()}
+    drawn = traversed = flipped = None
     if codes.values and codes.mean is not None:
         layer = min(codes.values)  # the one next to the data
         units = panels.leading(codes.values[layer], kl.get(layer))
-        traversed = latents.traverse(run.model, run.variables, rows, codes, layer, units, panels.STEPS)
-    if run.model.generate is not None:
-        context = {name: leaf for name, leaf in rows.items() if name != "x"}
-        drawn = ask.sample(run.model, run.variables, jax.random.key(0), len(rows["x"]), context)
+        traversed = latents.traverse(model, variables, asked.first, codes, layer, units, panels.STEPS)
+        if asked.flipped is not None:
+            some = {name: leaf[:8] for name, leaf in asked.flipped.items()}
+            from_there = latents.read(model, variables, some, asked.key).mean
+            flipped = np.concatenate([asked.first["x"][:8], some["x"], from_there])
+    if model.generate is not None:
+        context = {name: leaf for name, leaf in asked.first.items() if name != "x"}
+        drawn = ask.sample(model, variables, jax.random.key(0), len(asked.first["x"]), context)
     return panels.View(
         kl=kl,
         values=codes.values,
         prior=drawn.latents if drawn else {},
-        labels=rows.get("label"),
+        labels=asked.first.get("label"),
         samples=drawn.mean[:36] if drawn else None,
         traversed=traversed,
-        flipped=None
-        if again is None or again.mean is None
-        else np.concatenate([rows["x"][:8], upset["x"][:8], again.mean[:8]]),
+        flipped=flipped,
     )
