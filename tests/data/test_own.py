@@ -275,7 +275,7 @@ def test_numpy_views_of_other_libraries(kind):
         (from_arrays(X, label=np.zeros(59, int)), "one entry per row"),
         (from_arrays(X, label=X[:, 0]), "whole numbers from 0"),
         (from_arrays(X, label=-np.ones(60, int)), "whole numbers from 0"),
-        (from_arrays({"x": X, "weight": X}), "label and mask"),
+        (from_arrays({"x": X, "weight": X}), "label, context and mask"),
         (from_arrays(X * 2, binarization="dynamic"), r"intensities in \[0, 1\]"),
         (from_arrays(X - 1, binarization="static"), r"intensities in \[0, 1\]"),
         (from_arrays(PIXELS > 99, binarization="dynamic"), "0 or 1"),

@@ -16,6 +16,7 @@ from dgmzoo.layers.outputs import Bernoulli, Normal
 from dgmzoo.layers.weights import PiecewiseWeights, PointWeights, RectifiedWeights, VariationalWeights
 from dgmzoo.model import Evidence, Query, functional, in_precision, mean_weights, weights_drawn
 from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG
+from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
 from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.ddnn.regression import Regression
@@ -105,8 +106,8 @@ def test_kl_of_horseshoe_weights_is_that_of_each_of_its_variables(x64):
 def test_kl_without_closed_form_is_right_on_average():
     kind = VariationalWeights(dist.Laplace, dist.StudentT)
     raw = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(kind, (2, 2)).items()}
-    df, loc, scale = np.asarray(raw["prior"]).ravel()
-    p, wanted = stats.t(softplus(df), loc, softplus(scale)), 0.0
+    prior = families.from_raw(dist.StudentT, raw["prior"])
+    p, wanted = stats.t(*(float(getattr(prior, name).item()) for name in ("df", "loc", "scale"))), 0.0
     for m, s in np.asarray(raw["kernel"]).reshape(-1, 2):
         q = stats.laplace(m, softplus(s))
         term = lambda w, q=q: q.pdf(w) * (q.logpdf(w) - p.logpdf(w))  # noqa: E731
@@ -145,7 +146,9 @@ def test_every_estimator_has_the_mean_and_variance_of_drawn_weights(kind, estima
         second = jnp.square(kind.posterior_given(raw, KEY).scale)
         variance = jnp.square(x) @ second
     else:  # scales are shared: the variance of a sum over inputs has their covariance in it
-        drawn = jax.vmap(lambda key: kind.posterior_given(raw, key).sample(jax.random.fold_in(key, 1)))(keys)
+        drawn = jax.vmap(lambda pair: kind.posterior_given(raw, pair[0]).sample(pair[1]))(
+            jax.vmap(jax.random.split)(keys)
+        )
         variance = jnp.einsum("bi,kij->kbj", x, drawn).var(0)
     num = len(out)
     same(out.mean(0), x @ mean + jnp.asarray([[0.2, -0.1]]), out.std(0) / np.sqrt(num))
