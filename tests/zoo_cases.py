@@ -161,10 +161,11 @@ ENTRIES = [
     Case(
         "sigmoid-belief-network-bayes",
         SigmoidBeliefNetwork(
-            (3, 2), (8,), weights=HorseshoeWeights(), output=Bernoulli(weights=HorseshoeWeights()), shape=SHAPE
+            (3, 2), (8,), weights=VariationalWeights(), output=Bernoulli(weights=VariationalWeights()), shape=SHAPE
         ),
         NVIL(num_samples=4, baseline_hidden=(8,)),
         num_data=10_000,
+        learning_rate=0.02,
     ),
     Case(
         "made-bayes",
