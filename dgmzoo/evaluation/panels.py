@@ -117,7 +117,8 @@ def _map(place, view: View, layer: str, most: float) -> bool:
         return False
     axes = place.add_subplot()
     points = view.values[layer]
-    axes.scatter(*points.T, s=2, c=None if view.labels is None else view.labels[: len(points)], cmap="tab10")
+    colours = {} if view.labels is None else {"c": view.labels[: len(points)], "cmap": "tab10"}
+    axes.scatter(*points.T, s=2, **colours)
     axes.set_aspect("equal", "datalim")
     return True
 
