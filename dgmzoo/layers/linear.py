@@ -1,5 +1,6 @@
 """Dense and convolutional layers with random weights; how their noise enters is decided by who asks (`weight_noise`)."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import ClassVar
@@ -26,7 +27,7 @@ class RandomLinear(nn.Module):
 
     features: int = 1
     """Number of units out."""
-    weights: Weights = VariationalWeights()
+    weights: Weights = dataclasses.field(default_factory=VariationalWeights)
     """Posterior, prior and estimator."""
     kernel_init: Init = nn.initializers.glorot_uniform()
     """Of the posterior's locations."""
