@@ -13,6 +13,7 @@ import pytest
 
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Normal
+from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Evidence, Latent, Query, functional
 from dgmzoo.objectives import IWAE, DReG
@@ -147,10 +148,10 @@ def test_the_variance_is_lower(name):
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(ValueError, match=r"model\.latent.*no pathwise gradient"):
         DReG().check(SigmoidBeliefNetwork())
-    moving = VAE(latent=VariationalLayer(posterior=dist.Pareto, prior=dist.Pareto))
-    IWAE().check(moving)
-    with pytest.raises(ValueError, match="Pareto moves with the parameters, so use iwae"):
-        DReG().check(moving)
+    jumping = VAE(latent=PiecewiseLayer())
+    IWAE().check(jumping)
+    with pytest.raises(ValueError, match="PiecewiseNormal jumps where the parameters move it, so use iwae"):
+        DReG().check(jumping)
     model, batch = functional(MADE(hidden=(8,), shape=SHAPE)), prepared("shared")[2]
     variables = jax.jit(model.init)(jax.random.key(0), batch)
     with pytest.raises(ValueError, match="expected a model with latents for DReG, got one without; use ELBO"):

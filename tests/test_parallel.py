@@ -162,7 +162,8 @@ def test_every_device_sees_its_own_rows(streamed):
 
 
 def _state(devices):
-    return parallel.place(State(jnp.zeros((), jnp.int32), jax.random.key(0), {}, (), None), devices)
+    variables = {"params": jnp.zeros(1)}  # pmap wants some
+    return parallel.place(State(jnp.zeros((), jnp.int32), jax.random.key(0), variables, (), None), devices)
 
 
 class _Stateful:
