@@ -28,8 +28,9 @@ from tests.ground import Ground, Lost, Skipped, checkpoints_of, expect, rows_of,
 
 def killed(ground: Ground, run_dir: Path) -> str:
     """SIGKILL at random moments"""
-    seen = dict.fromkeys(("starting", "training", "measuring", "half-written"), 0)
-    for i in range(ground.kills):
+    seen = dict.fromkeys(("starting", "training", "measuring", "half-written", "too late"), 0)
+    end = rows_of(ground.whole)[-1]["step"]
+    for i, step in enumerate(sorted(ground.chance.randrange(end) for _ in range(ground.kills))):
         before = max(checkpoints_of(run_dir)[0], default=0)
         with ground.started(run_dir) as child:
             if i == 0:  # in its first checkpoint
@@ -38,18 +39,21 @@ def killed(ground: Ground, run_dir: Path) -> str:
             elif ground.chance.random() < 0.15:
                 time.sleep(ground.chance.uniform(0.1, 3))
             else:
-                ground.wait_for_step(child, run_dir, before)
-                time.sleep(ground.chance.uniform(0, 1))
-            expect(child.poll() is None, "the training ended before it was killed")
-            child.send_signal(signal.SIGKILL)
+                ground.wait_for_step(child, run_dir, min(max(before, step), end - 1))
+                time.sleep(ground.chance.uniform(0, 0.1))
+            if child.poll() is not None:  # this machine was busy elsewhere
+                expect(child.returncode == 0, f"exit {child.returncode}: {child.stderr.read()}")
+                seen["too late"] += 1
+                continue
+            child.kill()
             child.wait()
         steps, half = checkpoints_of(run_dir)
         now = max(steps, default=0)
-        measuring = now == rows_of(ground.whole)[-1]["step"]
-        seen["starting" if now == before else "measuring" if measuring else "training"] += 1
+        seen["starting" if now == before else "measuring" if now == end else "training"] += 1
         seen["half-written"] += bool(half)
     ground.finish(run_dir)
-    half = seen.pop("half-written")
+    half, late = seen.pop("half-written"), seen.pop("too late")
+    expect(late <= ground.kills / 4, f"{late} of {ground.kills} kills came after the training had ended; try again")
     told = ", ".join(f"{count} while {what}" for what, count in seen.items() if count)
     return f"{told}; {half} left a half-written checkpoint; finished bit for bit"
 

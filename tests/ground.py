@@ -95,7 +95,7 @@ class Ground:
     chance: random.Random
 
     def __post_init__(self):
-        self.words = ("train", "vae/digits", *SMALL, "--training.epochs", str(20 + 12 * self.kills))
+        self.words = ("train", "vae/digits", *SMALL, "--training.epochs", "40")
         self.words += ("--training.batch-size", "104", "--training.steps-per-dispatch", "4", "--training.ema", ".9")
         self.words += (
             "--training.validate-epochs",
