@@ -52,31 +52,31 @@ class Checkpoints:
           CannotWrite: what was there before is still there, and nothing of this step.
         """
         target = self.folder / str(step)
-        try:
-            self._write(target, step, tree, progress)
-        except Exception as error:
-            if (reason := _reason(error)) is None:
-                raise
-            time.sleep(1)  # Orbax's writes of other arrays go on behind its back, into what is to be deleted
-            for left in (target, *self.folder.glob(f"{step}.*")):  # Orbax writes under another name first
-                shutil.rmtree(left, ignore_errors=True)
-            raise CannotWrite(target, reason) from error
+        with _orbax() as ocp:
+            try:
+                self._write(ocp, target, step, tree, progress)
+            except Exception as error:
+                if (reason := _reason(error)) is None:
+                    raise
+                time.sleep(1)  # writes of other arrays go on behind its back, complain, and fill what is to be deleted
+                for left in (target, *self.folder.glob(f"{step}.*")):  # Orbax writes under another name first
+                    shutil.rmtree(left, ignore_errors=True)
+                raise CannotWrite(target, reason) from error
         whole = [old for old in self.steps() if old <= step and (self.folder / str(old) / _MANIFEST).is_file()]
         for old in self.steps():  # a later one is of a run that died there, and was passed over when this one went on
             if old not in whole[-self.keep :]:
                 shutil.rmtree(self.folder / str(old))
 
-    def _write(self, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
+    def _write(self, ocp, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
         if target.exists():  # left by a run that died after this step, or damaged
             shutil.rmtree(target)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _orbax() as ocp:
-            options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **_alone(ocp))
-            with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
-                args = ocp.args.Composite(
-                    tree=ocp.args.StandardSave(jax.device_get(_storable(tree))), progress=ocp.args.JsonSave(progress)
-                )
-                manager.save(step, args=args, force=True)
+        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **_alone(ocp))
+        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+            args = ocp.args.Composite(
+                tree=ocp.args.StandardSave(jax.device_get(_storable(tree))), progress=ocp.args.JsonSave(progress)
+            )
+            manager.save(step, args=args, force=True)
         write_text(target / _MANIFEST, json.dumps({"tree": _signature(tree), "files": _digests(target)}))
 
     def restore(self, template: Any, upto: int | None = None) -> Restored | None:
