@@ -41,7 +41,7 @@ def state_of(run_dir: Path) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     latest = run_dir / "checkpoints" / "latest"
-    step = max(int(path.name) for path in latest.iterdir())
+    step = max(int(path.name) for path in latest.iterdir() if path.name.isdigit())
     with ocp.CheckpointManager(latest.absolute()) as manager:
         args = ocp.args.Composite(tree=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
         found = manager.restore(step, args=args)

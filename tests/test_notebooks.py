@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom on small settings, and are committed without what they print."""
 
 import json
+import os
 
 import pytest
 
@@ -19,6 +20,7 @@ def test_no_outputs_are_committed(path):
     assert cells and all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
 
 
+@pytest.mark.skipif("DGMZOO_TEST_NOTEBOOKS" not in os.environ, reason="takes minutes: set DGMZOO_TEST_NOTEBOOKS=1")
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path):
