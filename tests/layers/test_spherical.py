@@ -11,7 +11,7 @@ from dgmzoo.layers.spherical import SphericalLayer
 from dgmzoo.model import Query, functional
 from dgmzoo.zoo.vae.vae import VAE
 
-ANGLES = jnp.linspace(-np.pi, np.pi, 400, endpoint=False)
+ANGLES = np.linspace(-np.pi, np.pi, 400, endpoint=False)
 STEP = 2 * np.pi / 400
 X = np.array([[0.8]])
 
