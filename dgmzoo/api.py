@@ -22,7 +22,7 @@ from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, Query, functional, mean_weights, num_parameters, with_terms
 from dgmzoo.training import parallel, processes
 from dgmzoo.training.folder import Folder, describe, differences
-from dgmzoo.training.loop import Interrupted, check_seeds, choose_devices, fit_seeds, selected
+from dgmzoo.training.loop import Interrupted, check_seeds, fit_seeds, selected
 from dgmzoo.training.track import Track
 from dgmzoo.training.watch import Watch, measuring
 from dgmzoo.training.writers import Writer
@@ -325,7 +325,7 @@ class Run:
             steps=self.step,
             parameters=num_parameters({"params": learned}),
             discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
-            num_devices=parallel.num_all(choose_devices(training.batch_size // training.accumulate)),
+            num_devices=parallel.num_all(parallel.choose_devices(training.batch_size // training.accumulate)),
             seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )
         return made, found

@@ -18,7 +18,7 @@ from dgmzoo.data.console import told
 from dgmzoo.evaluation.log_likelihood import evaluate, rows_at_once
 from dgmzoo.model import Query, functional, in_precision
 from dgmzoo.training import parallel
-from dgmzoo.training.loop import choose_devices, fit
+from dgmzoo.training.loop import fit
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
 
@@ -46,7 +46,7 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
     fitted = fit(exp, model, dataset, 0, clock)
     seconds = statistics.median(clock.epochs[1:])
     steps = exp.training.steps_per_epoch(len(dataset.splits["train"]["x"]))
-    alone_there = len(choose_devices(exp.training.batch_size // exp.training.accumulate)) == 1
+    alone_there = len(parallel.choose_devices(exp.training.batch_size // exp.training.accumulate)) == 1
     products = products_of_step(exp, model, dataset) if alone_there else []
     alone = seconds_of_products(products, repeats=min(steps, 200)) if products else None
     samples = share = None

@@ -113,7 +113,8 @@ class _Run:
         training = experiment.training
         rows = dataset.splits["train"]
         self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
-        self.devices = choose_devices(training.batch_size // training.accumulate) if devices is None else list(devices)
+        share = training.batch_size // training.accumulate
+        self.devices = parallel.choose_devices(share) if devices is None else list(devices)
         self.num_devices = parallel.num_all(self.devices)
         if training.batch_size % (self.num_devices * training.accumulate):
             raise ValueError(
@@ -263,12 +264,3 @@ class _Run:
         batch = self.training.batch_size
         rows = {name: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for name, leaf in self.first.items()}
         return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, rows))
-
-
-def choose_devices(batch_size: int) -> list[jax.Device]:
-    """The most local devices that divide the batch; with several processes all, so that none has nothing to do."""
-    devices = jax.local_devices()
-    if jax.process_count() > 1:
-        return devices
-    num = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-    return devices[:num]

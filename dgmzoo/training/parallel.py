@@ -80,6 +80,15 @@ def _without_local(state: State) -> tuple[dict, State]:
     return local, state._replace(variables={name: tree for name, tree in state.variables.items() if name != LOCAL})
 
 
+def choose_devices(batch_size: int) -> list[jax.Device]:
+    """The most local devices that divide the batch; with several processes all, so that none has nothing to do."""
+    devices = jax.local_devices()
+    if jax.process_count() > 1:
+        return devices
+    num = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    return devices[:num]
+
+
 def in_a_row(devices: Sequence[jax.Device]) -> list[jax.Device]:
     """The devices of all processes."""
     if jax.process_count() == 1:
