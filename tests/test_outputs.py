@@ -7,7 +7,12 @@ import numpyro.distributions as dist
 import pytest
 from scipy import special, stats
 
+import dgmzoo
+from dgmzoo.layers.discretized import DiscretizedLogistic
+from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Bernoulli, Categorical, Normal, described, drawn, log_likelihood
+from dgmzoo.layers.weights import PointWeights, VariationalWeights
+from dgmzoo.zoo.vae.vae import VAE
 
 SHAPE = (2, 3)
 RANDOM = np.random.default_rng(0)
@@ -103,3 +108,50 @@ def test_draws_follow_the_distribution():
     error = np.sqrt(probability * (1 - probability) / 4000)
     assert (np.abs(draw.x.mean(0) - probability) < 4 * error).all()
     np.testing.assert_allclose(draw.mean[0], probability, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [PointWeights(), VariationalWeights()], ids=lambda each: type(each).__name__)
+def test_heads_start_at_the_mean_of_the_first_rows(weights):
+    """Of what is observed; where features are zero, only the biases speak."""
+    x = RANDOM.integers(0, 2, (5, *SHAPE)).astype(np.float32)
+    mask = RANDOM.integers(0, 2, x.shape).astype(bool)
+    mask[:, 0, 0] = False
+    first = {"x": jnp.asarray(np.where(mask, x, np.nan)), "mask": jnp.asarray(mask)}
+    seen, total = mask.sum(0), np.where(mask, x, 0).sum(0)
+    still = jnp.zeros((1, 2, 7))
+    wanted = {
+        Bernoulli(weights=weights): (total + 0.5) / (seen + 1),
+        Normal(weights=weights): total / np.maximum(seen, 1),
+        Normal(homoscedastic=True, weights=weights): total / np.maximum(seen, 1),
+        DiscretizedLogistic(weights=weights): (total + 0.5) / (seen + 1),
+    }
+    for output, mean in wanted.items():
+        variables = output.init(jax.random.key(0), FEATURES, SHAPE, first)
+        parameters = described(output.apply(variables, still, SHAPE))
+        found = parameters["mean" if isinstance(output, Bernoulli) else "loc"]
+        np.testing.assert_allclose(found[0, 0], mean, rtol=1e-5, atol=1e-6, err_msg=type(output).__name__)
+        if "scale" in parameters:
+            np.testing.assert_allclose(parameters["scale"] / parameters["scale"].max(), 1, rtol=1e-6)
+    spread = Categorical(num_classes=3, weights=weights).init(jax.random.key(0), FEATURES, SHAPE, first)
+    assert all((leaf["bias"] == 0).all() for leaf in spread["params"].values())
+
+
+def test_the_head_of_an_image_starts_at_the_means_of_its_channels():
+    x = RANDOM.normal(size=(5, 4, 4, 2)).astype(np.float32)
+    features = jnp.zeros((1, 5, 4, 4, 7))
+    p, _ = Normal().init_with_output(jax.random.key(0), features, x.shape[1:], {"x": jnp.asarray(x)})
+    np.testing.assert_allclose(described(p)["loc"][0, 0, 0, 0], x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+
+
+def test_training_starts_at_the_mean_of_the_training_rows():
+    x = (RANDOM.random((2000, 4)) < np.array([0.02, 0.3, 0.5, 0.9])).astype(np.float32)
+    x = x[x[:, 0].argsort(kind="stable")]  # rows that come in an order: the first are like each other
+    exp = dgmzoo.Experiment(
+        model=VAE(2, encoder=MLP((3,)), decoder=MLP((3,))),
+        data=dgmzoo.from_arrays(x, x[:10], x[:10]),
+        training=dgmzoo.Training(steps=1, learning_rate=1e-12, batch_size=10),
+        evaluation=dgmzoo.Evaluation(num_samples=1),
+    )
+    bias = dgmzoo.train(exp, progress=False).variables["params"]["output"]["Dense_0"]["bias"]
+    np.testing.assert_allclose(special.expit(bias), x.mean(0), atol=0.06)
+    assert special.expit(bias)[0] > 0.005

@@ -100,6 +100,10 @@ class DiscretizedLogistic(Output):
     def size(self) -> int:
         return 2
 
+    def start(self, total, num):
+        mean = (total + 0.5) / (num + 1)
+        return jnp.stack([mean - 0.5, jnp.zeros_like(mean)], -1)
+
     def check_support(self, x: np.ndarray) -> None:
         _check_grid(x, self.levels)
 

@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 
 from dgmzoo.layers.linear import dense
 from dgmzoo.layers.weights import PointWeights, Weights
-from dgmzoo.model import Latent, Query, compute_dtype
+from dgmzoo.model import Latent, Query
 from dgmzoo.reparam.estimators import pathwise
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -74,11 +74,9 @@ class LatentLayer(nn.Module):
     def setup(self):
         if self.units < 1:
             raise ValueError(f"expected a layer of at least 1 unit, got {self.units}")
-        # Small heads start the posterior near the family's standard member, where KL and gradients are small.
-        init = nn.initializers.variance_scaling(0.01, "fan_avg", "uniform")
         posterior, prior = self._sizes()
-        self.posterior_head = nn.Dense(self.units * posterior, dtype=compute_dtype(), kernel_init=init)
-        self.prior_head = dense(self.units * prior, self.weights, init)
+        self.posterior_head = dense(self.units * posterior, PointWeights())
+        self.prior_head = dense(self.units * prior, self.weights)
         self.prior_raw = Free((self.units, prior))
 
     def __call__(self, features, query: Query, name: str, above=None) -> Latent:

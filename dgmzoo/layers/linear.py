@@ -31,6 +31,8 @@ class RandomLinear(nn.Module):
     """Posterior, prior and estimator."""
     kernel_init: Init = nn.initializers.glorot_uniform()
     """Of the posterior's locations."""
+    bias_init: Init = nn.initializers.zeros
+    """Of the bias."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,7 +48,7 @@ class RandomLinear(nn.Module):
           positions: axes before the last over which the same weights are used again for one example.
         """
         raw = {name: self.param(name, init) for name, init in self.weights.parameters(shape, self.kernel_init).items()}
-        bias = self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32)
+        bias = self.param("bias", self.bias_init, shape[-1:], jnp.float32)
         out = self._random(x, raw, _in_compute_dtype(product), positions)
         return out + bias.astype(out.dtype).reshape((1,) * (out.ndim - 1) + (-1,))
 
@@ -133,12 +135,12 @@ class VariationalConv(RandomLinear):
         return self.through(x, shape, product, positions=window)
 
 
-def dense(features: int, weights: Weights, kernel_init: Init | None = None) -> nn.Module:
+def dense(features: int, weights: Weights, bias_init: Init = nn.initializers.zeros) -> nn.Module:
     """A dense layer with weights of a kind: Flax's own where they are points."""
-    init = kernel_init or nn.initializers.glorot_uniform()
     if weights.is_random:
-        return VariationalDense(features, weights, init)
-    return nn.Dense(features, dtype=compute_dtype(), kernel_init=init)
+        return VariationalDense(features, weights, bias_init=bias_init)
+    glorot = nn.initializers.glorot_uniform()
+    return nn.Dense(features, dtype=compute_dtype(), kernel_init=glorot, bias_init=bias_init)
 
 
 def conv(features: int, weights: Weights, window: int, stride: int = 1) -> nn.Module:

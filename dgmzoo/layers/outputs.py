@@ -12,7 +12,7 @@ import numpyro.distributions as dist
 
 from dgmzoo.layers.linear import dense
 from dgmzoo.layers.weights import PointWeights, Weights
-from dgmzoo.model import Draw
+from dgmzoo.model import Batch, Draw
 from dgmzoo.reparam import families
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
@@ -66,11 +66,20 @@ class Output(nn.Module):
           ValueError: with what lies outside.
         """
 
+    def start(self, total: jax.Array, num: jax.Array) -> jax.Array | None:
+        """Raw numbers `[E, size]` at which the head's biases start, from the sum and the number of values of x seen of
+        each element, `[E]`; None: zeros."""
+        return None
+
     @nn.compact
-    def __call__(self, features: jax.Array, shape: tuple[int, ...]) -> Elements:
+    def __call__(self, features: jax.Array, shape: tuple[int, ...], first: Batch | None = None) -> Elements:
         """Features `[K, B, H]`, or of an image `[K, B, *shape[:-1], H]`, to `p(x)` of elements `[K, B, *shape]`.
 
-        The features of an image have a head that is the same at all places.
+        The features of an image have a head that is the same at all places. Where parameters are initialised with
+        rows, the head starts at their mean: at zeros, layers above learn it first, and lose units to the KL meanwhile.
+
+        Args:
+          first: the rows, `{"x": [B, *shape]}`; looked at in initialisation alone.
         """
         here = shape
         if features.ndim == 2 + len(shape):
@@ -79,19 +88,24 @@ class Output(nn.Module):
                     f"expected features of an image {shape}, got {features.shape[2:]}; set the decoder's `shape`"
                 )
             here = shape[-1:]
-        raw = self.raw(features, math.prod(here))
+        num, start = math.prod(here), None
+        if first is not None and self.is_initializing():
+            start = self.start(*_sums(first, num))
+        raw = self.raw(features, jnp.zeros((num, self.size)) if start is None else start)
         return self.elements(raw.reshape(*features.shape[:2], -1), shape)
 
-    def raw(self, features: jax.Array, num: int) -> jax.Array:
-        """Raw numbers `[..., num, size]` of so many elements, by the head."""
-        raw = dense(num * self.size, self.weights)(features)
-        return raw.reshape(*raw.shape[:-1], num, self.size)
+    def raw(self, features: jax.Array, start: jax.Array) -> jax.Array:
+        """Raw numbers `[..., E, size]` by the head, whose biases start at `start [E, size]`."""
+        return _head(features, self.weights, start).reshape(*features.shape[:-1], *start.shape)
 
 
 class Bernoulli(Output):
     """Binary x in {0, 1}."""
 
     family = dist.BernoulliLogits
+
+    def start(self, total, num):
+        return jnp.log((total + 0.5) / (num - total + 0.5))[:, None]
 
     def check_support(self, x: np.ndarray) -> None:
         if not np.isin(x, (0, 1)).all():
@@ -114,11 +128,15 @@ class Normal(Output):
     def has_own_head(self) -> bool:
         return self.homoscedastic or super().has_own_head
 
-    def raw(self, features: jax.Array, num: int) -> jax.Array:
+    def start(self, total, num):
+        mean = total / jnp.maximum(num, 1)
+        return jnp.stack([mean, jnp.zeros_like(mean)], -1)
+
+    def raw(self, features: jax.Array, start: jax.Array) -> jax.Array:
         if not self.homoscedastic:
-            return super().raw(features, num)
-        loc = families.widened(dense(num, self.weights)(features))
-        scale = self.param("scale", nn.initializers.zeros, (num,), loc.dtype)
+            return super().raw(features, start)
+        loc = families.widened(_head(features, self.weights, start[:, 0]))
+        scale = self.param("scale", nn.initializers.zeros, start.shape[:1], loc.dtype)
         return jnp.stack([loc, jnp.broadcast_to(scale, loc.shape)], -1)
 
 
@@ -146,6 +164,18 @@ class Categorical(Output):
 
     def distribution(self, raw: jax.Array) -> dist.Distribution:
         return dist.CategoricalLogits(families.widened(raw))
+
+
+def _head(features: jax.Array, weights: Weights, start: jax.Array) -> jax.Array:
+    """Features `[..., H]` to `[..., N]` by a dense layer whose biases start at so many numbers."""
+    return dense(start.size, weights, lambda key, shape, dtype: start.reshape(shape).astype(dtype))(features)
+
+
+def _sums(rows: Batch, num: int) -> tuple[jax.Array, jax.Array]:
+    """Sum and number of the observed values of each of `num` elements; of an image's channels over all places."""
+    x = rows["x"].reshape(-1, num).astype(jnp.float32)
+    observed = rows["mask"].reshape(-1, num) if "mask" in rows else jnp.ones_like(x, bool)
+    return jnp.where(observed, x, jnp.zeros_like(x)).sum(0), observed.sum(0).astype(jnp.float32)
 
 
 NAMES: dict[str, type[Output]] = {"bernoulli": Bernoulli, "normal": Normal, "categorical": Categorical}

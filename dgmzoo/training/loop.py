@@ -22,6 +22,8 @@ from dgmzoo.training.track import NonFinite, Track, Watcher
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
+_FIRST = 1000  # training rows, from all over, that parameters are initialised with: outputs start at their mean
+
 
 class Interrupted(Exception):
     """Training was asked to stop before its end."""
@@ -134,7 +136,8 @@ class _Run:
         num_data, ema = self.feed.num_train, training.ema
         self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
         self.keys = [jax.random.key(track.seed) for track in tracks]
-        self.first = {name: jnp.asarray(np.asarray(leaf[:2])) for name, leaf in rows.items()}
+        some = np.linspace(0, self.feed.num_train - 1, min(_FIRST, self.feed.num_train)).astype(int)
+        self.first = {name: jnp.asarray(np.asarray(leaf[some])) for name, leaf in rows.items()}
         self.valid = None  # rows of the validation split, once they are needed
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # dispatched, not yet looked at
 

@@ -47,4 +47,4 @@ class Regression(nn.Module):
         if "context" not in rows or len(rows["context"]) != num:
             raise ValueError(f"expected a context for each of {num} rows, got {jax.tree.map(jnp.shape, dict(rows))}")
         context = rows["context"].reshape(1, num, -1)
-        return self.output(self.network(context), self.shape)
+        return self.output(self.network(context), self.shape, rows if "x" in rows else None)

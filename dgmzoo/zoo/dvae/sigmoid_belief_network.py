@@ -68,7 +68,7 @@ class SigmoidBeliefNetwork(nn.Module):
             latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)
             latents[f"z{level + 1}"] = latent
             above = self.decoders[level](2 * latent.value - 1)
-        p = self.output(above, self.shape)  # [K, B, *shape]
+        p = self.output(above, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:

@@ -6,8 +6,8 @@ two-layer network of section 5 as defaults:
     z_L ~ p(z_L),   z_l ~ p(z_l | network(z_{l+1})),   x ~ p(x | network(z_1)),
     q(z | x) = q(z_1 | network(x)) q(z_2 | network(z_1)) ... q(z_L | network(z_{L-1})).
 
-Deviations: scales are a softplus of their heads instead of an exponential, and heads start small. The ELBO takes the
-top layer's KL in closed form and the other layers' at the samples, since z_{l+1} depends on z_l.
+Deviations: scales are a softplus of their heads instead of an exponential. The ELBO takes the top layer's KL in closed
+form and the other layers' at the samples, since z_{l+1} depends on z_l.
 """
 
 import flax.linen as nn
@@ -82,7 +82,7 @@ class HierarchicalVAE(nn.Module):
             latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)
             latents[f"z{level + 1}"] = latent
             above = self.decoders[level](latent.value)
-        p = self.output(above, self.shape)  # [K, B, *shape]
+        p = self.output(above, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:

@@ -5,7 +5,7 @@ Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 15
 
     z ~ p(z),   x ~ p(x | decoder(z)),   q(z | x) = q(z; encoder(x)).
 
-Deviations: the posterior's scale is a softplus of its head instead of an exponential, and heads start small.
+Deviation: the posterior's scale is a softplus of its head instead of an exponential.
 """
 
 import flax.linen as nn
@@ -46,7 +46,7 @@ class VAE(nn.Module):
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
         z = self.z(self.encoder(flat(x, self.shape, mask)), query, "z")
-        p = self.output(self.decoder(z.value), self.shape)  # [K, B, *shape]
+        p = self.output(self.decoder(z.value), self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), {"z": z}, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
