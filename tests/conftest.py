@@ -40,10 +40,11 @@ def one_device():
         yield
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Leave out XLA's optimizations: for small programs they cost more than they give."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation(request):
+    """Leave out XLA's optimizations, which cost small programs more than they give; files of long runs are marked."""
+    optimized = any(mark.name == "optimized" for mark in request.node.iter_markers())
+    jax.config.update("jax_disable_most_optimizations", not optimized)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 

@@ -16,7 +16,6 @@ from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 random = np.random.default_rng(0)
 SPLITS = [random.integers(0, 2, (num, 12)).astype(np.uint8) for num in (200, 40, 60)]
 

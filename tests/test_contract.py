@@ -17,8 +17,6 @@ from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.step import LOCAL, State, make_init, make_step
 from tests.zoo_cases import CASES, Case
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 STEPS = 10  # one dispatch
 SAMPLES = 5000  # of importance-weighted densities
 

@@ -22,6 +22,8 @@ from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 
+pytestmark = pytest.mark.optimized
+
 
 class Shared(nn.Module):
     """One matrix both ways: q(z | x) = N(W x, 1), p(x | z) = N(W' z, 1)."""

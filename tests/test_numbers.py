@@ -24,8 +24,6 @@ from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.vae import VAE
 from tests import probes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # The linear-Gaussian model: columns of W are orthogonal, so that the exact posterior has independent units.
 W = np.array([[1.0, 0.5], [-0.5, 1.0], [0.8, 0.3], [-0.3, 0.8]])
 MEAN = np.array([0.3, -1.0, 2.0, 0.0])

@@ -17,8 +17,6 @@ from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.vae import VAE
 from tests import probes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Two samples, two examples, two units.
 LOGLIK = jnp.array([[-1.0, -2.0], [-3.0, -4.0]])  # mean -2.5
 LOG_P, LOG_Q = jnp.array([[-1.0, -1.0], [-2.0, -2.0]]), jnp.array([[-0.5, -1.5], [-0.5, -0.5]])

@@ -19,8 +19,6 @@ from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.vae.vae import VAE
 from tests import probes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 ROWS = {"x": np.random.default_rng(0).integers(0, 2, (32, 2, 2)).astype(np.float32)}
 INDICES = np.stack([np.random.default_rng(i).permutation(32)[:16] for i in range(6)]).astype(np.int32)
 COUNTS = (1, 2, 4, 8)

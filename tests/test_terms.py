@@ -21,7 +21,6 @@ from dgmzoo.training.step import make_init, make_step
 from dgmzoo.zoo.vae.vae import VAE
 from tests.zoo_cases import X
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = {"encoder": MLP((8,)), "decoder": MLP((8,)), "shape": (2, 2)}
 
 

@@ -15,7 +15,6 @@ from dgmzoo.model import functional
 from dgmzoo.reparam.distributions import NormalMixture, PiecewiseNormal
 from dgmzoo.zoo.vae.vae import VAE
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 GRID = np.linspace(-12, 12, 4001)
 
 

@@ -14,8 +14,6 @@ from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query
 from dgmzoo.reparam.distributions import NormalMixture, PiecewiseNormal, SpikeAndSlab
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 UNITS, ROWS = 2, 300
 LAYERS = {
     "normal": VariationalLayer(learned_prior=True),

@@ -24,8 +24,6 @@ from dgmzoo.training.step import make_init, make_step
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 STEPS = 200
 VARIANTS = {
     **{name: layer() for name, layer in LAYERS.items()},

@@ -15,6 +15,8 @@ from dgmzoo.reparam.distributions import Horseshoe, HorseshoeReparam, PiecewiseN
 from dgmzoo.reparam.distributions.special import scaled_e1_slope
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture(autouse=True)
 def rules():

@@ -21,6 +21,8 @@ from dgmzoo.layers.weights import VariationalWeights
 from dgmzoo.model import Query, functional
 from dgmzoo.zoo.ddnn.regression import Regression
 
+pytestmark = pytest.mark.optimized
+
 NUM_SEEDS = int(os.environ.get("DGMZOO_TEST_SEEDS", "2"))
 
 
