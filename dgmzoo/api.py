@@ -95,18 +95,19 @@ def train(
     devices = {"jax": jax.__version__, "devices in a process": jax.local_device_count()}
     flat = {name: value for name, value in described[0].items() if name != "resolved"} | described[0]["resolved"]
     processes.agree(devices | {"run_dir given": run_dir is not None} | flat)
+    folders = [None] * len(runs)
+    if run_dir is not None:
+        folders = [Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}") for run in runs]
     with contextlib.ExitStack() as held:
+        with processes.together():
+            if first and run_dir is not None:
+                _claim(folders, described, held)
+                for run, folder in zip(runs, folders, strict=True):
+                    run.path, run.record = folder.path, folder.result()
         tracks, watches = [], []
-        for run, wanted in zip(runs, described, strict=True):
-            folder, kept = None, None
-            if run_dir is not None:
-                folder = Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}")
-                with processes.together():
-                    if first:
-                        folder.check(wanted)  # before anything is written
-                        held.enter_context(folder.held())
-                        folder.claim(wanted)
-                        run.path, run.record = folder.path, folder.result()
+        for run, folder in zip(runs, folders, strict=True):
+            kept = None
+            if folder is not None:
                 kept = (folder.latest, folder.best)
                 if jax.process_count() > 1:
                     kept = tuple(processes.SharedCheckpoints(each) for each in kept)
@@ -124,6 +125,16 @@ def train(
             if found.trained or not processes.first_says(run.is_measured()):
                 run.measure(progress)
     return runs if seeds is not None else runs[0]
+
+
+def _claim(folders: Sequence[Folder], described: Sequence[dict[str, Any]], held: contextlib.ExitStack) -> None:
+    """Take all of the folders or write into none."""
+    for folder, wanted in zip(folders, described, strict=True):
+        folder.check(wanted)
+    for folder in folders:
+        held.enter_context(folder.held())
+    for folder, wanted in zip(folders, described, strict=True):
+        folder.claim(wanted)
 
 
 def load(run_dir: str | Path, experiment: Experiment | None = None) -> "Run":

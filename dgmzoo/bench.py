@@ -30,21 +30,24 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
 
     Args:
       epochs: timed after a first one that compiles; validation, checkpoints and the final measurement are left out.
-      profile: folder for a JAX trace of the last epoch (open it with TensorBoard or Perfetto).
+      profile: folder for a JAX trace of one epoch more (open it with TensorBoard or Perfetto).
 
     Returns:
       `seconds_per_epoch` (median), `steps_per_second`, `compile_seconds` (first epoch less a later one),
       `matmul_share` (time of a step's matrix products alone over the step's own, 0 to 1; None where it has none),
-      `memory_bytes` (peak of the device, or of the process on CPU), `iw_samples_per_second` and `iw_matmul_share` (the same of the importance-weighted evaluation; None where exact).
+      `memory_bytes` (peak of the device, or of the process on CPU),
+      `iw_samples_per_second` and `iw_matmul_share` (the same of the importance-weighted evaluation; None where exact).
+      Convolutions do not count as matrix products.
     """
-    whole = {"training.epochs": epochs + 2, "data.num_validation": 0, "training.patience": None}
+    num = epochs + 2
+    whole = {"training.epochs": num, "training.validate_epochs": num, "training.patience": None}
     exp = overrides.override(experiment, whole)
     with told() as (log, fetching):
         dataset = data.load(exp.data, log, fetching)
     model = functional(api.bind(exp.model, dataset))
     clock = _Clock(epochs + 1, profile)
     fitted = fit(exp, model, dataset, 0, clock)
-    seconds = statistics.median(clock.epochs[1:])
+    seconds = statistics.median(clock.epochs[1 : epochs + 1])
     steps = exp.training.steps_per_epoch(len(dataset.splits["train"]["x"]))
     alone_there = len(parallel.choose_devices(exp.training.batch_size // exp.training.accumulate)) == 1
     products = products_of_step(exp, model, dataset) if alone_there else []
@@ -96,8 +99,8 @@ def bench_layers(experiment: Experiment, layers: Sequence[str], rounds: int = 30
       program, and `layer_compile_seconds` (of the processor) of the layer alone: sample, KL and their gradient.
     """
     programs = {}
-    for name in layers:
-        exp = overrides.override(experiment, {"model.latent": name, "training.accumulate": 1})
+    changed = {name: {"model.latent": name, "training.accumulate": 1} for name in layers}
+    for name, exp in {name: overrides.override(experiment, each) for name, each in changed.items()}.items():
         with told() as (log, fetching):
             dataset = data.load(exp.data, log, fetching)
         model, rows = functional(api.bind(exp.model, dataset)), dataset.splits["train"]
@@ -191,7 +194,8 @@ def products_of_step(exp: Experiment, model, dataset) -> list[Product]:
     init = make_init(model, exp.objective, optimizer, dataset.observe, ema=False)
     if exp.training.compute != "float32":
         model = in_precision(model, jnp.dtype(exp.training.compute))
-    step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), ema=None)
+    accumulate = exp.training.accumulate
+    step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), None, accumulate)
     state = jax.eval_shape(init, jax.random.key(0), batch)
     return list(_products(jax.make_jaxpr(step)(state, batch).jaxpr, 1))
 

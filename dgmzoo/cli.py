@@ -192,7 +192,8 @@ def compare(words: list[str]) -> int:
     """Train variants of an experiment with the same seeds and set them side by side."""
     if not words or words[0].startswith("-"):
         if words and words[0] in ("-h", "--help"):
-            print("usage: dgmzoo compare NAME --layers normal,horseshoe [--seeds 3] [options of dgmzoo train NAME]")
+            print("usage: dgmzoo compare NAME [--layers a,b] [--variants 'path=value ...' ...] [--seeds 3] [options]")
+            print("`dgmzoo compare NAME --help` shows the options of NAME")
             return 0
         raise ValueError("expected the name of an experiment after compare; `dgmzoo list` shows them")
     _remember_programs()
@@ -229,7 +230,10 @@ def compare(words: list[str]) -> int:
 def bench(words: list[str]) -> int:
     """Time an experiment on this machine."""
     if not words or words[0].startswith("-"):
-        raise ValueError("expected the name of an experiment after bench; `dgmzoo bench NAME --help` shows the options")
+        if words and words[0] in ("-h", "--help"):
+            print("usage: dgmzoo bench NAME [options]; `dgmzoo bench NAME --help` shows the options of NAME")
+            return 0
+        raise ValueError("expected the name of an experiment after bench; `dgmzoo list` shows them")
     import json
 
     from dgmzoo.arguments import Bench, parse
@@ -240,6 +244,8 @@ def bench(words: list[str]) -> int:
     if options.num_epochs < 1:
         raise ValueError(f"expected --num-epochs of at least 1, got {options.num_epochs}")
     if options.layers is not None:
+        if options.profile is not None:
+            raise ValueError("expected --profile without --layers, which are timed in turns; profile one at a time")
         found = bench_layers(options.experiment, options.layers.split(","))
     else:
         found = bench(options.experiment, options.num_epochs, options.profile)

@@ -102,8 +102,9 @@ def make_variants(
         raise ValueError("expected layers or overrides to compare, got neither; name some, such as normal,horseshoe")
     variants: dict[str, Experiment] = {}
     for name, change in asked:
-        if slug(name) in map(slug, variants):
-            raise ValueError(f"expected different variants, got {name!r} twice")
+        alike = [other for other in variants if slug(other) == slug(name)]
+        if alike:
+            raise ValueError(f"expected variants with different names, got {alike[0]!r} and {name!r}")
         for path in change:
             if path.split(".")[0] in ("data", "evaluation"):
                 raise ValueError(
@@ -189,7 +190,7 @@ class Comparison:
         return compared.rich_table(self.records, self.title)
 
     def notes(self) -> list[str]:
-        """What each figure is, and on what it was measured."""
+        """Which variants failed or were corrected, what each figure is, and on what it was measured."""
         said = [f"{variant} failed: {why}" for variant, why in self.failed.items()]
         return said + compared.notes(self.records, compared.lines(self.records))
 
@@ -199,14 +200,15 @@ class Comparison:
 
     def write(self, folder: str | Path) -> None:
         """Write `comparison.json` (the records), `comparison.png` and `comparison.html`."""
-        folder, figure = Path(folder), self.figure()
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / "comparison.json", self.records)  # first: it is what cost the time
+        figure = self.figure()
         files.write_bytes(folder / "comparison.png", figure)
         files.write_text(folder / "comparison.html", report.page(self.title, [self._html(figure)]))
-        files.write_json(folder / "comparison.json", self.records)
 
     def _html(self, figure: bytes) -> str:
-        parts = [f"<h1>{html.escape(self.title)}</h1>", compared.html_table(self.records)]
+        parts = [f"<h1>{html.escape(self.title)}</h1>", compared.html_table(self.records, self.notes())]
         return "".join([*parts, f"<figure>{pictures.inline(figure, 'what each variant learned')}</figure>"])
 
     def _repr_html_(self) -> str:
@@ -260,7 +262,8 @@ def _record(variant: str, run: Run) -> dict[str, Any]:
         again = latents.read(model, variables, asked.first, asked.key, misled.samples)
         found["robustness"] = float(again.log_likelihood.mean(dtype=np.float64))
     found = {name: value if value is None or math.isfinite(value) else None for name, value in found.items()}
-    return {"variant": variant, "seed": run.seed} | found | {name: record[name] for name in _FACTS}
+    facts = {name: record[name] for name in _FACTS} | {"corrections": "; ".join(record["corrections"]) or None}
+    return {"variant": variant, "seed": run.seed} | found | facts
 
 
 def _view(run: Run) -> panels.View:

@@ -101,7 +101,7 @@ class Training:
                 check_range(f"training.{name}", value, 0, math.inf if name == "clip_norm" else 1)
         if not 0 <= self.b1 < 1:
             raise ValueError(f"expected training.b1 in [0, 1), got {self.b1}")
-        if self.checkpoint_seconds < 0:
+        if not self.checkpoint_seconds >= 0:  # NaN too
             raise ValueError(f"expected training.checkpoint_seconds >= 0, got {self.checkpoint_seconds}")
 
     def steps_per_epoch(self, num_train: int) -> int:

@@ -3,8 +3,8 @@
     python -m tests.speed                            the products alone, eight seeds, convolutions
     python -m tests.speed --peer "COMMAND" [...]     an epoch of vae/mnist_peers over one of another program's
 
-A peer's command prints lines with `epoch SECONDS` (or `epoch NUMBER SECONDS`), the first of which compiles. Run it while
-nothing else runs; ratios are medians over `--pairs` (7).
+A peer's command prints `epoch SECONDS` or `epoch NUMBER SECONDS` for each epoch, or `epochs [SECONDS, ...]`; the first
+epoch compiles and is left out. Run it while nothing else runs; ratios are medians over `--pairs` (7).
 """
 
 import argparse
@@ -98,6 +98,16 @@ def convolutions(pairs: int) -> dict[str, list[float]]:
     return {"convolutional VAE / a plain loop": [ours() / plain() for _ in range(pairs)]}
 
 
+def epochs_told(said: str) -> list[float]:
+    """Seconds of each epoch, from what a peer printed."""
+    listed = ", ".join(re.findall(r"epochs?\s+\[([^]]*)\]", said))
+    found = [float(each) for each in listed.split(",")] if listed else []
+    found += [float(each) for each in re.findall(r"epoch\s+(?:\d+\s+)?(\d+\.\d+)", said)]
+    if not found:
+        raise ValueError(f"expected a command that prints `epoch SECONDS`, got {said[-500:]!r}")
+    return found
+
+
 def peer(command: str) -> Callable[[int], dict[str, list[float]]]:
     """An epoch of `vae/mnist_peers` against one of another program."""
 
@@ -106,7 +116,7 @@ def peer(command: str) -> Callable[[int], dict[str, list[float]]]:
         for _ in range(pairs):
             ours = bench(dgmzoo.experiment("vae/mnist_peers"), 3)["seconds_per_epoch"]
             said = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
-            theirs = [float(seconds) for seconds in re.findall(r"epoch\s+(?:\d+\s+)?(\d+\.\d+)", said)]
+            theirs = epochs_told(said)
             ratios.append(ours / statistics.median(theirs[1:] or theirs))
         return {f"an epoch / {command}": ratios}
 

@@ -9,7 +9,7 @@ import pytest
 
 import dgmzoo
 from dgmzoo import api, comparison
-from dgmzoo.evaluation import compared
+from dgmzoo.evaluation import compared, panels
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
@@ -125,6 +125,24 @@ def test_seeds_are_paired():
     assert a["nll"] != b["nll"] and line(found, "-log p(x)")[1].endswith("(+0.00 ± 0.00)")
 
 
+def test_what_failed_or_was_corrected_is_told(kept):
+    """On the page too, which is what is passed on."""
+    records = [
+        {**record, "corrections": "model.latent: another"} for record in kept.records if record["variant"] == "point"
+    ]
+    told = dataclasses.replace(kept, failed={"horseshoe": "NaN in loss at step 3"})
+    told.records = [record for record in kept.records if record["variant"] != "point"] + records
+    for said in ("horseshoe failed: NaN in loss at step 3", "point: model.latent: another"):
+        assert said in told.notes() and said in told._html(b"")
+
+
+def test_figures_that_are_not_finite_are_drawn_without(kept):
+    views = {name: comparison._view(runs[0]) for name, runs in kept.runs.items()}
+    broken = views["normal"].kl["z"].copy()
+    broken[0] = np.inf
+    assert panels.draw({"normal": views["normal"]._replace(kl={"z": broken})}).startswith(b"\x89PNG")
+
+
 def test_layers_of_a_hierarchy_stand_for_themselves():
     model = HierarchicalVAE(latent_dims=(4, 2), hidden=(8, 8), depth=1)
     found = dgmzoo.compare(small(model), ["normal", "horseshoe"], seeds=[0], progress=False)
@@ -159,7 +177,7 @@ REFUSED = {
     "no seeds": ({"layers": ["normal"], "seeds": ()}, "at least one"),
     "no lists": ({"layers": "normal"}, "expected lists of layers"),
     "a number": ({"layers": ["normal"], "seeds": 3}, "seeds=range(3)"),
-    "twice": ({"layers": ["normal", "normal"]}, "'normal' twice"),
+    "twice": ({"layers": ["normal", "normal"]}, "different names, got 'normal' and 'normal'"),
     "unknown layer": ({"layers": ["normal", "nromal"]}, "nromal: expected model.latent one of normal, horseshoe"),
     "refused pair": ({"layers": ["normal"], "overrides": [{"model.latent": "point", "objective": "iwae"}]}, "use elbo"),
     "other data": ({"overrides": [{"data.seed": 1}]}, "got 'data.seed'"),

@@ -173,6 +173,12 @@ def test_killed_in_its_first_checkpoint_a_run_begins_anew(tmp_path):
     assert kept.restore({"a": np.zeros(3, np.float32)}).step == 1
 
 
+def test_what_a_kill_left_half_written_goes_with_the_next_checkpoint(tmp_path):
+    (tmp_path / "5.orbax-checkpoint-tmp" / "tree").mkdir(parents=True)
+    checkpoint.Checkpoints(tmp_path, keep=2).save(7, {"a": np.zeros(2)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["7"]
+
+
 def test_saving_over_a_damaged_checkpoint_keeps_intact_ones(tmp_path):
     kept = checkpoint.Checkpoints(tmp_path, keep=2)
     for step in (1, 2):

@@ -170,16 +170,19 @@ def test_early_stopping_counts_readings_without_improvement():
 def test_the_average_of_the_parameters_is_what_is_evaluated():
     decay = 0.95
     exp, model, dataset = prepared(TINY | {"training.steps": 4, "training.ema": decay, "data.num_validation": 0})
-    trail, real = [], loop.make_step
+    before, trail, real = [], [], loop.make_step
 
     def keep(*arguments):
         step = real(*arguments)
 
+        def note(where, state):
+            bias = state.variables["params"]["output"]["Dense_0"]["bias"]
+            jax.debug.callback(lambda bias: where.append(np.array(bias)), bias)
+
         def kept(state, rows):
+            note(before, state)
             state, metrics = step(state, rows)
-            jax.debug.callback(
-                lambda bias: trail.append(np.array(bias)), state.variables["params"]["output"]["Dense_0"]["bias"]
-            )
+            note(trail, state)
             return state, metrics
 
         return kept
@@ -188,7 +191,7 @@ def test_the_average_of_the_parameters_is_what_is_evaluated():
         patch.setattr(loop, "make_step", keep)
         fitted = fit(exp, model, dataset, 0, Quiet())
     jax.effects_barrier()
-    mean = np.zeros_like(trail[0])  # biases start at 0
+    mean = before[0]
     for step, bias in enumerate(trail):
         rate = max(1 - decay, 9 / (step + 10))
         mean = mean + rate * (bias - mean)
@@ -258,6 +261,10 @@ def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
     assert alone.seed == 1 and alone.evaluate()["value"] == runs[1].record["value"]
     with pytest.raises(ValueError, match="different seeds"):
         dgmzoo.train(exp, seeds=(1, 1))
+    other = dgmzoo.experiment("vae/digits", TINY | {"training.epochs": 3})
+    with pytest.raises(ValueError, match="was 2, now 3"):
+        dgmzoo.train(other, tmp_path, seeds=(2, 1), progress=False)
+    assert not (tmp_path / "seed-2").exists(), "all or none"
 
 
 EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,

@@ -45,7 +45,7 @@ MEASURES = (
         "",
         3,
         "Hoyer's measure of a sampled code, units scaled to one standard deviation: 0 dense, 1 one unit alone; "
-        "a normal code has 0.20 or a little more",
+        "a normal code has 0.34 with 2 units, 0.25 with 20, toward 0.20 with many",
     ),
     Measure("reconstruction", "log p(x | z)", "higher", 2, "z drawn from q(z | x)"),
     Measure(
@@ -140,7 +140,9 @@ def _standard_error(values: Sequence[float]) -> float:
 def notes(records: Sequence[Record], shown: Sequence[Line]) -> list[str]:
     """What a reader must know of the table."""
     seeds = sorted({record["seed"] for record in records})
+    corrected = dict.fromkeys((r["variant"], r["corrections"]) for r in records if r.get("corrections"))
     facts = [
+        *(f"{variant}: {words}" for variant, words in corrected),
         f"{records[0]['dataset']}, {records[0]['num_examples']} rows of the {records[0]['split']} split, nats per example; "
         f"mean over seeds {', '.join(map(str, seeds))}",
         "first variant: mean ± standard error over seeds; others: mean (difference to the first ± its standard error over "
@@ -170,8 +172,8 @@ def _named_bound(record: Record) -> str:
     return names[bound]
 
 
-def html_table(records: Sequence[Record]) -> str:
-    """The table and its notes as HTML."""
+def html_table(records: Sequence[Record], said: Sequence[str]) -> str:
+    """The table as HTML, and below it what is said of it."""
     shown = lines(records)
     variants = list(dict.fromkeys(record["variant"] for record in records))
     head = "".join(f"<th>{html.escape(variant)}</th>" for variant in variants)
@@ -180,8 +182,8 @@ def html_table(records: Sequence[Record]) -> str:
         body += (
             f"<tr><td>{html.escape(line.title)}</td>" + "".join(f"<td>{each}</td>" for each in line.words()) + "</tr>"
         )
-    said = "".join(f"<li>{html.escape(note)}</li>" for note in notes(records, shown))
-    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table><ul class=notes>{said}</ul>"
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in said)
+    return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table><ul class=notes>{items}</ul>"
 
 
 def rich_table(records: Sequence[Record], title: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a variational layer says of its own units: what is shrunk, what is dead, and the shape of a learned prior."""
+"""What a variational layer says of its own units: what is shrunk, what is dead, and what shapes were learned."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from dgmzoo.evaluation import pictures
 from dgmzoo.model import Variables, parts
+from dgmzoo.reparam.distributions import PiecewiseNormal
 
 _DEAD = 0.01  # largest probability over examples of not being zero
 
@@ -57,6 +58,13 @@ def figures(module: nn.Module, variables: Variables, codes: Mapping[str, Mapping
             curves = {"mean over examples": q["alive"].mean(0), "largest": q["alive"].max(0)}
             drawn[caption] = pictures.bars(curves, "P(z > 0)")
     grid = np.linspace(-5, 5, 400)
+    for name, q in codes.items():
+        if {"loc", "scales", "mean"} <= set(q):  # a piecewise normal posterior
+            unit = int(q["mean"].var(0).argmax())
+            some = PiecewiseNormal(*(jnp.asarray(q[part][:6, unit]) for part in ("loc", "scales")))
+            density = np.exp(some.log_prob(jnp.asarray(grid, some.loc.dtype)[:, None]))
+            caption = f"q(z | x) of {density.shape[1]} examples, in the unit of {name} whose mean varies most"
+            drawn[caption] = pictures.lines(grid, density, "z", "density")
     for name, density in prior_densities(module, variables, grid).items():
         drawn[f"The learned prior of each unit of {name}"] = pictures.lines(grid, density[:, :12], "z", "density")
     return drawn

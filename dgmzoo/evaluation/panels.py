@@ -50,7 +50,8 @@ def draw(views: Mapping[str, View]) -> bytes:
             _Panel("leading units, one a row", _images("traversed")),
             _Panel("x; flipped; from the flipped", _images("flipped")),
         ]
-    most = max((units.max() for view in views.values() for units in view.kl.values()), default=1.0)
+    finite = [units[np.isfinite(units)] for view in views.values() for units in view.kl.values()]
+    most = max((units.max() for units in finite if units.size), default=1.0) or 1.0
     figure = Figure(figsize=(3.1 * len(panels), 2.7 * len(views) + 0.2), layout="constrained")
     rows = np.atleast_1d(figure.subfigures(len(views), 1, hspace=0.03))
     for row, (name, view) in zip(rows, views.items(), strict=True):
@@ -101,6 +102,7 @@ def _posterior(place, view: View, layer: str, most: float) -> bool:
         drawn = [values[:, unit]]
         if layer in view.prior:
             drawn.append(view.prior[layer].reshape(len(view.prior[layer]), -1)[:, unit])
+        drawn = [each[np.isfinite(each)] for each in drawn]
         low, high = np.quantile(np.concatenate(drawn), (0.005, 0.995))
         bins = np.linspace(low - 1e-3, high + 1e-3, 41)
         axes.hist(drawn[0], bins, density=True, alpha=0.6, label="q")

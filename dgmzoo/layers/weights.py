@@ -92,6 +92,8 @@ class VariationalWeights(Weights):
                 mean = families.standard(q, (1,), jnp.float32).mean
         if not jnp.isfinite(mean).all():
             raise ValueError(f"expected a posterior of weights with a mean, got {q.__name__}")
+        if not any(name in q.arg_constraints for name in families.LOCATIONS):
+            raise ValueError(f"expected a posterior of weights with a location, got {q.__name__}")
         if not pathwise.has_path(q):
             raise ValueError(f"expected a posterior of weights with a pathwise gradient, got {q.__name__}")
         jumps = issubclass(p, PiecewiseNormal | RectifiedNormal) or constraints.is_dependent(p.support)

@@ -11,7 +11,8 @@ from numpyro.distributions import Distribution, biject_to, constraints
 
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
-_SOFTPLUS_ONE = math.log(math.expm1(1.0))  # softplus of this is 1, so that raw zeros are a standard scale
+LOCATIONS = ("loc", "locs")
+_SCALES = ("scale", "scales", "spike", "slab")
 _STARTS = {dist.StudentT: {"df": 3.0}}  # the fewest degrees of freedom with a variance, and room to lose some
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 
@@ -51,8 +52,14 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
             "expected posterior and prior both discrete or both continuous, "
             f"got {posterior.__name__} and {prior.__name__}"
         )
+    if getattr(posterior, "has_atom", False) and not getattr(prior, "has_atom", False):
+        raise ValueError(
+            f"expected a prior with a point mass where the posterior {posterior.__name__} has one, got "
+            f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
+        )
     with numpyro_rules():
-        inside = jnp.all(p.support(q.sample(jax.random.key(0), (200,))))
+        points = jnp.concatenate([q.sample(jax.random.key(0), (200,)).ravel(), jnp.array([-1e4, 1e4])])
+        inside = jnp.all(p.support(points) | ~q.support(points))
     if not inside or _moves(prior):
         raise ValueError(
             f"expected a prior with density wherever the posterior {posterior.__name__} has some, got {prior.__name__}: "
@@ -129,14 +136,20 @@ def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jn
 
 
 def raw_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Array:
-    """Raw numbers `[..., U, P]` of members at `loc [..., U]` with a scale, their other parameters standard."""
+    """Raw numbers `[..., U, P]` of the standard member shrunk by `scale` and moved to `loc [..., U]`.
+
+    What is neither a location nor a scale (degrees of freedom, weights of components) stays standard.
+    """
     raw = []
     for name, size in _sizes(family).items():
-        if name in ("scale", "scales"):
-            value = jnp.full_like(loc, math.log(math.expm1(scale)) - _SOFTPLUS_ONE)
+        start = _start(family, name)
+        if name in _SCALES:
+            start = 1.0 if start is None else start
+            raw += [jnp.full_like(loc, _inverse_softplus(scale * start) - _inverse_softplus(start))] * size
+        elif name in LOCATIONS:
+            raw += [loc + (scale - 1) * each for each in start or (0.0,) * size]
         else:
-            value = loc if name == "loc" else jnp.zeros_like(loc)
-        raw += [value] * size
+            raw += [jnp.zeros_like(loc)] * size
     return jnp.stack(raw, -1)
 
 
@@ -162,8 +175,11 @@ def parameters(distribution: Distribution) -> dict[str, chex.Array]:
 
 def positive(raw: chex.Array, start: float = 1.0) -> chex.Array:
     """A positive number, `start` where raw is 0."""
-    offset = _SOFTPLUS_ONE if start == 1 else math.log(math.expm1(start))
-    return jnp.maximum(jax.nn.softplus(raw + offset), _MIN_SCALE)
+    return jnp.maximum(jax.nn.softplus(raw + _inverse_softplus(start)), _MIN_SCALE)
+
+
+def _inverse_softplus(y: float) -> float:
+    return math.log(math.expm1(y))
 
 
 def _start(family: type[Distribution], name: str) -> float | tuple[float, ...] | None:

@@ -63,6 +63,8 @@ class Checkpoints:
                     shutil.rmtree(left, ignore_errors=True)
                 raise CannotWrite(target, reason) from error
         whole = [old for old in self.steps() if old <= step and (self.folder / str(old) / _MANIFEST).is_file()]
+        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed as it wrote
+            shutil.rmtree(left, ignore_errors=True)
         for old in self.steps():  # a later one is of a run that died there, and was passed over when this one went on
             if old not in whole[-self.keep :]:
                 shutil.rmtree(self.folder / str(old))

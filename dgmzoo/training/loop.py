@@ -140,13 +140,14 @@ class _Run:
         self.first = {name: jnp.asarray(np.asarray(leaf[some])) for name, leaf in rows.items()}
         self.valid = None  # rows of the validation split, once they are needed
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # dispatched, not yet looked at
+        self.ahead = 1  # steps that may be dispatched and not yet looked at
 
     def fit(self) -> list[Fitted]:
         state = self._begin()
         begun = step = int(state.step)
         n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
         dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
-        self.since_save = Clock()
+        self.since_save = self.since_look = Clock()
         votes = parallel.Votes(self.devices)
         for track in self.tracks:
             track.saved_at = begun
@@ -227,11 +228,15 @@ class _Run:
     def _look(self, everything: bool) -> None:
         """Fetch metrics of dispatches that have ended (all but the newest, so that the device never waits)."""
         steps = sum(len(metrics["loss"]) for _, metrics in self.pending)
-        if not self.pending or not (everything or (steps >= 64 and len(self.pending) > 1)):
+        if not self.pending or not (everything or (steps >= self.ahead and len(self.pending) > 1)):
             return
         ready = self.pending if everything else self.pending[:-1]
         self.pending = [] if everything else self.pending[-1:]
-        for start, metrics in jax.device_get(ready):
+        fetched = jax.device_get(ready)
+        # Half a second of steps at most waits on the device: a stop is heard only between dispatches.
+        pace = sum(len(metrics["loss"]) for _, metrics in ready) / max(self.since_look(), 1e-6)
+        self.ahead, self.since_look = int(min(max(0.5 * pace, 1), 64)), Clock()
+        for start, metrics in fetched:
             for i, track in enumerate(self.tracks):
                 own = metrics if len(self.tracks) == 1 else {name: value[:, i] for name, value in metrics.items()}
                 track.absorb(start, own, self.total)

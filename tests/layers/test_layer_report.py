@@ -49,7 +49,10 @@ def test_a_learned_prior_draws_its_density(layer):
     )
 
 
-@pytest.mark.parametrize("name, words", [("horseshoe", "shrunk by more than half"), ("rectified", "are dead")])
+@pytest.mark.parametrize(
+    "name, words",
+    [("horseshoe", "shrunk by more than half"), ("rectified", "are dead"), ("piecewise", "whose mean varies most")],
+)
 def test_the_report_shows_them(name, words, tmp_path):
     changes = {"model.latent": name, "training.steps": 5, "evaluation.num_samples": 3, "model.latent_dim": 4}
     run = dgmzoo.train(dgmzoo.experiment("vae/digits", changes), tmp_path, progress=False)
@@ -57,6 +60,6 @@ def test_the_report_shows_them(name, words, tmp_path):
     assert q["mean"].shape == (5, 4)
     if name == "horseshoe":
         np.testing.assert_allclose(q["shrinkage"], 1 / (1 + q["D"]), rtol=1e-5)
-    else:
+    elif name == "rectified":
         np.testing.assert_allclose(q["alive"], stats.norm.cdf(q["loc"] / q["scale"]), rtol=1e-4)
     assert words in (tmp_path / "report.html").read_text()

@@ -25,6 +25,7 @@ from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 
 STEPS = 200
+NO_CODE = -27.18  # the mean log-likelihood of the rows below by independent pixels at their frequencies
 VARIANTS = {
     **{name: layer() for name, layer in LAYERS.items()},
     "plain horseshoe": HorseshoeLayer(slab=None),
@@ -59,7 +60,7 @@ def test_trains_on_digits(name, objective):
     state, metrics = parallel.compile_dispatch(step, jax.devices()[:1])(state, rows, indices)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, metrics)))
     first, last = (metrics["elbo"][part].mean() for part in (slice(0, 10), slice(-10, None)))
-    assert last > max(first + 5, -42), (first, last)
+    assert last > max(first, NO_CODE) + 0.5, (first, last)
 
 
 TWO = {name: layer for name, layer in VARIANTS.items() if name in LAYERS or name == "piecewise prior"}

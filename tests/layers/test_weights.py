@@ -17,7 +17,7 @@ from dgmzoo.layers.weights import PiecewiseWeights, PointWeights, RectifiedWeigh
 from dgmzoo.model import Evidence, Query, functional, in_precision, mean_weights, weights_drawn
 from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG
 from dgmzoo.reparam import families
-from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
+from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, PiecewiseNormal, RectifiedNormal, SpikeAndSlab
 from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.ddnn.regression import Regression
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
@@ -419,6 +419,14 @@ def test_bfloat16_trains_parameters_in_float32(num_samples):
         (lambda: VariationalWeights(dist.BernoulliLogits, dist.BernoulliLogits), "pathwise gradient"),
         (lambda: VariationalWeights(RectifiedNormal, dist.Normal), "KL is infinite"),
         (lambda: VariationalWeights(dist.Normal, dist.HalfNormal), "KL is infinite"),
+        (lambda: VariationalWeights(dist.Normal, dist.VonMises), "KL is infinite"),
+        (lambda: RectifiedWeights(prior=SpikeAndSlab), "point mass where the posterior RectifiedNormal has one"),
+        (lambda: RectifiedWeights(prior=NormalMixture), "point mass where the posterior RectifiedNormal has one"),
+        (lambda: VariationalWeights(SpikeAndSlab, SpikeAndSlab), "expected a posterior of weights with a location"),
+        (
+            lambda: VariationalWeights(dist.HalfNormal, dist.HalfNormal),
+            "expected a posterior of weights with a location",
+        ),
         (lambda: PiecewiseWeights(pieces=0), "pieces to be an integer >= 1"),
         (lambda: HorseshoeWeights(estimator="best"), "auto, local, flipout, shared"),
         (lambda: HorseshoeWeights(tau=0.0), "expected a finite tau > 0"),

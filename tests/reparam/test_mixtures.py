@@ -11,7 +11,7 @@ from noise_quadrature import noise_rule
 from scipy import integrate, stats
 
 from dgmzoo.reparam import families
-from dgmzoo.reparam.distributions import NormalMixture, SpikeAndSlab
+from dgmzoo.reparam.distributions import NormalMixture, PiecewiseNormal, SpikeAndSlab
 
 CASES = {
     "mixture": (NormalMixture, np.array([0.4, -0.3, 1.0]), np.array([-2.0, 0.3, 2.5]), np.array([0.2, 1.0, 0.6])),
@@ -184,6 +184,18 @@ def test_infinite_divergences_are_refused(q, p, infinite):
         return
     with pytest.raises(ValueError, match="KL is infinite"):
         families.check_pair(q, p)
+
+
+@pytest.mark.parametrize(
+    "family", [dist.Normal, dist.Laplace, NormalMixture, PiecewiseNormal], ids=lambda f: f.__name__
+)
+def test_members_start_as_the_standard_one_shrunk_and_moved(family, x64):
+    loc = jnp.array([0.0, -1.5])
+    found = families.from_raw(family, families.raw_at(family, loc, 0.2))
+    standard = families.standard(family, (2,), jnp.float64)
+    np.testing.assert_allclose(found.mean, loc + 0.2 * standard.mean, atol=1e-12)
+    np.testing.assert_allclose(found.variance, 0.04 * standard.variance, rtol=1e-10)
+    np.testing.assert_allclose(found.log_prob(loc + 0.1), standard.log_prob(jnp.full(2, 0.5)) - np.log(0.2), rtol=1e-10)
 
 
 def test_normal_divergences_from_mixtures_are_estimated_without_bias(x64):

@@ -27,7 +27,7 @@ NUM_SEEDS = int(os.environ.get("DGMZOO_TEST_SEEDS", "2"))
 
 
 def test_averaging_over_networks_gives_the_predictive_density():
-    """Of a linear regression with normal weights: N(x; c . loc, s^2 + c^2 . scale^2)."""
+    """Of a linear regression with normal weights: N(x; c . loc + bias, s^2 + c^2 . scale^2)."""
     model = functional(Regression(output=Normal(homoscedastic=True, weights=VariationalWeights()), shape=(1,)))
     random = np.random.default_rng(0)
     rows = {name: random.normal(size=(6, size)).astype(np.float32) for name, size in (("x", 1), ("context", 3))}
@@ -36,7 +36,7 @@ def test_averaging_over_networks_gives_the_predictive_density():
     head["kernel"] = jnp.asarray(random.normal(0, 0.4, head["kernel"].shape), jnp.float32)
     loc, raw = np.asarray(head["kernel"])[:, 0].T
     scale = np.logaddexp(0, raw + np.log(np.expm1(1)))
-    mean, noise = rows["context"] @ loc, rows["context"] ** 2 @ scale**2
+    mean, noise = rows["context"] @ loc + np.asarray(head["bias"]), rows["context"] ** 2 @ scale**2
 
     def density(variance):
         return stats.norm.logpdf(rows["x"][:, 0], mean, np.sqrt(variance))

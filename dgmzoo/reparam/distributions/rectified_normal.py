@@ -46,6 +46,7 @@ class RectifiedNormal(dist.Distribution):
     `scale` is positive.
     """
 
+    has_atom: ClassVar = True  # so that a density alone has an infinite KL from it
     arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
     support = atom_at_zero
     reparametrized_params: ClassVar = ["loc", "scale"]
