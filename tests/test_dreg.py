@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import optax
 import pytest
 
 from dgmzoo.layers.networks import MLP
@@ -67,6 +68,26 @@ def prepared(name):
     return model, jax.tree_util.tree_map_with_path(moved, variables), batch
 
 
+@functools.cache
+def trained(name):
+    """The same from the start, after a short training of the bound: the posterior fits, and lives."""
+    model, _, batch = prepared(name)
+    variables = jax.jit(model.init)(jax.random.key(0), batch)
+    optimizer = optax.adam(0.01)
+    state = optimizer.init(variables)
+
+    @jax.jit
+    def step(variables, state, key):
+        loss = functools.partial(IWAE(64), model, batch=batch, key=key, step=jnp.zeros((), jnp.int32), num_data=1)
+        change, state = optimizer.update(jax.grad(lambda variables: loss(variables)[0])(variables), state)
+        return optax.apply_updates(variables, change), state
+
+    with jax.numpy_dtype_promotion("standard"):
+        for i in range(30):
+            variables, state = step(variables, state, jax.random.key(i))
+    return model, variables, batch
+
+
 class Draws(NamedTuple):
     """What an objective gives at as many keys."""
 
@@ -76,7 +97,7 @@ class Draws(NamedTuple):
 
 
 @functools.cache
-def draws(objective, name, num):
+def draws(objective, name, num, prepared=prepared):
     """The objective at `num` keys; the same keys for every objective."""
     model, variables, batch = prepared(name)
 
@@ -143,8 +164,9 @@ def test_cutting_the_parameters_of_q_is_wrong_for_two_layers_alone():
 
 @pytest.mark.parametrize("name", ["one layer", "two layers"])
 def test_the_variance_is_lower(name):
-    plain, doubly = (draws(objective(64), name, CHUNK).posterior.var(0).sum() for objective in (IWAE, DReG))
-    assert doubly < plain / 2
+    """Once the posterior fits (14 and 57 times lower); at the start it is no lower, the weights being of chance."""
+    plain, doubly = (draws(objective(64), name, CHUNK, trained).posterior.var(0).sum() for objective in (IWAE, DReG))
+    assert doubly < plain / 5
 
 
 def test_what_it_cannot_do_is_refused():

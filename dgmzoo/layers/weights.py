@@ -87,15 +87,16 @@ class VariationalWeights(Weights):
         check_estimator(self.estimator, q)
         with jax.ensure_compile_time_eval():
             families.check_pair(q, p)
-            closed = closed_kl(*(families.standard(family, (1,), jnp.float32) for family in (q, p))) is not None
+            standard = [families.standard(family, (1,), jnp.float32) for family in (q, p)]
+            closed = jax.eval_shape(lambda: closed_kl(*standard)) is not None
             with numpyro_rules():
-                mean = families.standard(q, (1,), jnp.float32).mean
+                mean = standard[0].mean
         if not jnp.isfinite(mean).all():
             raise ValueError(f"expected a posterior of weights with a mean, got {q.__name__}")
-        if not any(name in q.arg_constraints for name in families.LOCATIONS):
-            raise ValueError(f"expected a posterior of weights with a location, got {q.__name__}")
         if not pathwise.has_path(q):
             raise ValueError(f"expected a posterior of weights with a pathwise gradient, got {q.__name__}")
+        if not any(name in q.arg_constraints for name in families.LOCATIONS):
+            raise ValueError(f"expected a posterior of weights with a location, got {q.__name__}")
         jumps = issubclass(p, PiecewiseNormal | RectifiedNormal) or constraints.is_dependent(p.support)
         if jumps and not closed:
             raise ValueError(

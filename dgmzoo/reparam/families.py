@@ -34,17 +34,15 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
       ValueError: with the reason.
     """
     for family in (posterior, prior):
-        size = raw_size(family)
+        raw = jax.ShapeDtypeStruct((1, 1, 1, raw_size(family)), jnp.float32)
         try:
-            member = from_raw(family, jnp.zeros((1, 1, 1, size)))
-            with numpyro_rules():
-                shape, value = member.batch_shape + member.event_shape, member.sample(jax.random.key(0))
+            shape, drawn = (each.shape for each in jax.eval_shape(functools.partial(_drawn, family), raw))
         except Exception as error:
             raise ValueError(
                 f"expected a family whose parameters can be learned one by one, got {family.__name__} "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if shape != (1, 1, 1) or value.shape != shape:
+        if shape != (1, 1, 1) or drawn != shape:
             raise ValueError(f"expected a family of single numbers, got {family.__name__} with events {shape[3:]}")
     q, p = (standard(family, (1,), jnp.float32) for family in (posterior, prior))
     if q.support.is_discrete != p.support.is_discrete:
@@ -57,19 +55,33 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
             f"expected a prior with a point mass where the posterior {posterior.__name__} has one, got "
             f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
         )
-    with numpyro_rules():
-        points = jnp.concatenate([q.sample(jax.random.key(0), (200,)).ravel(), jnp.array([-1e4, 1e4])])
-        inside = jnp.all(p.support(points) | ~q.support(points))
+    alike = posterior is prior or q.support.is_discrete
+    inside, diverges = jax.jit(lambda: (_covers(q, p), not alike and _diverges(q, p)))()
     if not inside or _moves(prior):
         raise ValueError(
             f"expected a prior with density wherever the posterior {posterior.__name__} has some, got {prior.__name__}: "
             "their KL is infinite"
         )
-    if posterior is not prior and not q.support.is_discrete and _diverges(q, p):
+    if diverges:
         raise ValueError(
             f"expected a prior with tails as heavy as those of the posterior {posterior.__name__}, got "
             f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
         )
+
+
+def _drawn(family: type[Distribution], raw: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Something of a member's shape, events included, and a draw."""
+    member = from_raw(family, raw)
+    with numpyro_rules():
+        return jnp.zeros(member.batch_shape + member.event_shape), member.sample(jax.random.key(0))
+
+
+def _covers(q: Distribution, p: Distribution) -> chex.Array:
+    """Whether p has density where q has some, so far as draws and far points tell."""
+    with numpyro_rules():
+        drawn = q.sample(jax.random.key(0), (200,)).ravel().astype(jnp.float32)
+        points = jnp.concatenate([drawn, jnp.array([-1e4, 1e4], jnp.float32)])
+        return jnp.all(p.support(points) | ~q.support(points))
 
 
 def _moves(family: type[Distribution]) -> bool:
@@ -77,7 +89,7 @@ def _moves(family: type[Distribution]) -> bool:
     return constraints.is_dependent(family.support)
 
 
-def _diverges(q: Distribution, p: Distribution) -> bool:
+def _diverges(q: Distribution, p: Distribution) -> chex.Array:
     """Whether t q(t) |log p(t)| does not fall like a power of t towards an end: E_q log p is then infinite."""
     with numpyro_rules():
         ends = jnp.array([[20.0, 80.0], [-20.0, -80.0], [1e-8, 1e-16]])
@@ -85,7 +97,7 @@ def _diverges(q: Distribution, p: Distribution) -> bool:
         ends = jnp.where(supported[:, None], ends, q.sample(jax.random.key(0)))
         terms = jnp.log(jnp.abs(ends)) + q.log_prob(ends) + jnp.log1p(jnp.abs(p.log_prob(ends)))
         distance = jnp.abs(jnp.log(jnp.abs(ends[:, 1] / ends[:, 0])))
-    return bool((supported & (terms[:, 1] - terms[:, 0] > -0.3 * distance)).any())
+    return (supported & (terms[:, 1] - terms[:, 0] > -0.3 * distance)).any()
 
 
 def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:

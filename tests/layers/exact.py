@@ -50,7 +50,7 @@ class Subject:
         self.model = functional(
             VAE(1, latent=self.layer, encoder=MLP(()), decoder=MLP(()), output=Normal(), shape=(1,))
         )
-        born = self.model.init(jax.random.key(0), {"x": jnp.asarray(X, jnp.float32)})["params"]
+        born = jax.jit(self.model.init)(jax.random.key(0), {"x": jnp.asarray(X, jnp.float32)})["params"]
         leaves, structure = jax.tree.flatten(born)
         sizes = np.cumsum([leaf.size for leaf in leaves])
         random = np.random.default_rng(len(name))
@@ -136,6 +136,9 @@ class Subject:
             return x, w * jnp.exp(-jnp.square(x).sum((1, 2, 3)) / 2) / (2 * np.pi)
         x, w = panels(self.noise_jumps(self.start), reach=10.0)
         return x[:, None, None], w * jnp.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+
+subject_of = functools.cache(Subject)  # its programs are shared by the tests of a file
 
 
 def panels(splits, reach, width=1.0):

@@ -17,7 +17,7 @@ from dgmzoo.layers.spherical import SphericalLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query
 from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, RectifiedNormal, SpikeAndSlab
-from tests.layers.exact import DOUBLE, LAYERS, NARROW, PIECEWISE, WIDE, Subject, softplus
+from tests.layers.exact import DOUBLE, LAYERS, NARROW, PIECEWISE, WIDE, softplus, subject_of
 from tests.reparam.noise_quadrature import gradient_of_expectation
 
 pytestmark = [pytest.mark.usefixtures("x64")]
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.usefixtures("x64")]
 
 @pytest.fixture(params=LAYERS)
 def subject(request, x64):
-    return Subject(request.param)
+    return subject_of(request.param)
 
 
 def densities(subject, train, vector=None, steps=WIDE):
@@ -121,7 +121,7 @@ def test_gradients_are_those_of_the_exact_objective(subject, kind):
 
 def test_masses_instead_of_the_normal_would_bias_rectified_weights(x64):
     """Why training keeps y: weights with an atom, as evaluation has them, give another gradient than that of the bound."""
-    subject = Subject("rectified")
+    subject = subject_of("rectified")
     _, gradient = followed(subject, "iwae", train=False)
 
     def value(vector):
@@ -194,10 +194,11 @@ FEATURES = np.random.default_rng(0).normal(size=(3, 4))
 
 def answer(layer, query, seed=0):
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    variables = layer.init(rngs, FEATURES.astype(np.float32), query, "z")
+    variables = jax.eval_shape(lambda: layer.init(rngs, FEATURES.astype(np.float32), query, "z"))
     random = np.random.default_rng(seed)
     spread = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.4, leaf.shape)), variables)
-    return layer.apply(spread, FEATURES, query, "z", rngs={"sample": jax.random.key(2)}), spread
+    ask = jax.jit(lambda variables: layer.apply(variables, FEATURES, query, "z", rngs={"sample": jax.random.key(2)}))
+    return ask(spread), spread
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if name != "point"])
@@ -250,14 +251,14 @@ def test_heads_of_the_local_scale_are_bounded(large, x64):
 
     features = jnp.full((3, 4), large, jnp.float32)
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    params = layer.init(rngs, features, Query(2, train=True), "z")["params"]
-    value, gradient = jax.value_and_grad(kl)(features)
+    params = jax.jit(lambda features: layer.init(rngs, features, Query(2, train=True), "z"))(features)["params"]
+    value, gradient = jax.jit(jax.value_and_grad(kl))(features)
     assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if "centred" not in name])
 def test_draws_are_those_of_the_prior(name, x64):
-    subject = Subject(name)
+    subject = subject_of(name)
     move, density = independent_prior(subject)
     layer = subject.layer.clone(units=1)
     variables = {"params": subject.params["z"]}
@@ -275,7 +276,7 @@ def test_draws_are_those_of_the_prior(name, x64):
 
 
 def test_a_piecewise_prior_shows_its_density(x64):
-    subject = Subject("piecewise centred")
+    subject = subject_of("piecewise centred")
     grid = np.linspace(-12, 12, 100_001)
     density = subject.layer.clone(units=1).apply({"params": subject.params["z"]}, jnp.asarray(grid), method="density")
     assert density.shape == (len(grid), 1)

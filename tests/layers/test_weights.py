@@ -1,5 +1,7 @@
 """Weights with a posterior and a prior: their KL, their noise, and that every estimator's gradient is the exact one."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -53,7 +55,7 @@ def test_kl_of_normal_weights_is_that_of_quadrature(x64, learned_prior):
     kernel = np.asarray(raw["kernel"]).reshape(-1, 2)
     prior = np.asarray(raw["prior"]).ravel() if learned_prior else (0.0, 0.0)
     wanted = sum(normal_kl(loc, softplus(scale), prior[0], softplus(prior[1])) for loc, scale in kernel)
-    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-8)
+    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-8)
 
 
 def test_kl_of_rectified_weights_counts_the_point_mass(x64):
@@ -64,7 +66,7 @@ def test_kl_of_rectified_weights_counts_the_point_mass(x64):
         q, p = stats.norm(loc, softplus(scale)), stats.norm(m, s)
         above = integrate.quad(lambda w, q=q, p=p: q.pdf(w) * (q.logpdf(w) - p.logpdf(w)), 0, 12, epsabs=1e-11)[0]
         wanted += q.cdf(0) * (q.logcdf(0) - p.logcdf(0)) + above
-    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-8)
+    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-8)
 
 
 @pytest.mark.parametrize("prior", [dist.Normal, PiecewiseNormal])
@@ -80,7 +82,7 @@ def test_kl_of_piecewise_weights_is_that_of_quadrature(x64, prior):
         noise, width = np.linspace(-9, 9, 200_001, retstep=True)
         w = q.transform(jnp.asarray(noise))
         wanted += float((stats.norm.pdf(noise) * (q.log_prob(w) - p.log_prob(w))).sum() * width)
-    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-4)  # the density jumps between two nodes
+    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-4)  # the density jumps between two nodes
 
 
 def test_kl_of_horseshoe_weights_is_that_of_each_of_its_variables(x64):
@@ -100,7 +102,7 @@ def test_kl_of_horseshoe_weights_is_that_of_each_of_its_variables(x64):
     wanted = sum(normal_kl(loc, softplus(scale)) for loc, scale in unit)
     wanted += sum(log_scale_kl(loc, softplus(scale), 1.0) for loc, scale in local)
     wanted += sum(log_scale_kl(loc, softplus(scale), 0.3) for loc, scale in tau)
-    np.testing.assert_allclose(kind.kl(raw, KEY), wanted, rtol=1e-8)
+    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-8)
 
 
 def test_kl_without_closed_form_is_right_on_average():
@@ -112,7 +114,7 @@ def test_kl_without_closed_form_is_right_on_average():
         q = stats.laplace(m, softplus(s))
         term = lambda w, q=q: q.pdf(w) * (q.logpdf(w) - p.logpdf(w))  # noqa: E731
         wanted += integrate.quad(term, -40, m)[0] + integrate.quad(term, m, 40)[0]
-    found = jax.vmap(lambda key: kind.kl(raw, key))(jax.random.split(KEY, 20_000))
+    found = jax.jit(jax.vmap(lambda key: kind.kl(raw, key)))(jax.random.split(KEY, 20_000))
     assert abs(found.mean() - wanted) < 4 * found.std() / np.sqrt(len(found))
 
 
@@ -146,9 +148,8 @@ def test_every_estimator_has_the_mean_and_variance_of_drawn_weights(kind, estima
         second = jnp.square(kind.posterior_given(raw, KEY).scale)
         variance = jnp.square(x) @ second
     else:  # scales are shared: the variance of a sum over inputs has their covariance in it
-        drawn = jax.vmap(lambda pair: kind.posterior_given(raw, pair[0]).sample(pair[1]))(
-            jax.vmap(jax.random.split)(keys)
-        )
+        draw = jax.jit(jax.vmap(lambda pair: kind.posterior_given(raw, pair[0]).sample(pair[1])))
+        drawn = draw(jax.vmap(jax.random.split)(keys))
         variance = jnp.einsum("bi,kij->kbj", x, drawn).var(0)
     num = len(out)
     same(out.mean(0), x @ mean + jnp.asarray([[0.2, -0.1]]), out.std(0) / np.sqrt(num))
@@ -161,32 +162,38 @@ def test_every_estimator_has_the_mean_and_variance_of_drawn_weights(kind, estima
         assert abs(covariance) < 4.5 * np.sqrt(variance[0, 0] * variance[1, 0] / num)
 
 
+def applied(layer, params, x, key):
+    """What the layer makes of x with one draw of its weights by the key, or at their means."""
+
+    @jax.jit
+    def apply(params, key):
+        with weights_drawn(key):
+            return layer.apply({"params": params}, x)
+
+    return apply(params, key)
+
+
 def test_a_convolution_is_a_dense_layer_at_every_place():
     for kind in (VariationalWeights(), HorseshoeWeights(), PiecewiseWeights()):
         x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), jnp.float32)
         conv, dense = VariationalConv(5, kind, kernel_size=(1, 1)), VariationalDense(5, kind)
-        params = dense.init(KEY, x)["params"]
+        params = jax.jit(dense.init)(KEY, x)["params"]
         stretched = {**params, "kernel": params["kernel"][None, None]}
         if "prior" in params:
             stretched["prior"] = params["prior"][None, None]
         for key in (None, jax.random.key(5)):
-            with weights_drawn(key):
-                there = conv.apply({"params": stretched}, x)
-            with weights_drawn(key):
-                here = dense.apply({"params": params}, x)
-            np.testing.assert_allclose(there, here, atol=1e-5)
-        np.testing.assert_allclose(kind.kl(stretched, KEY), kind.kl(params, KEY), rtol=1e-5)
+            np.testing.assert_allclose(applied(conv, stretched, x, key), applied(dense, params, x, key), atol=1e-5)
+        kl = jax.jit(kind.kl)
+        np.testing.assert_allclose(kl(stretched, KEY), kl(params, KEY), rtol=1e-5)
 
 
 def test_a_window_as_large_as_the_image_is_a_dense_layer():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 4, 3)), jnp.float32)
     conv, dense = VariationalConv(2, kernel_size=(2, 4), padding="VALID"), VariationalDense(2)
-    params = conv.init(KEY, x)["params"]
+    params = jax.jit(conv.init)(KEY, x)["params"]
     flat = {**params, "kernel": params["kernel"].reshape(24, 2, 2), "prior": params["prior"][0, 0]}
-    with weights_drawn(jax.random.key(5)):
-        there = conv.apply({"params": params}, x)
-    with weights_drawn(jax.random.key(5)):
-        here = dense.apply({"params": flat}, x.reshape(3, 24))
+    there = applied(conv, params, x, jax.random.key(5))
+    here = applied(dense, flat, x.reshape(3, 24), jax.random.key(5))
     assert there.shape == (3, 1, 1, 2)
     np.testing.assert_allclose(there[:, 0, 0], here, atol=1e-5)
 
@@ -217,7 +224,8 @@ def test_horseshoe_scales_belong_to_inputs_and_stay_below_the_slab():
     raw = kind.parameters((4, 3), nn.initializers.ones)
     raw = {name: init(KEY) for name, init in raw.items()}
     raw["local"] = jnp.stack([jnp.linspace(-4, 4, 4), jnp.full(4, -2.0)], -1)
-    drawn = jax.vmap(lambda key: kind.posterior_given(raw, key).loc)(jax.random.split(KEY, 50_000))  # [S, 4, 3]
+    locs = jax.jit(jax.vmap(lambda key: kind.posterior_given(raw, key).loc))
+    drawn = locs(jax.random.split(KEY, 50_000))  # [S, 4, 3]
     np.testing.assert_array_equal(drawn, np.repeat(drawn[..., :1], 3, -1))
     assert (drawn.max() <= 0.7 + 1e-5) and (np.diff(drawn.mean(0)[:, 0]) > 0).all() and drawn[:, -1].mean() > 0.65
     same(drawn.mean(0)[:, 0], kind.mean_scales(raw), drawn.std(0)[:, 0] / np.sqrt(50_000) + 1e-6)
@@ -274,7 +282,7 @@ def test_the_gradient_of_every_estimator_is_exact_on_average(x64, monkeypatch, n
         expected = expected_likelihood(kind, raw, lambda w: jax.nn.log_sigmoid(w * context + 0.2))
         return -expected + kind.kl(raw, KEY) / num_data
 
-    wanted = jax.grad(exact)(raw)
+    wanted = jax.jit(jax.grad(exact))(raw)
     for leaf in raw:
         np.testing.assert_allclose(found[leaf], wanted[leaf], atol=3e-5, rtol=1e-4)
         assert np.abs(wanted[leaf]).max() > 1e-3
@@ -316,11 +324,15 @@ def test_every_objective_pays_for_the_weights_once_for_all_data(objective):
     if not isinstance(objective, NVIL):
         entry = VAE(2, encoder=MLP((3,)), decoder=MLP((4,), weights=kind), shape=(2, 2))
     model, batch = functional(entry), {"x": X}
-    variables = model.init(KEY, batch)
-    extra = objective.init(KEY, batch)
-    variables = {**extra, "params": {**variables["params"], **extra.get("params", {})}}
-    kl = model.evidence(variables, batch, KEY, Query(train=True))[0].weight_kl
-    few, many = (objective(model, variables, batch, KEY, jnp.asarray(0), num)[0] for num in (1, 10_000))
+
+    @jax.jit
+    def asked():
+        variables, extra = model.init(KEY, batch), objective.init(KEY, batch)
+        variables = {**extra, "params": {**variables["params"], **extra.get("params", {})}}
+        kl = model.evidence(variables, batch, KEY, Query(train=True))[0].weight_kl
+        return kl, *(objective(model, variables, batch, KEY, jnp.asarray(0), num)[0] for num in (1, 10_000))
+
+    kl, few, many = asked()
     np.testing.assert_allclose(few - many, kl * (1 - 1e-4), rtol=1e-4)
 
 
@@ -331,11 +343,13 @@ def bayesian(weights):
     """Examples and samples that are all alike tell what they do not share."""
     model = functional(VAE(2, encoder=MLP((3,)), decoder=MLP((4,), weights=weights), shape=(2, 2)))
     batch = {"x": jnp.repeat(X[:1], 5, 0)}
-    variables = model.init(KEY, batch)
+    variables = jax.jit(model.init)(KEY, batch)
 
+    @jax.jit
     def ask(query, key=KEY):
         z = jnp.ones((query.num_samples, 5, 2))
-        return model.evidence(variables, batch, key, Query(**vars(query) | {"given": {"z": z}}))[0].log_likelihood
+        given = dataclasses.replace(query, given={"z": z})
+        return model.evidence(variables, batch, key, given)[0].log_likelihood
 
     return ask
 
@@ -369,13 +383,13 @@ class Twice(nn.Module):
 def test_a_layer_that_is_used_twice_pays_once_and_keeps_its_weights():
     x = jnp.ones((4, 3))
     model = functional(Twice(VariationalWeights(estimator="shared")))
-    variables = model.init(KEY, {"x": x})
-    evidence, _ = model.evidence(variables, {"x": x}, KEY, Query(train=True))
+    variables = jax.jit(model.init)(KEY, {"x": x})
+    evidence, _ = jax.jit(lambda: model.evidence(variables, {"x": x}, KEY, Query(train=True)))()
     np.testing.assert_array_equal(evidence.log_likelihood, 0)
     layer = variables["params"]["VariationalDense_0"]
     np.testing.assert_allclose(evidence.weight_kl, VariationalWeights().kl(layer, KEY), rtol=1e-6)
     local = functional(Twice(VariationalWeights()))
-    local.evidence(variables, {"x": x}, KEY, Query(2, train=True))
+    jax.eval_shape(lambda: local.evidence(variables, {"x": x}, KEY, Query(2, train=True)))
     with pytest.raises(ValueError, match="estimator of its weights to shared"):
         local.evidence(variables, {"x": x}, KEY, Query(train=True))
 
@@ -383,10 +397,10 @@ def test_a_layer_that_is_used_twice_pays_once_and_keeps_its_weights():
 def test_mean_weights_are_those_of_evaluation():
     module = Regression(output=Normal(homoscedastic=True, weights=HorseshoeWeights()), shape=(1,))
     batch = {"x": jnp.ones((4, 1)), "context": jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)}
-    variables = functional(module).init(KEY, batch)
+    variables = jax.jit(functional(module).init)(KEY, batch)
     (found,) = mean_weights(module, variables, batch).values()
     bias = variables["params"]["output"]["VariationalDense_0"]["bias"]
-    mean = functional(module).evidence(variables, batch, KEY)[0].output["mean"][0]
+    mean = jax.jit(functional(module).evidence)(variables, batch, KEY)[0].output["mean"][0]
     np.testing.assert_allclose(mean, batch["context"] @ found + bias[None], rtol=1e-5)
 
 
@@ -397,16 +411,16 @@ def test_mean_weights_are_those_of_evaluation():
 def test_bfloat16_trains_parameters_in_float32(num_samples):
     for weights in (VariationalWeights(), HorseshoeWeights()):
         model = functional(VAE(2, encoder=MLP((3,)), decoder=MLP((4,), weights=weights), shape=(2, 2)))
-        variables = model.init(KEY, {"x": X})
+        variables = jax.jit(model.init)(KEY, {"x": X})
         half = in_precision(model, jnp.bfloat16)
         assert "bf16" in str(jax.make_jaxpr(lambda v, m=half: m.evidence(v, {"x": X}, KEY))(variables))
 
         def loss(params, m):
             return ELBO(num_samples)(m, {"params": params}, {"x": X}, KEY, jnp.asarray(0), 6)[0]
 
-        value, gradient = jax.value_and_grad(loss)(variables["params"], half)
+        value, gradient = jax.jit(jax.value_and_grad(lambda params: loss(params, half)))(variables["params"])
         assert all(leaf.dtype == jnp.float32 and np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-        np.testing.assert_allclose(value, loss(variables["params"], model), rtol=0.02)
+        np.testing.assert_allclose(value, jax.jit(lambda params: loss(params, model))(variables["params"]), rtol=0.02)
 
 
 @pytest.mark.parametrize(
