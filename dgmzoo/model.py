@@ -246,6 +246,33 @@ def with_terms(model: Model, terms: Mapping[str, Term]) -> Model:
     return model._replace(evidence=evidence)
 
 
+def rematerialized(model: Model) -> Model:
+    """The model that keeps the forward pass of p(x | z) for a few of the K samples at a time, in training.
+
+    Samples are drawn once; then the likelihood is computed for about sqrt(K) of them after the other, and again on the way
+    back. The numbers are the same. A single sample, and a K without divisors, are left alone.
+    """
+
+    def evidence(variables, batch, key, query=Query()):
+        found, updates = model.evidence(variables, batch, key, query)
+        num = query.num_samples
+        part = max(size for size in range(1, math.isqrt(num) + 1) if num % size == 0)
+        alone = part == 1 and model.bound == "predictive"  # would have weights of its own for each example
+        if not query.train or not found.latents or num == 1 or alone:
+            return found, updates
+
+        @jax.checkpoint
+        def of_part(given):
+            asked = dataclasses.replace(query, num_samples=part, given=given)
+            return model.evidence(variables, batch, key, asked)[0].log_likelihood
+
+        samples = {name: latent.sample for name, latent in found.latents.items()}
+        parts = jax.tree.map(lambda sample: sample.reshape(-1, part, *sample.shape[1:]), samples)
+        return found._replace(log_likelihood=jax.lax.map(of_part, parts).reshape(num, -1)), updates
+
+    return model._replace(evidence=evidence)
+
+
 def functional(module: nn.Module) -> Model:
     """The pure functions of a Linen module that has `evidence(batch, query)`.
 

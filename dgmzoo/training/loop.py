@@ -11,7 +11,7 @@ import numpy as np
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.model import Model, in_precision, with_terms
+from dgmzoo.model import Model, in_precision, rematerialized, with_terms
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.clock import Clock
@@ -132,7 +132,7 @@ class _Run:
         if training.compute != "float32":
             model = in_precision(model, jnp.dtype(training.compute))
         if training.remat:
-            model = model._replace(evidence=jax.checkpoint(model.evidence))
+            model = rematerialized(model)
         num_data, ema = self.feed.num_train, training.ema
         self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
         self.keys = [jax.random.key(track.seed) for track in tracks]
