@@ -226,7 +226,7 @@ def test_rectified_units_say_whether_they_are_alive():
     alive = np.asarray(latent.q["alive"][0])
     assert (np.abs((np.asarray(latent.value) > 0).mean(0) - alive) < 4 * np.sqrt(alive * (1 - alive) / 40_000)).all()
     assert (latent.value >= 0).all() and (latent.value == 0).any()
-    np.testing.assert_array_equal(latent.value, jnp.maximum(latent.sample, 0))
+    np.testing.assert_allclose(latent.value, jnp.maximum(latent.sample, 0), rtol=1e-9, atol=1e-12)
 
 
 def test_horseshoe_reports_its_diagonal():
