@@ -157,6 +157,8 @@ ENTRIES = [
         HierarchicalVAE((1, 1), (16, 4), depth=1, weights=PiecewiseWeights(), shape=SHAPE),
         DReG(num_samples=4),
         num_data=10_000,
+        steps=4000,
+        learning_rate=0.02,
     ),
     Case(
         "sigmoid-belief-network-bayes",
@@ -184,7 +186,7 @@ ENTRIES = [
 PROBES = [
     # No bound on log p(x): what is reached is a perfect reconstruction.
     Case("moving-codebook", probes.MovingCodebook(), entropy=0.0, draws=False),
-    Case("boltzmann-prior", probes.BoltzmannPrior(), probes.Enumeration()),
+    Case("boltzmann-prior", probes.BoltzmannPrior(), probes.Enumeration(), steps=4000, learning_rate=0.02),
     # A Gaussian posterior cannot be exact: the optimum of its bound is above the entropy.
     Case("labelled", probes.Labelled(), IWAE(num_samples=4), _LABELLED, ENTROPY_GIVEN_LABEL, tolerance=0.15),
     Case(
