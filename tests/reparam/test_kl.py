@@ -17,6 +17,7 @@ FAMILIES = {
     "normal": (dist.Normal, lambda m, s: stats.norm(m, s), [(0.3, 0.5), (-1.0, 2.0)]),
     "laplace": (dist.Laplace, lambda m, s: stats.laplace(m, s), [(0.2, 0.7), (1.5, 1.1)]),
     "cauchy": (dist.Cauchy, lambda m, s: stats.cauchy(m, s), [(0.0, 1.0), (2.0, 0.4)]),
+    "half cauchy": (dist.HalfCauchy, lambda s: stats.halfcauchy(scale=s), [(0.6,), (2.0,)]),
     "gumbel": (dist.Gumbel, lambda m, s: stats.gumbel_r(m, s), [(0.0, 1.0), (1.0, 1.6)]),
     "gamma": (dist.Gamma, lambda a, b: stats.gamma(a, scale=1 / b), [(2.5, 1.5), (1.2, 3.0)]),
     "inverse gamma": (dist.InverseGamma, lambda a, b: stats.invgamma(a, scale=b), [(2.5, 1.5), (3.0, 0.7)]),
@@ -29,10 +30,10 @@ FAMILIES = {
     "weibull": (dist.Weibull, lambda s, k: stats.weibull_min(k, scale=s), [(1.2, 1.8)]),
 }
 SUPPORT = {"uniform": (-0.5, 1.0), "von mises": (-np.pi, np.pi), "beta": (0, 1)} | dict.fromkeys(
-    ("gamma", "inverse gamma", "exponential", "half normal", "log normal", "weibull"), (0, np.inf)
+    ("half cauchy", "gamma", "inverse gamma", "exponential", "half normal", "log normal", "weibull"), (0, np.inf)
 )
 OURS = [(name, name) for name in ("laplace", "cauchy", "gumbel", "inverse gamma", "exponential")]
-OURS += [(name, name) for name in ("half normal", "log normal", "uniform", "von mises")]
+OURS += [(name, name) for name in ("half cauchy", "half normal", "log normal", "uniform", "von mises")]
 OURS += [("laplace", "normal"), ("normal", "laplace"), ("uniform", "normal"), ("exponential", "gamma")]
 OURS += [("gamma", "exponential"), ("log normal", "gamma"), ("log normal", "inverse gamma")]
 NUMPYRO = [("normal", "normal"), ("gamma", "gamma"), ("beta", "beta"), ("weibull", "gamma")]

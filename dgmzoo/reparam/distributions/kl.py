@@ -114,6 +114,13 @@ def _cauchy(p, q):
     return jnp.log1p((((m - n) / s) ** 2 + (1 - t / s) ** 2) / (4 * t / s))
 
 
+@kl_divergence.register(dist.HalfCauchy, dist.HalfCauchy)
+def _half_cauchy(p, q):
+    """That of Cauchy distributions about 0, both being folded there."""
+    s, t = aligned(p.scale, q.scale)
+    return jnp.log1p(jnp.square(1 - t / s) / (4 * t / s))
+
+
 @kl_divergence.register(dist.Gumbel, dist.Gumbel)
 def _gumbel(p, q):
     m, s, n, t = aligned(p.loc, p.scale, q.loc, q.scale)
