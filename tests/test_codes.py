@@ -117,6 +117,17 @@ def test_traversal_moves_one_unit_through_its_aggregate_posterior():
     np.testing.assert_allclose(codes.values["z1"], rows["x"], atol=1e-4)
 
 
+def test_traversal_of_directions_stays_on_the_sphere():
+    model = hand_made(linear(1e-7, (1.0, 1.0, 1.0)))
+    x = random.normal(size=(501, 3)).astype(np.float32)
+    rows = {"x": x / np.linalg.norm(x, axis=1, keepdims=True)}
+    codes = latents.read(model, {}, rows, KEY)
+    moved = latents.traverse(model, {}, rows, codes, "z1", np.array([1]), steps=5)
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-4)
+    np.testing.assert_allclose(moved[:, 1], np.quantile(rows["x"][:, 1], np.linspace(0.02, 0.98, 5)), atol=1e-4)
+    np.testing.assert_allclose(moved[:, 0] / moved[:, 2], rows["x"][0, 0] / rows["x"][0, 2], rtol=1e-3)
+
+
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="at least one example"):
         latents.read(hand_made(linear(1.0)), {}, {"x": np.zeros((0, 2), np.float32)}, KEY)

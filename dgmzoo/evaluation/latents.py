@@ -117,15 +117,21 @@ def traverse(
     """Means of p(x | z), `[units * steps, ...]`, as one unit after the other takes the values it has on other examples.
 
     The code is that of the first row; a unit goes through its aggregate posterior from the 2nd to the 98th percentile.
+    Where codes lie on the unit sphere, the other units shrink or grow together so that it stays there.
     """
     values, samples = codes.values[layer], codes.samples
+    on_sphere = values.ndim == 2 and np.allclose(np.linalg.norm(values, axis=1), 1, atol=1e-4)
     ranks = np.linspace(0.02, 0.98, steps) * (len(values) - 1)
     moved = {name: np.repeat(leaf[:1], len(units) * steps, 0) for name, leaf in samples.items()}
     for i, unit in enumerate(units):
         place = np.unravel_index(unit, values.shape[1:])
         order = np.argsort(values[(slice(None), *place)], kind="stable")
         taken = samples[layer][(order[ranks.round().astype(int)], *place)]
-        moved[layer][(slice(i * steps, (i + 1) * steps), *place)] = taken
+        block = moved[layer][i * steps : (i + 1) * steps]
+        if on_sphere:
+            left, had = 1 - np.square(taken), 1 - np.square(block[:, unit])
+            block *= np.sqrt(np.maximum(left, 0) / np.maximum(had, 1e-12))[:, None]
+        block[(slice(None), *place)] = taken
     first = {name: np.repeat(np.asarray(leaf[:1]), len(units) * steps, 0) for name, leaf in rows.items()}
     return read(model, variables, first, jax.random.key(0), moved).mean
 
