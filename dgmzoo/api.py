@@ -128,7 +128,7 @@ def train(
 
 
 def _claim(folders: Sequence[Folder], described: Sequence[dict[str, Any]], held: contextlib.ExitStack) -> None:
-    """Take all of the folders or write into none."""
+    """Check and lock all of the folders before any is claimed."""
     for folder, wanted in zip(folders, described, strict=True):
         folder.check(wanted)
     for folder in folders:

@@ -192,6 +192,11 @@ class Experiment:
         for name, term in self.terms.items():
             if not isinstance(name, str) or not name or not callable(term):
                 raise ValueError(f"expected terms as {{name: function}}, got {name!r}: {term!r}")
+        if self.training.remat and self.objective.num_samples == 1:
+            raise ValueError(
+                "expected objective.num_samples above 1 with training.remat, which computes a few of the samples at a "
+                "time, got 1; for batches that do not fit use training.accumulate"
+            )
         model, said = self.objective.corrected(self.model)
         if said:
             object.__setattr__(self, "model", model)

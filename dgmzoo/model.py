@@ -249,15 +249,16 @@ def with_terms(model: Model, terms: Mapping[str, Term]) -> Model:
 def rematerialized(model: Model) -> Model:
     """The model that keeps the forward pass of p(x | z) for a few of the K samples at a time, in training.
 
-    Samples are drawn once; then the likelihood is computed for about sqrt(K) of them after the other, and again on the way
-    back. The numbers are the same. A single sample, and a K without divisors, are left alone.
+    Samples are drawn once; then the likelihood is computed for as many of them at a time as the largest divisor of K up to
+    sqrt(K), and again on the way back. The numbers are the same where p(x | z) has no noise of its own but its weights'
+    (dropout would repeat its mask). Random weights and a prime K are left alone: a single sample has other noise.
     """
 
     def evidence(variables, batch, key, query=Query()):
         found, updates = model.evidence(variables, batch, key, query)
         num = query.num_samples
         part = max(size for size in range(1, math.isqrt(num) + 1) if num % size == 0)
-        alone = part == 1 and model.bound == "predictive"  # would have weights of its own for each example
+        alone = part == 1 and model.bound in ("predictive", None)  # may have weights of its own for each example
         if not query.train or not found.latents or num == 1 or alone:
             return found, updates
 

@@ -22,10 +22,11 @@ from dgmzoo.training.folder import Folder
 EVERY = 20.0  # seconds
 
 
-def memory(process: int) -> int:
-    """Bytes that a process holds."""
+def memory(process: int) -> int | None:
+    """Bytes that a process holds; None where it has just ended."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
+    held = next((line for line in lines if line.startswith("VmRSS")), None)
+    return held and int(held.split()[1]) * 1024
 
 
 def watch(run_dir: Path, words: list[str]) -> list[tuple[float, int, int]]:
@@ -36,8 +37,9 @@ def watch(run_dir: Path, words: list[str]) -> list[tuple[float, int, int]]:
         while child.poll() is None:
             time.sleep(EVERY)
             rows = [row for row in Folder(run_dir).metrics() if row["split"] == "train"]
-            if rows and child.poll() is None and not (readings and rows[-1]["step"] == readings[-1][1]):
-                readings.append((time.monotonic() - start, rows[-1]["step"], memory(child.pid)))
+            new = rows and child.poll() is None and not (readings and rows[-1]["step"] == readings[-1][1])
+            if new and (held := memory(child.pid)):
+                readings.append((time.monotonic() - start, rows[-1]["step"], held))
     if child.returncode:
         raise SystemExit(child.returncode)
     return readings

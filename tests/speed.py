@@ -102,7 +102,7 @@ def epochs_told(said: str) -> list[float]:
     """Seconds of each epoch, from what a peer printed."""
     listed = ", ".join(re.findall(r"epochs?\s+\[([^]]*)\]", said))
     found = [float(each) for each in listed.split(",")] if listed else []
-    found += [float(each) for each in re.findall(r"epoch\s+(?:\d+\s+)?(\d+\.\d+)", said)]
+    found += [float(each) for each in re.findall(r"epoch\s+(?:\d+\s+)?(\d+(?:\.\d+)?)\b", said)]
     if not found:
         raise ValueError(f"expected a command that prints `epoch SECONDS`, got {said[-500:]!r}")
     return found

@@ -4,6 +4,7 @@ import math
 import pytest
 
 from dgmzoo import api, experiments, results
+from dgmzoo.evaluation import compared
 from tests.command import ROOT
 
 RECORDS = experiments.records()
@@ -21,6 +22,18 @@ def test_a_record_can_be_had_again(path):
     published = [paper.value for paper in exp.papers]
     assert record["paper"] is None or record["paper"]["value"] in published
     assert results.row(record)[0] == record["experiment"]
+
+
+COMPARISONS = sorted((ROOT / "experiments/results/comparisons").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_the_page_of_a_comparison_has_its_table(path):
+    records = json.loads(path.read_text())
+    assert all(record["dirty"] is False and len(record["commit"]) == 40 for record in records)
+    page = path.with_suffix(".md").read_text()
+    for line in compared.lines(records):
+        assert f"| {line.title} | {' | '.join(line.words())} |" in page
 
 
 def test_the_page_is_made_of_the_records():

@@ -299,9 +299,12 @@ def test_rematerialisation_is_asked_for_by_the_experiment(monkeypatch):
     asked = []
     monkeypatch.setattr(loop, "rematerialized", lambda model: asked.append(model) or model)
     for wanted in (False, True):
-        exp, model, dataset = prepared(TINY | {"training.steps": 1, "training.remat": wanted})
+        several = {"objective": "iwae", "objective.num_samples": 4, "training.steps": 1, "training.remat": wanted}
+        exp, model, dataset = prepared(TINY | several)
         loop._Run(exp, model, dataset, [Track("", 0, Quiet(), None)], None)
     assert len(asked) == 1
+    with pytest.raises(ValueError, match="num_samples above 1 with training.remat"):
+        dgmzoo.experiment("vae/digits", {"training.remat": True})
 
 
 def test_parts_of_a_batch_give_the_same_numbers():

@@ -57,14 +57,17 @@ def figures(module: nn.Module, variables: Variables, codes: Mapping[str, Mapping
             caption = f"How often the units of {name} are not zero: {num} of {units} are dead"
             curves = {"mean over examples": q["alive"].mean(0), "largest": q["alive"].max(0)}
             drawn[caption] = pictures.bars(curves, "P(z > 0)")
-    grid = np.linspace(-5, 5, 400)
+    transported = any(getattr(part, "_transported", False) for _, part in parts(module))
     for name, q in codes.items():
-        if {"loc", "scales", "mean"} <= set(q):  # a piecewise normal posterior
+        if {"loc", "scales", "mean"} <= set(q) and not transported:  # a piecewise normal posterior of z itself
             unit = int(q["mean"].var(0).argmax())
             some = PiecewiseNormal(*(jnp.asarray(q[part][:6, unit]) for part in ("loc", "scales")))
-            density = np.exp(some.log_prob(jnp.asarray(grid, some.loc.dtype)[:, None]))
+            reach = 4 * np.sqrt(some.variance)
+            own = np.linspace(np.min(some.mean - reach), np.max(some.mean + reach), 400)
+            density = np.exp(some.log_prob(jnp.asarray(own, some.loc.dtype)[:, None]))
             caption = f"q(z | x) of {density.shape[1]} examples, in the unit of {name} whose mean varies most"
-            drawn[caption] = pictures.lines(grid, density, "z", "density")
+            drawn[caption] = pictures.lines(own, density, "z", "density")
+    grid = np.linspace(-5, 5, 400)
     for name, density in prior_densities(module, variables, grid).items():
         drawn[f"The learned prior of each unit of {name}"] = pictures.lines(grid, density[:, :12], "z", "density")
     return drawn

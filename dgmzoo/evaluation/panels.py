@@ -103,6 +103,8 @@ def _posterior(place, view: View, layer: str, most: float) -> bool:
         if layer in view.prior:
             drawn.append(view.prior[layer].reshape(len(view.prior[layer]), -1)[:, unit])
         drawn = [each[np.isfinite(each)] for each in drawn]
+        if not all(each.size for each in drawn):
+            return False
         low, high = np.quantile(np.concatenate(drawn), (0.005, 0.995))
         bins = np.linspace(low - 1e-3, high + 1e-3, 41)
         axes.hist(drawn[0], bins, density=True, alpha=0.6, label="q")

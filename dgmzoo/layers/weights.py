@@ -95,7 +95,8 @@ class VariationalWeights(Weights):
             raise ValueError(f"expected a posterior of weights with a mean, got {q.__name__}")
         if not pathwise.has_path(q):
             raise ValueError(f"expected a posterior of weights with a pathwise gradient, got {q.__name__}")
-        if not any(name in q.arg_constraints for name in families.LOCATIONS):
+        elsewhere = q.support is constraints.positive  # such as of a log-normal, whose `loc` is a logarithm
+        if elsewhere or not any(name in q.arg_constraints for name in families.LOCATIONS):
             raise ValueError(f"expected a posterior of weights with a location, got {q.__name__}")
         jumps = issubclass(p, PiecewiseNormal | RectifiedNormal) or constraints.is_dependent(p.support)
         if jumps and not closed:

@@ -157,7 +157,8 @@ def raw_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Ar
             start = 1.0 if start is None else start
             raw += [jnp.full_like(loc, _inverse_softplus(scale * start) - _inverse_softplus(start))] * size
         elif name in LOCATIONS:
-            raw += [loc + (scale - 1) * each for each in start or (0.0,) * size]
+            starts = start if isinstance(start, tuple) else (start or 0.0,) * size
+            raw += [loc + (scale - 1) * each for each in starts]
         else:
             raw += [jnp.zeros_like(loc)] * size
     return jnp.stack(raw, -1)

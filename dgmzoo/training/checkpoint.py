@@ -63,8 +63,6 @@ class Checkpoints:
                     shutil.rmtree(left, ignore_errors=True)
                 raise CannotWrite(target, reason) from error
         whole = [old for old in self.steps() if old <= step and (self.folder / str(old) / _MANIFEST).is_file()]
-        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed as it wrote
-            shutil.rmtree(left, ignore_errors=True)
         for old in self.steps():  # a later one is of a run that died there, and was passed over when this one went on
             if old not in whole[-self.keep :]:
                 shutil.rmtree(self.folder / str(old))
@@ -72,6 +70,8 @@ class Checkpoints:
     def _write(self, ocp, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
         if target.exists():  # left by a run that died after this step, or damaged
             shutil.rmtree(target)
+        for left in self.folder.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed as it wrote
+            shutil.rmtree(left, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, **_alone(ocp))
         with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:

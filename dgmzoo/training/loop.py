@@ -22,7 +22,8 @@ from dgmzoo.training.track import NonFinite, Track, Watcher
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
-_FIRST = 1000  # training rows, from all over, that parameters are initialised with: outputs start at their mean
+# Training rows, from all over, that parameters are initialised with (outputs start at their mean), and their most bytes.
+_FIRST, _FIRST_BYTES = 1000, 2**26
 
 
 class Interrupted(Exception):
@@ -136,11 +137,13 @@ class _Run:
         num_data, ema = self.feed.num_train, training.ema
         self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
         self.keys = [jax.random.key(track.seed) for track in tracks]
-        some = np.linspace(0, self.feed.num_train - 1, min(_FIRST, self.feed.num_train)).astype(int)
-        self.first = {name: jnp.asarray(np.asarray(leaf[some])) for name, leaf in rows.items()}
+        size = sum(leaf.nbytes // len(leaf) for leaf in rows.values())
+        num = min(_FIRST, max(2, _FIRST_BYTES // size), self.feed.num_train)
+        some = np.linspace(0, self.feed.num_train - 1, num).astype(int)
+        self.first = {name: np.asarray(leaf[some]) for name, leaf in rows.items()}
         self.valid = None  # rows of the validation split, once they are needed
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # dispatched, not yet looked at
-        self.ahead = 1  # steps that may be dispatched and not yet looked at
+        self.ahead = 1 if jax.process_count() == 1 else 64  # steps that may be dispatched and not yet looked at
 
     def fit(self) -> list[Fitted]:
         state = self._begin()
@@ -233,9 +236,11 @@ class _Run:
         ready = self.pending if everything else self.pending[:-1]
         self.pending = [] if everything else self.pending[-1:]
         fetched = jax.device_get(ready)
-        # Half a second of steps at most waits on the device: a stop is heard only between dispatches.
+        # About half a second of steps, or two dispatches, waits on the device: a stop is heard only between dispatches.
+        # Several processes must look at the same time, whatever their clocks say.
         pace = sum(len(metrics["loss"]) for _, metrics in ready) / max(self.since_look(), 1e-6)
-        self.ahead, self.since_look = int(min(max(0.5 * pace, 1), 64)), Clock()
+        self.ahead = 64 if jax.process_count() > 1 else int(min(max(0.5 * pace, 1), 64))
+        self.since_look = Clock()
         for start, metrics in fetched:
             for i, track in enumerate(self.tracks):
                 own = metrics if len(self.tracks) == 1 else {name: value[:, i] for name, value in metrics.items()}

@@ -61,7 +61,7 @@ def test_trains_on_digits(name, objective):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, metrics)))
     first, last = (metrics["elbo"][part].mean() for part in (slice(0, 10), slice(-10, None)))
     # A horseshoe's bound in training is that of z and its local scale together, well below that of z.
-    assert last > min(first + 5, NO_CODE + 0.5), (first, last)
+    assert last > (first + 8 if "horseshoe" in name else NO_CODE + 0.5), (first, last)
 
 
 TWO = {name: layer for name, layer in VARIANTS.items() if name in LAYERS or name == "piecewise prior"}
