@@ -303,7 +303,7 @@ def test_rematerialisation_is_asked_for_by_the_experiment(monkeypatch):
         exp, model, dataset = prepared(TINY | several)
         loop._Run(exp, model, dataset, [Track("", 0, Quiet(), None)], None)
     assert len(asked) == 1
-    with pytest.raises(ValueError, match="num_samples above 1 with training.remat"):
+    with pytest.raises(ValueError, match=r"num_samples above 1 with training\.remat"):
         dgmzoo.experiment("vae/digits", {"training.remat": True})
 
 
