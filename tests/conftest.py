@@ -1,6 +1,5 @@
 """The rules every test runs under: strict promotion, typed keys, eight host devices."""
 
-import importlib.metadata
 import os
 import tempfile
 
@@ -10,10 +9,6 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-# The older way to make code takes half as long for small programs; later versions know no other than the newer.
-HAS_OLDER_EMITTERS = importlib.metadata.version("jax").startswith("0.10.")
-if HAS_OLDER_EMITTERS:
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
