@@ -112,11 +112,11 @@ def test_nuts_refuses_the_rectified_normal():
 
 def test_nuts_on_the_piecewise_normal():
     d = PiecewiseNormal(jnp.float32(-0.4), jnp.array([1.5, 0.5, 0.6, 0.5, 2.0]))
-    z = chains(lambda: numpyro.sample("z", d))["z"]
+    z = chains(lambda: numpyro.sample("z", d), draws=4000)["z"]  # many: it turns back at the density's jumps
     mean, error = mean_and_error(z)
     assert abs(mean - d.mean) < 4 * error
     assert gelman_rubin(z) < 1.01
-    ranks = np.asarray(d.cdf(z[:, ::10].ravel()))
+    ranks = np.asarray(d.cdf(z[:, ::40].ravel()))
     assert stats.kstest(ranks, "uniform").pvalue > 1e-3
 
 
