@@ -99,8 +99,9 @@ def bench_layers(experiment: Experiment, layers: Sequence[str], rounds: int = 30
       program, and `layer_compile_seconds` (of the processor) of the layer alone: sample, KL and their gradient.
     """
     programs = {}
-    changed = {name: {"model.latent": name, "training.accumulate": 1} for name in layers}
-    for name, exp in {name: overrides.override(experiment, each) for name, each in changed.items()}.items():
+    one_part = overrides.override(experiment, {"training.accumulate": 1})
+    variants = {name: overrides.override(one_part, {"model.latent": name}) for name in layers}
+    for name, exp in variants.items():
         with told() as (log, fetching):
             dataset = data.load(exp.data, log, fetching)
         model, rows = functional(api.bind(exp.model, dataset)), dataset.splits["train"]

@@ -16,16 +16,12 @@ import pytest
 import dgmzoo
 from dgmzoo import api, bench, data
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.weights import PointWeights, VariationalWeights
-from dgmzoo.model import Draw, Evidence, functional, in_precision, rematerialized
-from dgmzoo.objectives import IWAE, DReG
+from dgmzoo.model import Draw, Evidence, in_precision
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 from dgmzoo.training import feed, loop, parallel
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
 from dgmzoo.training.track import Track
-from dgmzoo.zoo.vae.vae import VAE
 
 TINY = {"model.encoder.hidden": (8,), "model.decoder.hidden": (8,), "model.latent_dim": 2, "evaluation.num_samples": 10}
 
@@ -273,26 +269,6 @@ def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
 
 EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,
          "training.final_learning_rate": 0.0, "data.binarization": "threshold", "data.num_validation": 0}  # fmt: skip
-
-
-@pytest.mark.parametrize("weights", [PointWeights(), VariationalWeights()], ids=lambda kind: type(kind).__name__)
-@pytest.mark.parametrize("objective", [IWAE(36), DReG(36)], ids=lambda kind: type(kind).__name__)
-def test_rematerialisation_gives_the_same_numbers_in_less_memory(objective, weights):
-    net = VAE(4, encoder=MLP((16,)), decoder=MLP((64, 64), weights=weights), shape=(8, 8))
-    batch, key = {"x": jax.random.bernoulli(jax.random.key(0), 0.5, (10, 8, 8)).astype(jnp.float32)}, jax.random.key(1)
-    plain = functional(net)
-    params = jax.jit(plain.init)(key, batch)["params"]
-    found, memory = [], []
-    for model in (plain, rematerialized(plain)):
-
-        def loss(params, model=model):
-            return objective(model, {"params": params}, batch, key, jnp.int32(0), 100)[0]
-
-        program = jax.jit(jax.value_and_grad(loss)).lower(params).compile()
-        found.append(program(params))
-        memory.append(program.memory_analysis().temp_size_in_bytes)
-    chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-5)
-    assert memory[1] < 0.5 * memory[0]
 
 
 def test_rematerialisation_is_asked_for_by_the_experiment(monkeypatch):

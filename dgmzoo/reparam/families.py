@@ -74,12 +74,12 @@ def _drawn(family: type[Distribution], raw: chex.Array) -> tuple[chex.Array, che
         return jnp.zeros(member.batch_shape + member.event_shape), member.sample(jax.random.key(0))
 
 
-def _covers(q: Distribution, p: Distribution) -> chex.Array:
+def _covers(q: Distribution, p: Distribution) -> bool:
     """Whether p has density where q has some, so far as draws and far points tell."""
     with numpyro_rules():
         drawn = q.sample(jax.random.key(0), (200,)).ravel().astype(jnp.float32)
         points = jnp.concatenate([drawn, jnp.array([-1e4, 1e4], jnp.float32)])
-        return jnp.all(p.support(points) | ~q.support(points))
+        return bool(jnp.all(p.support(points) | ~q.support(points)))
 
 
 def _moves(family: type[Distribution]) -> bool:
@@ -87,7 +87,7 @@ def _moves(family: type[Distribution]) -> bool:
     return constraints.is_dependent(family.support)
 
 
-def _diverges(q: Distribution, p: Distribution) -> chex.Array:
+def _diverges(q: Distribution, p: Distribution) -> bool:
     """Whether t q(t) |log p(t)| does not fall like a power of t towards an end: E_q log p is then infinite."""
     with numpyro_rules():
         ends = jnp.array([[20.0, 80.0], [-20.0, -80.0], [1e-8, 1e-16]])
@@ -95,7 +95,7 @@ def _diverges(q: Distribution, p: Distribution) -> chex.Array:
         ends = jnp.where(supported[:, None], ends, q.sample(jax.random.key(0)))
         terms = jnp.log(jnp.abs(ends)) + q.log_prob(ends) + jnp.log1p(jnp.abs(p.log_prob(ends)))
         distance = jnp.abs(jnp.log(jnp.abs(ends[:, 1] / ends[:, 0])))
-    return (supported & (terms[:, 1] - terms[:, 0] > -0.3 * distance)).any()
+    return bool((supported & (terms[:, 1] - terms[:, 0] > -0.3 * distance)).any())
 
 
 def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
