@@ -104,16 +104,14 @@ def train(
                 _claim(folders, described, held)
                 for run, folder in zip(runs, folders, strict=True):
                     run.path, run.record = folder.path, folder.result()
-        tracks, watches = [], []
+        watches = []
         for run, folder in zip(runs, folders, strict=True):
-            kept = None
-            if folder is not None:
-                kept = (folder.latest, folder.best)
-                if jax.process_count() > 1:
-                    kept = tuple(processes.SharedCheckpoints(each) for each in kept)
             own = writers if seeds is None else [_of_seed(writer, run.seed) for writer in writers]
             watches.append(Watch(folder if first else None, progress and run is runs[0], own if first else ()))
-            tracks.append(Track(exp.name, run.seed, watches[-1], kept))
+        tracks = [
+            Track(exp.name, run.seed, watch, _checkpoints(folder))
+            for run, watch, folder in zip(runs, watches, folders, strict=True)
+        ]
         try:
             with watches[0].watching():
                 fitted = fit_seeds(exp, model, dataset, tracks)
@@ -135,6 +133,14 @@ def _claim(folders: Sequence[Folder], described: Sequence[dict[str, Any]], held:
         held.enter_context(folder.held())
     for folder, wanted in zip(folders, described, strict=True):
         folder.claim(wanted)
+
+
+def _checkpoints(folder: Folder | None) -> tuple | None:
+    """The latest and the best of a run directory, which several processes share."""
+    if folder is None:
+        return None
+    kept = (folder.latest, folder.best)
+    return kept if jax.process_count() == 1 else tuple(processes.SharedCheckpoints(each) for each in kept)
 
 
 def load(run_dir: str | Path, experiment: Experiment | None = None) -> "Run":
@@ -336,7 +342,7 @@ class Run:
             steps=self.step,
             parameters=num_parameters({"params": learned}),
             discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
-            num_devices=parallel.num_all(parallel.choose_devices(training.batch_size // training.accumulate)),
+            num_devices=parallel.num_all(parallel.choose_devices(training.part_size)),
             seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )
         return made, found

@@ -148,11 +148,8 @@ def results(words: list[str]) -> int:
 
 def train(words: list[str]) -> int:
     """Train an experiment, measure it, and leave a run directory."""
-    if not words or words[0].startswith("-"):
-        if words and words[0] in ("-h", "--help"):
-            print("usage: dgmzoo train NAME [options]; `dgmzoo train NAME --help` shows the options of NAME")
-            return 0
-        raise ValueError("expected the name of an experiment after train; `dgmzoo list` shows them")
+    if not _named("train", words):
+        return 0
     _remember_programs()
     from dgmzoo import api
     from dgmzoo.arguments import Train, parse
@@ -168,8 +165,7 @@ def train(words: list[str]) -> int:
         try:
             runs = api.train(options.experiment, run_dir, options.seed, seeds=many, writers=options.writers)
         except Interrupted as stopped:
-            print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
-            return 128 + (stopped.signal or signal.SIGTERM)  # None: another process was asked to stop
+            return _stopped(stopped.step, stopped.signal)
         for run in ([runs] if many is None else runs) if processes.is_first() else []:
             _say(run.record, run.path)
             print(f"report: {run.path / 'report.html'}")
@@ -190,12 +186,8 @@ def _peers(words: list[str]) -> tuple[str | None, int | None, int | None]:
 
 def compare(words: list[str]) -> int:
     """Train variants of an experiment with the same seeds and set them side by side."""
-    if not words or words[0].startswith("-"):
-        if words and words[0] in ("-h", "--help"):
-            print("usage: dgmzoo compare NAME [--layers a,b] [--variants 'path=value ...' ...] [--seeds 3] [options]")
-            print("`dgmzoo compare NAME --help` shows the options of NAME")
-            return 0
-        raise ValueError("expected the name of an experiment after compare; `dgmzoo list` shows them")
+    if not _named("compare", words, "[--layers a,b] [--variants 'path=value ...' ...] [--seeds 3] "):
+        return 0
     _remember_programs()
     import json
 
@@ -212,8 +204,7 @@ def compare(words: list[str]) -> int:
     try:
         found = comparison.compare(options.experiment, layers, changes, seeds, run_dir)
     except Interrupted as stopped:
-        print(f"stopped at step {stopped.step}; the same command goes on from there", file=sys.stderr)
-        return 128 + (stopped.signal or signal.SIGTERM)  # None: another process was asked to stop
+        return _stopped(stopped.step, stopped.signal)
     if options.json:
         print(json.dumps(found.records))
         return 0
@@ -229,11 +220,8 @@ def compare(words: list[str]) -> int:
 
 def bench(words: list[str]) -> int:
     """Time an experiment on this machine."""
-    if not words or words[0].startswith("-"):
-        if words and words[0] in ("-h", "--help"):
-            print("usage: dgmzoo bench NAME [options]; `dgmzoo bench NAME --help` shows the options of NAME")
-            return 0
-        raise ValueError("expected the name of an experiment after bench; `dgmzoo list` shows them")
+    if not _named("bench", words):
+        return 0
     import json
 
     from dgmzoo.arguments import Bench, parse
@@ -330,6 +318,21 @@ def sample(words: list[str]) -> int:
     files.write_bytes(out, content)
     print(f"samples: {out}")
     return 0
+
+
+def _named(verb: str, words: list[str], first: str = "") -> bool:
+    """Whether an experiment is named, whose fields are the options; False: how to ask for them has been said."""
+    if words and words[0] in ("-h", "--help"):
+        print(f"usage: dgmzoo {verb} NAME {first}[options]; `dgmzoo {verb} NAME --help` shows the options of NAME")
+        return False
+    if not words or words[0].startswith("-"):
+        raise ValueError(f"expected the name of an experiment after {verb}; `dgmzoo list` shows them")
+    return True
+
+
+def _stopped(step: int, number: int | None) -> int:
+    print(f"stopped at step {step}; the same command goes on from there", file=sys.stderr)
+    return 128 + (number or signal.SIGTERM)  # None: another process was asked to stop
 
 
 def _stem(name: str) -> str:

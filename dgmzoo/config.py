@@ -104,6 +104,11 @@ class Training:
         if not self.checkpoint_seconds >= 0:  # NaN too
             raise ValueError(f"expected training.checkpoint_seconds >= 0, got {self.checkpoint_seconds}")
 
+    @property
+    def part_size(self) -> int:
+        """Rows that all devices work on together at one time."""
+        return self.batch_size // self.accumulate
+
     def steps_per_epoch(self, num_train: int) -> int:
         """Whole batches in one pass.
 

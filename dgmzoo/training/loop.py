@@ -116,8 +116,7 @@ class _Run:
         training = experiment.training
         rows = dataset.splits["train"]
         self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
-        share = training.batch_size // training.accumulate
-        self.devices = parallel.choose_devices(share) if devices is None else list(devices)
+        self.devices = parallel.choose_devices(training.part_size) if devices is None else list(devices)
         self.num_devices = parallel.num_all(self.devices)
         if training.batch_size % (self.num_devices * training.accumulate):
             raise ValueError(
@@ -143,7 +142,7 @@ class _Run:
         self.first = {name: np.asarray(leaf[some]) for name, leaf in rows.items()}
         self.valid = None  # rows of the validation split, once they are needed
         self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # dispatched, not yet looked at
-        self.ahead = 1 if jax.process_count() == 1 else 64  # steps that may be dispatched and not yet looked at
+        self.ahead = _ahead(0)  # steps that may be dispatched and not yet looked at
 
     def fit(self) -> list[Fitted]:
         state = self._begin()
@@ -236,10 +235,7 @@ class _Run:
         ready = self.pending if everything else self.pending[:-1]
         self.pending = [] if everything else self.pending[-1:]
         fetched = jax.device_get(ready)
-        # About half a second of steps, or two dispatches, waits on the device: a stop is heard only between dispatches.
-        # Several processes must look at the same time, whatever their clocks say.
-        pace = sum(len(metrics["loss"]) for _, metrics in ready) / max(self.since_look(), 1e-6)
-        self.ahead = 64 if jax.process_count() > 1 else int(min(max(0.5 * pace, 1), 64))
+        self.ahead = _ahead(sum(len(metrics["loss"]) for _, metrics in ready) / max(self.since_look(), 1e-6))
         self.since_look = Clock()
         for start, metrics in fetched:
             for i, track in enumerate(self.tracks):
@@ -277,3 +273,11 @@ class _Run:
         batch = self.training.batch_size
         rows = {name: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for name, leaf in self.first.items()}
         return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, rows))
+
+
+def _ahead(pace: float) -> int:
+    """Steps that may wait on the device at so many a second: half a second's, as a stop is heard between dispatches.
+
+    Several processes must look at the same time, whatever their clocks say.
+    """
+    return 64 if jax.process_count() > 1 else int(min(max(0.5 * pace, 1), 64))
