@@ -64,6 +64,7 @@ def convolutions(pairs: int) -> dict[str, list[float]]:
         model=net,
         data=dgmzoo.from_arrays(x, x[:100], x[:100], binarization="dynamic"),
         training=dgmzoo.Training(epochs=4, batch_size=100),
+        evaluation=dgmzoo.Evaluation(num_samples=1),
     )
     dataset = data.load(exp.data, print, None)
     model, optimizer = functional(api.bind(net, dataset)), optax.adam(1e-3)
