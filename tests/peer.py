@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.training import processes
@@ -101,6 +102,11 @@ def chains(out: Path) -> dict[str, np.ndarray]:
     return flat(state, "chains") | {"stopped": stopped}
 
 
+def no_number(evidence, batch):
+    """NaN for the rows that are all ones: some of a batch's, so that often one process alone meets one."""
+    return jnp.where(batch["x"].all((1, 2, 3)), jnp.nan, 0.0)
+
+
 def refusals() -> dict[str, str]:
     """What processes together do not do."""
     import dgmzoo
@@ -111,13 +117,14 @@ def refusals() -> dict[str, str]:
         "seeds": lambda: dgmzoo.train(experiment(), progress=False, seeds=[0, 1]),
         "differ": lambda: dgmzoo.train(experiment(learning_rate=0.1 if first else 0.2), progress=False),
         "one": lambda: dgmzoo.train(experiment(), seed=0, run_dir=None if not first else __file__, progress=False),
+        "nan": lambda: dgmzoo.train(dataclasses.replace(experiment(), terms={"bad": no_number}), progress=False),
         "file": lambda: dgmzoo.train(experiment(), seed=0, run_dir=__file__ if first else "peer-never", progress=False),
     }
     told = {}
     for name, ask in asked.items():
         try:
             ask()
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             told[name] = str(error)
     return told
 

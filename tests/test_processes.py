@@ -100,13 +100,14 @@ def test_two_processes_train_as_one(peers):
 
 def test_what_processes_refuse_together(peers):
     *_, first, second = peers
-    assert first.keys() == second.keys() == {"batch", "seeds", "differ", "one", "file"}
+    assert first.keys() == second.keys() == {"batch", "seeds", "differ", "one", "nan", "file"}
     for told in (first, second):
         assert "training.batch_size to be a multiple of 4 devices" in told["batch"] and "got 18" in told["batch"]
         assert "expected one seed with several processes" in told["seeds"]
         assert "training.learning_rate" in told["differ"] and "0.1" in told["differ"] and "0.2" in told["differ"]
         assert "run_dir given" in told["one"]
         assert "got a file; choose another --run-dir" in told["file"]
+    assert first["nan"] == second["nan"] and "got NaN or infinity at step" in first["nan"] and "bad" in first["nan"]
     assert second["file"].startswith("process 0: ")
 
 
