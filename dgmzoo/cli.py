@@ -323,7 +323,8 @@ def sample(words: list[str]) -> int:
 def _named(verb: str, words: list[str], first: str = "") -> bool:
     """Whether an experiment is named, whose fields are the options; False: how to ask for them has been said."""
     if words and words[0] in ("-h", "--help"):
-        print(f"usage: dgmzoo {verb} NAME {first}[options]; `dgmzoo {verb} NAME --help` shows the options of NAME")
+        print(f"usage: dgmzoo {verb} NAME {first}[options]")
+        print(f"`dgmzoo {verb} NAME --help` shows the options of NAME")
         return False
     if not words or words[0].startswith("-"):
         raise ValueError(f"expected the name of an experiment after {verb}; `dgmzoo list` shows them")

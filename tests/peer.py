@@ -103,7 +103,7 @@ def chains(out: Path) -> dict[str, np.ndarray]:
 
 
 def no_number(evidence, batch):
-    """NaN for the rows that are all ones: some of a batch's, so that often one process alone meets one."""
+    """NaN for the rows that are all ones; with seed 14 the first batch has them in process 1's share alone."""
     return jnp.where(batch["x"].all((1, 2, 3)), jnp.nan, 0.0)
 
 
@@ -117,7 +117,9 @@ def refusals() -> dict[str, str]:
         "seeds": lambda: dgmzoo.train(experiment(), progress=False, seeds=[0, 1]),
         "differ": lambda: dgmzoo.train(experiment(learning_rate=0.1 if first else 0.2), progress=False),
         "one": lambda: dgmzoo.train(experiment(), seed=0, run_dir=None if not first else __file__, progress=False),
-        "nan": lambda: dgmzoo.train(dataclasses.replace(experiment(), terms={"bad": no_number}), progress=False),
+        "nan": lambda: dgmzoo.train(
+            dataclasses.replace(experiment(), terms={"bad": no_number}), seed=14, progress=False
+        ),
         "file": lambda: dgmzoo.train(experiment(), seed=0, run_dir=__file__ if first else "peer-never", progress=False),
     }
     told = {}

@@ -107,7 +107,9 @@ def test_what_processes_refuse_together(peers):
         assert "training.learning_rate" in told["differ"] and "0.1" in told["differ"] and "0.2" in told["differ"]
         assert "run_dir given" in told["one"]
         assert "got a file; choose another --run-dir" in told["file"]
-    assert first["nan"] == second["nan"] and "got NaN or infinity at step" in first["nan"] and "bad" in first["nan"]
+    assert (
+        first["nan"] == second["nan"] and "got NaN or infinity at step" in first["nan"] and "term/bad" in first["nan"]
+    )
     assert second["file"].startswith("process 0: ")
 
 

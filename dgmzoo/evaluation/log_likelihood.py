@@ -142,7 +142,7 @@ def _in_parts(sums, variables, rows, key, weights, batch, progress, devices):
 
 
 def rows_at_once() -> int:
-    """Examples times samples that one device works on at once: a core's cache holds few, an accelerator needs many."""
+    """Examples times samples in one chunk of a device's work: a core's cache holds few, an accelerator needs many."""
     return _ROWS if jax.default_backend() == "cpu" else 50 * _ROWS
 
 
@@ -201,9 +201,10 @@ def _sums(model: Model, num_samples: int, chunk: int):
         num_chunks = -(-num_samples // chunk)
         wanted = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
         start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
-        # Two chunks in one turn don't wait for each other: on CPU, cores that one leaves idle work on the other.
+        # Two chunks in one turn don't wait for each other: cores of a CPU that one leaves idle work on the other.
+        at_once = 2 if jax.default_backend() == "cpu" else 1
         (log_sum, log_square, total, kl), means = jax.lax.scan(
-            body, start, (jax.random.split(quick(key), num_chunks), wanted), unroll=2
+            body, start, (jax.random.split(quick(key), num_chunks), wanted), unroll=at_once
         )
         return {
             "log_sum": log_sum,
