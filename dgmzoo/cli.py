@@ -139,10 +139,16 @@ def results(words: list[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*results.COLUMNS, box=None, pad_edge=False)
-    for record in records:
-        table.add_row(*results.row(record))
-    Console().print(table)
+    what, _, *columns = results.COLUMNS
+    table, notes = Table(box=None, pad_edge=False), []
+    for column in ("", what, *columns):
+        table.add_column(column, no_wrap=column in (what, "steps", "commit"), overflow="fold")
+    for i, (name, changes, *rest) in enumerate(map(results.row, records), 1):
+        table.add_row(str(i), name, *rest)
+        notes += [] if changes == "-" else [f"{i}: {changes}"]
+    console = Console()
+    console.print(table)
+    console.print(*notes, sep="\n", style="dim", highlight=False, markup=False)
     return 0
 
 
