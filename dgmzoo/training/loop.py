@@ -276,7 +276,7 @@ class _Run:
 
 
 def _ahead(pace: float) -> int:
-    """Steps that may wait on the device at so many a second: half a second's, as a stop is heard between dispatches.
+    """Steps that may wait on the device, at `pace` a second: half a second's, as a stop is heard only between dispatches.
 
     Several processes must look at the same time, whatever their clocks say.
     """

@@ -3,9 +3,13 @@
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from dgmzoo.data import registry
+from dgmzoo.data import catalogue, download, registry, store
+from dgmzoo.data.registry import Source
+
+from .server import ARRAYS, NAMES, ROWS, Server
 
 _DATA = os.environ.get("DGMZOO_DATA")
 
@@ -40,3 +44,47 @@ def registered(monkeypatch):
         return known[name]
 
     return register
+
+
+@pytest.fixture
+def server():
+    with Server().running() as running:
+        yield running
+
+
+@pytest.fixture
+def second():
+    with Server().running() as running:
+        yield running
+
+
+@pytest.fixture
+def mnist(registered, server, monkeypatch):
+    """mnist of a few rows from the server alone; `mnist(...)` registers other sources."""
+    monkeypatch.setattr(download, "TIMEOUT", 0.4)
+
+    def register(*sources):
+        web = [Source("web", s.address, NAMES) if isinstance(s, Server) else s for s in sources or (server,)]
+        sha256 = store.digest(ARRAYS)
+        return registered("mnist", splits=ROWS, size=400_000, sources=tuple(web), sha256=sha256)
+
+    register()
+    return register
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A function from a set's name to its folder under DGMZOO_DATA."""
+    monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
+
+    def of(name):
+        path = tmp_path / "data" / catalogue()[name].folder
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    return of

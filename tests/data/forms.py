@@ -1,7 +1,9 @@
 """Small files of the same form as the published ones."""
 
 import gzip
+import io
 import struct
+import wave
 
 import numpy as np
 
@@ -29,3 +31,14 @@ def put(folder, contents: dict[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
+
+
+def clip(samples: np.ndarray, rate: int = 8000) -> bytes:
+    """A wav file of 16-bit samples."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(rate)
+        sound.writeframes(samples.astype("<i2").tobytes())
+    return out.getvalue()
