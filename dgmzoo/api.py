@@ -60,6 +60,7 @@ def train(
       seed: of initial values, order of the rows and noise.
       progress: show how far it is, on standard error.
       seeds: train all of these at once in one compiled program, each in its own `run_dir/seed-N`; gives a list of runs.
+        Those that already stand elsewhere (trained alone, or ended) go on by themselves, in turn.
       writers: who gets the rows of metrics beside `metrics.jsonl`: "csv", "tensorboard", or a function of a row (of several
         seeds it has `seed`); rows past the checkpoint at which a run goes on come a second time.
 
@@ -104,25 +105,49 @@ def train(
                 _claim(folders, described, held)
                 for run, folder in zip(runs, folders, strict=True):
                     run.path, run.record = folder.path, folder.result()
-        watches = []
-        for run, folder in zip(runs, folders, strict=True):
-            own = writers if seeds is None else [_of_seed(writer, run.seed) for writer in writers]
-            watches.append(Watch(folder if first else None, progress and run is runs[0], own if first else ()))
-        tracks = [
-            Track(exp.name, run.seed, watch, _checkpoints(folder))
-            for run, watch, folder in zip(runs, watches, folders, strict=True)
-        ]
-        try:
-            with watches[0].watching():
-                fitted = fit_seeds(exp, model, dataset, tracks)
-        except Interrupted as stopped:
-            stopped.signal = watches[0].signal
-            raise
-        for run, watch, found in zip(runs, watches, fitted, strict=True):
-            run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
-            if found.trained or not processes.first_says(run.is_measured()):
-                run.measure(progress)
+        for some in _programs(runs, folders):
+            watched = {}
+            for run, folder in some:
+                own = writers if seeds is None else [_of_seed(writer, run.seed) for writer in writers]
+                watched[run.seed] = Watch(folder if first else None, progress and not watched, own if first else ())
+            _train(some, watched, progress)
     return runs if seeds is not None else runs[0]
+
+
+Place = tuple["Run", Folder | None]  # where a run is kept
+
+
+def _programs(runs: Sequence["Run"], folders: Sequence[Folder | None]) -> list[list[Place]]:
+    """Which runs train in one program: those that have not begun, and those whose last program was the same."""
+    places = list(zip(runs, folders, strict=True))
+    if len(runs) == 1 or folders[0] is None:
+        return [places]
+    company = {run.seed: folder.company() for run, folder in places}
+    later = {company[run.seed] for run, folder in places if run.record or len(folder.latest.steps()) > 1}
+    first = (
+        set(company.values()) - later
+    )  # programs that may have been killed in their first checkpoint: they begin anew
+    found: dict[tuple[int, ...], list[Place]] = {}
+    for run, folder in places:
+        own = company[run.seed] or next((seeds for seeds in first if run.seed in seeds), ())
+        found.setdefault(own, []).append((run, folder))
+    return list(found.values())
+
+
+def _train(places: Sequence[Place], watched: Mapping[int, Watch], progress: bool) -> None:
+    """Train the runs of one program, and measure those that are not yet."""
+    shared, watches = places[0][0], list(watched.values())
+    tracks = [Track(run.experiment.name, run.seed, watched[run.seed], _checkpoints(folder)) for run, folder in places]
+    try:
+        with watches[0].watching():
+            fitted = fit_seeds(shared.experiment, shared.model, shared.dataset, tracks)
+    except Interrupted as stopped:
+        stopped.signal = watches[0].signal
+        raise
+    for (run, _), watch, found in zip(places, watches, fitted, strict=True):
+        run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
+        if found.trained or not processes.first_says(run.is_measured()):
+            run.measure(progress)
 
 
 def _claim(folders: Sequence[Folder], described: Sequence[dict[str, Any]], held: contextlib.ExitStack) -> None:

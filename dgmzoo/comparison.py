@@ -19,6 +19,8 @@ from dgmzoo.api import Run
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation import ask, compared, latents, panels, pictures, report
+from dgmzoo.layers.latent import LatentLayer
+from dgmzoo.layers.named import LAYERS
 from dgmzoo.model import functional
 from dgmzoo.objectives import variational_layers
 from dgmzoo.training.folder import Folder, describe
@@ -35,7 +37,7 @@ _FACTS += ("data_seed", "steps", "parameters", "seconds", "device", "commit", "d
 def compare(
     experiment: Experiment | str,
     layers: Sequence[str] = (),
-    overrides: Sequence[Mapping[str, Any]] = (),
+    overrides: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]] = (),
     seeds: Sequence[int] = range(3),
     run_dir: str | Path | None = None,
     progress: bool = True,
@@ -45,7 +47,9 @@ def compare(
     Args:
       experiment: an experiment or its name.
       layers: variational layers, such as `("normal", "horseshoe")`; each, as every latent layer of the entry, is a variant.
+        A layer of the experiment's own kind keeps its settings, the others have their defaults.
       overrides: further variants, such as `{"model.latent.prior": "Laplace"}`; `{}` is the experiment as it stands.
+        As a mapping, `{"narrow": {"model.latent.slab": 0.5}}`, they have names.
       seeds: of initial values, order of the rows and noise, the same for all; those of a variant train together.
       run_dir: where to keep the runs (`VARIANT/seed-N`), the table and the figure; the same call goes on there, and
         finished runs are taken as they are. None keeps all in memory.
@@ -55,10 +59,11 @@ def compare(
       ValueError: a variant is not what it should be; nothing was trained.
       Interrupted: Ctrl-C or SIGTERM; with a run_dir the same call goes on.
     """
-    if isinstance(layers, str) or isinstance(overrides, Mapping) or isinstance(seeds, int):
+    each = overrides.values() if isinstance(overrides, Mapping) else overrides
+    if isinstance(layers, str) or not all(isinstance(one, Mapping) for one in each) or isinstance(seeds, int):
         raise ValueError(
             f"expected lists of layers, overrides and seeds, got {layers!r}, {overrides!r}, {seeds!r}; "
-            "write layers=['normal'], overrides=[{...}], seeds=range(3)"
+            "write layers=['normal'], overrides=[{...}] or {'name': {...}}, seeds=range(3)"
         )
     base = experiment if isinstance(experiment, Experiment) else config.load(str(experiment))
     chosen = [api.check_seed(seed) for seed in seeds]
@@ -81,7 +86,7 @@ def compare(
 
 
 def make_variants(
-    base: Experiment, layers: Sequence[str], changes: Sequence[Mapping[str, Any]]
+    base: Experiment, layers: Sequence[str], changes: Sequence[Mapping[str, Any]] | Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Experiment]:
     """Name -> experiment.
 
@@ -90,14 +95,19 @@ def make_variants(
     """
     asked: list[tuple[str, Mapping[str, Any]]] = []
     if layers:
-        paths = [path for path, _ in variational_layers(base.model)]
-        if not paths:
+        present = dict(variational_layers(base.model))
+        if not present:
             raise ValueError(
                 f"expected an entry with variational layers to compare {', '.join(layers)}, "
                 f"got {type(base.model).__name__} without; use overrides"
             )
-        asked += [(layer, dict.fromkeys(paths, layer)) for layer in layers]
-    asked += [(_name(change), change) for change in changes]
+        asked += [(layer, {path: layer for path, own in present.items() if not _is(own, layer)}) for layer in layers]
+    named = changes if isinstance(changes, Mapping) else {_name(change): change for change in changes}
+    if len(named) < len(changes):
+        raise ValueError(
+            "expected overrides that differ in what is written of them, got some alike; name them: {name: {...}}"
+        )
+    asked += named.items()
     if not asked:
         raise ValueError("expected layers or overrides to compare, got neither; name some, such as normal,horseshoe")
     variants: dict[str, Experiment] = {}
@@ -116,6 +126,12 @@ def make_variants(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return variants
+
+
+def _is(layer: LatentLayer, kind: str) -> bool:
+    """Whether the layer is of that kind already; it then keeps what was set of it."""
+    wanted = LAYERS.get(kind)
+    return type(layer) is wanted and getattr(layer, "posterior", None) is getattr(wanted, "posterior", None)
 
 
 def slug(name: str) -> str:

@@ -320,13 +320,14 @@ def test_lost_parameters_are_not_replaced_by_others(trained, tmp_path, capfd):
         assert "expected the selected parameters of step" in capfd.readouterr().err
 
 
-def test_seeds_do_not_start_a_finished_run_anew(trained, tmp_path, capfd):
+def test_seeds_take_a_finished_run_as_it_is(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "seed-0")
-    before = (tmp_path / "seed-0/result.json").read_bytes()
+    before = {path: path.read_bytes() for path in (tmp_path / "seed-0").rglob("*") if path.is_file()}
     words = ("train", "vae/digits", *QUICK, "--model.latent-dim", "2", "--seeds", "2", "--run-dir", str(tmp_path))
-    assert run(*words) == 2
-    assert "seed 0 at step 38 of a run of its own" in capfd.readouterr().err
-    assert (tmp_path / "seed-0/result.json").read_bytes() == before
+    assert run(*words) == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert json.loads((tmp_path / "seed-1/result.json").read_text())["seed"] == 1
+    capfd.readouterr()
 
 
 def test_real_data_with_a_normal_output(tmp_path, capfd):

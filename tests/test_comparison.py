@@ -5,13 +5,16 @@ import json
 import math
 
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+from rich.console import Console
 
 import dgmzoo
-from dgmzoo import api, comparison
+from dgmzoo import api, comparison, overrides
 from dgmzoo.evaluation import compared, panels
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.point import PointLayer
+from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
@@ -207,3 +210,32 @@ def test_models_without_layers_are_told_so():
     with pytest.raises(ValueError, match="use overrides"):
         comparison.make_variants(dgmzoo.experiment("ddnn/digits_made"), ["normal"], [])
     assert isinstance(comparison.make_variants(small(), ["point"], [])["point"].model.latent, PointLayer)
+
+
+def test_a_layer_of_the_experiments_own_kind_keeps_its_settings():
+    base = overrides.override(small(), {"model.latent": "horseshoe", "model.latent.slab": 0.5})
+    found = comparison.make_variants(base, ["normal", "horseshoe"], {"wide": {"model.latent.slab": 3.0}})
+    assert list(found) == ["normal", "horseshoe", "wide"]
+    assert found["normal"].model.latent == VariationalLayer()
+    assert found["horseshoe"].model.latent.slab == 0.5 and found["wide"].model.latent.slab == 3
+    base = small(VAE(latent_dim=2, latent=VariationalLayer(posterior=dist.Laplace, prior=dist.Laplace)))
+    assert comparison.make_variants(base, ["normal"], [])["normal"].model.latent.posterior is dist.Normal
+    with pytest.raises(ValueError, match="name them"):
+        comparison.make_variants(small(), [], [{"terms": {"a": f}} for f in (abs, abs)])
+
+
+def test_the_table_fits_a_terminal_of_80_columns(capsys):
+    records = [
+        record(name, seed, nll=100.0 + seed * i, elbo=-101.5 * (1 + seed * i), robustness=-1234.56 - seed)
+        for i, name in enumerate(
+            ("normal", "horseshoe", "rectified", "piecewise", "spherical", "a long name of a variant")
+        )
+        for seed in range(3)
+    ]
+    Console(width=80).print(compared.rich_table(records, "six"))
+    told = capsys.readouterr().out
+    for each in compared.lines(records):
+        for cell in each.words():
+            mean, _, difference = cell.rstrip(")").partition(" (")
+            assert mean in told and difference in told
+    assert max(map(len, told.splitlines())) <= 80

@@ -19,6 +19,7 @@ from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model import Draw, Evidence, in_precision
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 from dgmzoo.training import feed, loop, parallel
+from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
 from dgmzoo.training.track import Track
@@ -265,6 +266,51 @@ def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
     with pytest.raises(ValueError, match="was 2, now 3"):
         dgmzoo.train(other, tmp_path, seeds=(2, 1), progress=False)
     assert not (tmp_path / "seed-2").exists(), "all or none"
+
+
+def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, monkeypatch):
+    more = {"training.epochs": 6, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
+    exp = dgmzoo.experiment("vae/digits", TINY | more)
+    whole = dgmzoo.train(exp, tmp_path / "whole", seeds=(0, 1), progress=False)
+    begun, dies, real_save, real_begin = [], [57], loop._Run._save, Track.begin
+
+    def save(self, step, host):
+        if self.seed == 1 and step in dies:
+            raise SystemExit
+        return real(self, step, host)
+
+    real, run_dir = Track.save, tmp_path / "killed"
+    monkeypatch.setattr(Track, "save", save)
+    monkeypatch.setattr(Track, "begin", lambda self, step, *rest: (begun.append(step), real_begin(self, step, *rest)))
+    with pytest.raises(SystemExit):
+        dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
+    dies[:] = [76]  # and the checkpoint of 57, which seed 0 has from before, is not written again
+    monkeypatch.setattr(loop._Run, "_save", lambda self, state, step: step == 57 or real_save(self, state, step))
+    with pytest.raises(SystemExit):
+        dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
+    dies.clear()
+    again = dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
+    assert begun == [0, 0, 38, 38, 38, 38]
+    assert [run.record["value"] for run in again] == [run.record["value"] for run in whole]
+
+
+def test_seeds_that_stand_apart_go_on_in_turn(tmp_path):
+    """One that has ended, two that stand together, and a new one; nothing of the first is touched."""
+    more = {"training.epochs": 2, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
+    exp = dgmzoo.experiment("vae/digits", TINY | more)
+    alone = dgmzoo.train(exp, tmp_path / "seed-2", seed=2, progress=False)
+    dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)
+    for seed in (0, 1):
+        shutil.rmtree(tmp_path / f"seed-{seed}" / "checkpoints" / "latest" / "38")
+    kept = [
+        path for name in ("result.json", "report.html", "manifest.json") for path in tmp_path.glob(f"seed-2/**/{name}")
+    ]
+    before = [path.stat().st_mtime_ns for path in kept]
+    runs = dgmzoo.train(exp, tmp_path, seeds=(0, 2, 1, 3), progress=False)
+    assert [run.seed for run in runs] == [0, 2, 1, 3] and all(run.record["steps"] for run in runs)
+    assert runs[1].record == alone.record
+    assert len(before) >= 4 and [path.stat().st_mtime_ns for path in kept] == before
+    assert Folder(tmp_path / "seed-0").company() == (0, 1) and Folder(tmp_path / "seed-3").company() == (3,)
 
 
 EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,

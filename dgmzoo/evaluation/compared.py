@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Record = Mapping[str, Any]  # of one variant and seed, flat
+_COLUMNS = 80  # of a terminal
 
 
 class Measure(NamedTuple):
@@ -187,14 +188,27 @@ def html_table(records: Sequence[Record], said: Sequence[str]) -> str:
 
 
 def rich_table(records: Sequence[Record], title: str) -> Any:
-    """The table for a terminal."""
+    """The table for a terminal: figures above their differences, and as many variants side by side as 80 columns hold."""
+    from rich.console import Group
     from rich.table import Table
 
-    variants = list(dict.fromkeys(record["variant"] for record in records))
-    table = Table(title=title, box=None, pad_edge=False, padding=(0, 2))
-    table.add_column("", no_wrap=True)
-    for variant in variants:
-        table.add_column(variant, justify="right")
-    for line in lines(records):
-        table.add_row(line.title, *line.words())
-    return table
+    shown = lines(records)
+    words = [[word.replace(" (", "\n").rstrip(")") for word in line.words()] for line in shown]
+    tables, room = [], 0
+    for i, variant in enumerate(dict.fromkeys(record["variant"] for record in records)):
+        width = 1 + max((len(part) for row in words for part in row[i].split("\n")), default=0)
+        if width > room:
+            tables.append([])
+            room = _COLUMNS - max((len(line.title) for line in shown), default=0)
+        tables[-1].append((i, variant, width))
+        room -= width
+    parts = []
+    for columns in tables:
+        table = Table(title=None if parts else title, box=None, pad_edge=False, padding=(0, 0, 0, 1))
+        table.add_column("", no_wrap=True)
+        for _, variant, width in columns:
+            table.add_column(variant, justify="right", min_width=width - 1)
+        for line, row in zip(shown, words, strict=True):
+            table.add_row(line.title, *(row[i] for i, _, _ in columns))
+        parts += ["", table] if parts else [table]
+    return Group(*parts)

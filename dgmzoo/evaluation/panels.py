@@ -50,7 +50,8 @@ def draw(views: Mapping[str, View]) -> bytes:
             _Panel("leading units, one a row", _images("traversed")),
             _Panel("x; flipped; from the flipped", _images("flipped")),
         ]
-    finite = [units[np.isfinite(units)] for view in views.values() for units in view.kl.values()]
+    several = [units for view in views.values() for units in view.kl.values() if len(units) > 1]
+    finite = [units[np.isfinite(units)] for units in several]
     most = max((units.max() for units in finite if units.size), default=1.0) or 1.0
     figure = Figure(figsize=(3.1 * len(panels), 2.7 * len(views) + 0.2), layout="constrained")
     rows = np.atleast_1d(figure.subfigures(len(views), 1, hspace=0.03))
@@ -85,8 +86,14 @@ def _kl(place, view: View, layer: str, most: float) -> bool:
         return False
     axes = place.add_subplot()
     for name, units in view.kl.items():
-        axes.plot(np.sort(units)[::-1], drawstyle="steps-mid", label=f"{name}: {len(units)}")
-    axes.set(ylim=(0, 1.05 * most))
+        label = f"{name}: {len(units)}" if len(units) > 1 else f"{name}: the whole code"
+        axes.plot(
+            np.arange(len(units)) + 1, np.sort(units)[::-1], ".", drawstyle="steps-mid", linestyle="-", label=label
+        )
+    if any(len(units) > 1 for units in view.kl.values()):
+        axes.set(ylim=(0, 1.05 * most))
+    else:
+        axes.set(ylim=(0, None), xticks=[1])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return True
@@ -113,6 +120,8 @@ def _posterior(place, view: View, layer: str, most: float) -> bool:
         axes.set_yscale("function", functions=(np.sqrt, np.square))  # beside a point mass the rest stays visible
         axes.set_yticks([])
         axes.tick_params(labelsize=6)
+        if i == 0:
+            axes.legend(frameon=False, fontsize=6, handlelength=1)
     return True
 
 

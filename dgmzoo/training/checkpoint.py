@@ -67,6 +67,20 @@ class Checkpoints:
             if old not in whole[-self.keep :]:
                 shutil.rmtree(self.folder / str(old))
 
+    def forget_after(self, step: int) -> None:
+        """Delete later ones, which a run that goes on from `step` will write again; they must not count as kept."""
+        for later in self.steps():
+            if later > step:
+                shutil.rmtree(self.folder / str(later))
+
+    def progress(self) -> dict[str, Any] | None:
+        """What was saved beside the arrays of the newest intact checkpoint; None where there is none."""
+        for step in reversed(self.steps()):
+            if not _damage(self.folder / str(step)):
+                with _orbax() as ocp:
+                    return self._load(ocp, step, progress=ocp.args.JsonRestore())["progress"]
+        return None
+
     def _write(self, ocp, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
         if target.exists():  # left by a run that died after this step, or damaged
             shutil.rmtree(target)
@@ -114,11 +128,13 @@ class Checkpoints:
             raise ValueError(f"expected checkpoint {target} to hold this experiment's arrays ({what})")
         plain = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), _abstract(template))
         with _orbax() as ocp:
-            options = ocp.CheckpointManagerOptions(read_only=True, **_alone(ocp))
-            with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
-                args = ocp.args.Composite(tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
-                read = manager.restore(step, args=args)
+            read = self._load(ocp, step, tree=ocp.args.StandardRestore(plain), progress=ocp.args.JsonRestore())
         return Restored(step, _typed(read["tree"], template), dict(read["progress"]))
+
+    def _load(self, ocp, step: int, **what) -> Any:
+        options = ocp.CheckpointManagerOptions(read_only=True, **_alone(ocp))
+        with contextlib.closing(ocp.CheckpointManager(self.folder.absolute(), options=options)) as manager:
+            return manager.restore(step, args=ocp.args.Composite(**what))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dgmzoo.overrides import Origin, flatten, override
 from dgmzoo.training.checkpoint import Checkpoints
 
 SCHEMA = 1
+MEASURED = ("result.json", "report.html", "samples.png", "reconstructions.png")
 _MAY_CHANGE = ("training.checkpoint_seconds",)
 
 
@@ -52,6 +53,11 @@ class Folder:
                 reason = f"{self.path} cannot be locked ({error.strerror})"
                 warnings.warn(f"{reason}: see that no other process trains into it", stacklevel=3)
             yield
+
+    def company(self) -> tuple[int, ...]:
+        """The seeds, this one's among them, of the program that wrote the newest checkpoint; none where there is none."""
+        found = self.latest.progress()
+        return tuple(found["together"]) if found else ()
 
     def check(self, wanted: dict[str, Any]) -> None:
         """Refuse the folder of another config (the fields are named), or one that holds other things. Writes nothing.
@@ -153,8 +159,9 @@ class Folder:
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; it is on disk when this returns. The result of a shorter training, if there is one, is over."""
-        (self.path / "result.json").unlink(missing_ok=True)
+        """Add a row; it is on disk when this returns. What was measured of a shorter training, if it was, is over."""
+        for name in MEASURED:
+            (self.path / name).unlink(missing_ok=True)
         append_text(self.metrics_path, _line(row))
 
 

@@ -151,9 +151,6 @@ class _Run:
         dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
         self.since_save = self.since_look = Clock()
         votes = parallel.Votes(self.devices)
-        for track in self.tracks:
-            track.saved_at = begun
-            track.watcher.begin(begun)
         over = self._patience_is_over()
         with contextlib.closing(self.feed.portions(begun, n)) as portions:
             while step < self.total and not over:
@@ -190,31 +187,31 @@ class _Run:
     def _begin(self) -> State:
         """A fresh state, or that of the newest step of which every seed has an intact checkpoint.
 
+        What is later is forgotten: a checkpoint that counted as one of those kept would push out the one all share.
+
         Raises:
           ValueError: some seeds stand where the others have never been.
         """
         template, upto = self.template(), None
-        together = [track.seed for track in self.tracks]
         while True:
             found = [track.restore(template, upto) for track in self.tracks]
-            there = {track.seed: each for track, each in zip(self.tracks, found, strict=True) if each is not None}
-            for seed, each in there.items():
-                if len(there) < len(self.tracks) and each.progress["together"] != together:
-                    raise ValueError(
-                        f"expected seeds that stand together or not at all, got seed {seed} at step {each.step} of a run "
-                        "of its own; go on with it alone, or choose another --run-dir"
-                    )
-            if len(there) < len(self.tracks):  # killed in their first checkpoint, if not fresh
-                states = [parallel.init_on(self.init, key, self.first, self.devices) for key in self.keys]
+            if len({each and each.step for each in found}) == 1:
                 break
-            if len({each.step for each in found}) == 1:
-                states = [parallel.place(each.tree, self.devices) for each in found]
+            if None in found:
+                if upto is not None or any(len(track.latest.steps()) > 1 for track in self.tracks):
+                    there = ", ".join(str(track.seed) for track, each in zip(self.tracks, found, strict=True) if each)
+                    raise ValueError(
+                        f"expected a checkpoint of one step for all of the seeds, got one of {there} alone; train them in turn"
+                    )
+                found = [None] * len(found)  # killed in their first checkpoint
                 break
             upto = min(each.step for each in found)
+        if None in found:
+            states = [parallel.init_on(self.init, key, self.first, self.devices) for key in self.keys]
+        else:
+            states = [parallel.place(each.tree, self.devices) for each in found]
         for track in self.tracks:
-            if len(there) < len(self.tracks):
-                track.forget()
-            track.together = together
+            track.begin(int(states[0].step), [each.seed for each in self.tracks])
         return parallel.stack_seeds(states, self.devices)
 
     def _save(self, state: State, step: int) -> None:

@@ -187,6 +187,12 @@ class SharedCheckpoints:
             if is_first():
                 self.own.save(step, tree, progress)
 
+    def forget_after(self, step: int) -> None:
+        """As `Checkpoints.forget_after`."""
+        with together():
+            if is_first():
+                self.own.forget_after(step)
+
     def restore(self, template: Any, upto: int | None = None) -> Restored | None:
         """As `Checkpoints.restore`.
 

@@ -39,15 +39,23 @@ class Track:
         self.latest, self.best = checkpoints or (None, None)
         self.selected = None  # host copy of the best variables, where this process found them
         self.saved_at: int | None = None
-        self.forget()
+        self._reset()
 
-    def forget(self) -> None:
-        """Begin anew."""
+    def _reset(self) -> None:
         self.sums: dict[str, float] = {}
         self.count = 0
         self.best_value, self.best_step, self.bad_readings = math.inf, None, 0
         self.is_new_best = False  # not on disk yet
         self.clock = Clock()
+
+    def begin(self, step: int, together: list[int]) -> None:
+        """Go on from the step that was restored, or anew from 0, in one program with those seeds."""
+        if step == 0:
+            self._reset()
+        if self.latest:
+            self.latest.forget_after(step)
+        self.together, self.saved_at = together, step
+        self.watcher.begin(step)
 
     def absorb(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
         """Take in the metrics `{name: [n]}` of n steps from `start`.
