@@ -69,7 +69,8 @@ class Compare:
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     """The experiment; these options hold for all variants."""
     layers: str | None = None
-    """Variational layers, each a variant, the first the one that others are compared with: normal,horseshoe."""
+    """Variational layers, each a variant, the first the one that others are compared with: normal,horseshoe. One of the
+    experiment's own kind keeps its settings (--model.latent.slab 0.5), the others have their defaults."""
     variants: tuple[str, ...] = ()
     """Further variants, each in quotes: "model.latent.prior=Laplace" "objective=iwae objective.num-samples=5"; base is the experiment as it stands."""
     seeds: int = 3

@@ -16,7 +16,7 @@ from dgmzoo import api, data, overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation.log_likelihood import evaluate, rows_at_once
-from dgmzoo.model import Query, functional, in_precision
+from dgmzoo.model import Query, functional, in_precision, rematerialized
 from dgmzoo.training import parallel
 from dgmzoo.training.loop import fit
 from dgmzoo.training.optimizer import build
@@ -195,6 +195,8 @@ def products_of_step(exp: Experiment, model, dataset) -> list[Product]:
     init = make_init(model, exp.objective, optimizer, dataset.observe, ema=False)
     if exp.training.compute != "float32":
         model = in_precision(model, jnp.dtype(exp.training.compute))
+    if exp.training.remat:
+        model = rematerialized(model)
     accumulate = exp.training.accumulate
     step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), None, accumulate)
     state = jax.eval_shape(init, jax.random.key(0), batch)

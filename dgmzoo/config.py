@@ -74,7 +74,8 @@ class Training:
     accumulate: int = 1
     """Parts in which each device works its share of a batch off, for batches that do not fit; their gradients are averaged."""
     remat: bool = False
-    """Compute p(x | z) for some sqrt(K) of the K samples at a time, and again on the way back: less memory, more time."""
+    """Compute p(x | z) for some sqrt(K) of the K samples at a time, and again on the way back: less memory, more time.
+    A term of the loss that reads `evidence.output` keeps all of it."""
     stream: bool | None = None
     """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB. The numbers are the same."""
     steps_per_dispatch: int | None = None
@@ -202,13 +203,18 @@ class Experiment:
                 "expected objective.num_samples above 1 with training.remat, which computes a few of the samples at a "
                 "time, got 1; for batches that do not fit use training.accumulate"
             )
+        if self.training.accumulate > 1 and getattr(self.objective, "free_bits", 0):
+            raise ValueError(
+                "expected objective.free_bits 0 with training.accumulate: the floor is on means over a whole batch, got "
+                f"{self.objective.free_bits} and {self.training.accumulate} parts; spread the batch over devices instead"
+            )
         model, said = self.objective.corrected(self.model)
+        self.objective.check(model)
         if said:
             object.__setattr__(self, "model", model)
             object.__setattr__(self, "corrections", self.corrections + said)
             for words in said:
                 warnings.warn(words, stacklevel=3)
-        self.objective.check(self.model)
 
 
 def load(name: str) -> Experiment:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import numpyro.distributions as dist
 import typeguard
 
-from dgmzoo import objectives
+from dgmzoo import functions, objectives
 from dgmzoo.config import LENGTHS, Experiment, Training, load
 from dgmzoo.layers import discretized, outputs
 from dgmzoo.layers.latent import LatentLayer
@@ -192,8 +192,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    named = type(value) if callable(value) and not hasattr(value, "__qualname__") else value  # a repr tells addresses
-    return f"{named.__module__}.{named.__qualname__}" if hasattr(named, "__qualname__") else repr(value)
+    return functions.named(value) if callable(value) else repr(value)
 
 
 def _tuples(value: Any) -> Any:

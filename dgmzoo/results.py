@@ -13,7 +13,7 @@ INTRODUCTION = """\
 Each row is a record beside this page: what was measured, on what data (by digest), with which seed, versions and device.
 Values are negative log-likelihoods of the test split in nats per example with their standard error over examples (and the
 Monte Carlo error of the estimate); lower is better. A published figure is that of the same model, objective, data and
-estimate; in brackets our steps over the paper's. This page is what `dgmzoo results --markdown` prints. Comparisons of
+estimate; in brackets our steps over the paper's, whatever the batches. This page is what `dgmzoo results --markdown` prints. Comparisons of
 variational layers over paired seeds, with what follows from them, are in [comparisons](comparisons).
 """
 

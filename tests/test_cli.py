@@ -167,6 +167,8 @@ BAD = {
     "negative seed": (["train", "vae/digits", "--seed", "-1"], "expected a seed from 0"),
     "huge seed": (["train", "vae/digits", "--seed", "99999999999999999999"], "expected a seed from 0"),
     "seeds with patience": (["train", "vae/digits", "--seeds", "2", "--training.patience", "2"], "training.patience None with 2 seeds"),
+    "free bits in parts": (["train", "vae/digits", "--objective.free-bits", "0.5", "--training.accumulate", "2"], "free_bits 0 with training.accumulate"),
+    "corrected, then refused": (["train", "vae/digits", "--model.latent.prior", "horseshoe", "--objective", "nvil"], "use a pathwise objective"),
     "family without a head": (["train", "vae/digits", "--model.latent.posterior", "Uniform"], "one number per parameter"),
     "family of vectors": (["train", "vae/digits", "--model.latent.posterior", "MultivariateNormal"], "one number per parameter"),
     "prior too narrow": (["train", "vae/digits", "--model.latent.prior", "HalfNormal"], "their KL is infinite"),

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import dgmzoo
+from dgmzoo import functions
 from dgmzoo.config import load
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.variational import VariationalLayer
@@ -117,13 +118,44 @@ def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path):
     assert all(row["term/size"] > 0 for row in rows)
     assert rows[-1]["loss"] == pytest.approx(rows[-1]["term/size"] - rows[-1]["elbo"], rel=1e-4)
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored["experiment"] is None and stored["resolved"]["terms"] == {"size": f"{__name__}.size"}
+    assert stored["experiment"] is None and stored["resolved"]["terms"]["size"].startswith(f"{__name__}.size@")
     with pytest.raises(ValueError, match="hand it over"):
         dgmzoo.load(tmp_path)
     assert dgmzoo.load(tmp_path, experiment=exp).record["value"] == run.record["value"]
     for other in ({}, {"size": brightness}, {"other": size}):
         with pytest.raises(ValueError, match="terms was"):
             dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "terms": other}), tmp_path, progress=False)
+
+
+def scaled(factor):
+    def size(evidence, batch):
+        return factor * evidence.log_likelihood.mean(0)
+
+    return size
+
+
+def test_another_function_of_the_same_name_is_told_apart(tmp_path):
+    """As a notebook's cell that was edited and run again gives it."""
+    kept = [functions.named(scaled(factor)) for factor in (0.1, 0.1, 50.0)]
+    assert kept[0] == kept[1] != kept[2]
+    written = "def f(evidence, batch):\n    return {} * evidence.log_likelihood.mean(0)"
+    typed = []
+    for factor in (1, 1, 2):
+        exec(written.format(factor), space := {"__name__": "prompt"})
+        typed.append(functions.named(space["f"]))
+    assert typed[0] == typed[1] != typed[2]
+    arrays = [functions.named(scaled(jnp.full(3, value))) for value in (0.0, 0.0, 1.0)]
+    assert arrays[0] == arrays[1] != arrays[2]
+    partials = [functions.named(functools.partial(pow, exp=value)) for value in (2, 2, 3)]
+    assert partials[0] == partials[1] != partials[2] and "0x" not in "".join(kept + typed + arrays + partials)
+    asked = [dgmzoo.experiment("vae/digits", {**QUICK, "terms": {"size": scaled(factor)}}) for factor in (0.1, 50.0)]
+    dgmzoo.train(asked[0], tmp_path / "run", progress=False)
+    for call in (
+        lambda: dgmzoo.train(asked[1], tmp_path / "run", progress=False),
+        lambda: dgmzoo.load(tmp_path / "run", asked[1]),
+    ):
+        with pytest.raises(ValueError, match=r"terms was .*size@.*, now .*size@"):
+            call()
 
 
 def test_a_file_may_define_them(tmp_path):

@@ -68,7 +68,21 @@ class VariationalLayer(LatentLayer):
             return f"the support of its posterior {name} moves with the parameters, so use iwae"
         if estimate == "doubly" and self.posterior is PiecewiseNormal:
             return f"the density of its posterior {name} jumps where the parameters move it, so use iwae"
+        if estimate == "closed" and not self.noise and not self._has_penalty:
+            return (
+                f"its noise is off and the KL of {name} and {self.prior.__name__} has no closed form, or no mean stands "
+                "for the code, so nothing would keep the scales finite; use families with a closed KL (normal) or noise"
+            )
         return super().refusal(estimate)
+
+    @property
+    def _has_penalty(self) -> bool:
+        """Whether the posterior has a mean, and a KL that is more than the ratio of two densities there."""
+        with jax.ensure_compile_time_eval(), numpyro_rules():
+            q = families.standard(self._sized(self.posterior), (1,), jnp.float32)
+            prior = dist.Normal if self._transported else self._sized(self.prior)
+            kl = closed_kl(q, families.standard(prior, (1,), jnp.float32))
+            return kl is not None and bool(jnp.isfinite(q.mean).all())
 
     def density(self, grid: jax.Array) -> jax.Array:
         """The prior's density of each unit at points `grid [N]` of what the next layer sees, `[N, U]`."""

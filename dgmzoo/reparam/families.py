@@ -13,7 +13,8 @@ from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
 LOCATIONS = ("loc", "locs")
 _SCALES = ("scale", "scales", "spike", "slab")
-_STARTS = {dist.StudentT: {"df": 3.0}}  # the fewest degrees of freedom with a variance, and room to lose some
+_STARTS = {dist.StudentT: {"df": 3.0}}
+_LEAST = {dist.StudentT: {"df": 2.0}}  # fewer degrees of freedom have no variance, and 1 no mean
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 
 
@@ -112,7 +113,11 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
     for name, size in sizes.items():
         constraint = family.arg_constraints[name]
         piece = raw[..., start] if constraint.event_dim == 0 else raw[..., start : start + size]
-        parameters[name] = constrain(constraint, piece, _start(family, name))
+        least = _LEAST.get(family, {}).get(name)
+        if least is None:
+            parameters[name] = constrain(constraint, piece, _start(family, name))
+        else:
+            parameters[name] = least + positive(piece, _start(family, name) - least)
         start += size
     with numpyro_rules():
         return family(**parameters)

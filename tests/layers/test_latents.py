@@ -16,6 +16,7 @@ from dgmzoo.layers.rectified import RectifiedLayer
 from dgmzoo.layers.spherical import SphericalLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query
+from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, RectifiedNormal, SpikeAndSlab
 from tests.layers.exact import DOUBLE, LAYERS, NARROW, PIECEWISE, WIDE, softplus, subject_of
 from tests.reparam.noise_quadrature import gradient_of_expectation
@@ -211,6 +212,32 @@ def test_the_noise_can_be_switched_off(name):
     assert (noisy.value[0] != noisy.value[1]).any()
     layer = NAMED[name](noise=False)
     assert not layer.has_bound and layer.refusal("closed") is None and "noise is off" in layer.refusal("importance")
+
+
+@pytest.mark.parametrize(
+    "posterior, prior",
+    [
+        (dist.Normal, dist.StudentT),
+        (dist.Normal, NormalMixture),
+        (dist.Normal, SpikeAndSlab),
+        (dist.Cauchy, dist.Cauchy),
+    ],
+)
+def test_without_noise_a_divergence_without_a_closed_form_is_refused(posterior, prior):
+    """The ratio of densities at the mean has no lower bound: it falls for ever as the posterior widens."""
+    layer = VariationalLayer(posterior=posterior, prior=prior, noise=False)
+    assert "nothing would keep the scales finite" in layer.refusal("closed")
+    assert VariationalLayer(posterior=posterior, prior=prior).refusal("closed") is None
+    for q, p in ((dist.Normal, dist.Laplace), (dist.StudentT, dist.Normal), (dist.Normal, PIECEWISE)):
+        assert VariationalLayer(posterior=q, prior=p, noise=False).refusal("closed") is None
+
+
+def test_a_student_t_keeps_its_variance():
+    """However far the raw numbers go: below 2 degrees of freedom its divergence to a normal is infinite."""
+    raw = jnp.array([[-50.0, 0.0, 0.0], [0.0, 0.0, 0.0], [50.0, 0.0, 0.0]])
+    df = families.from_raw(dist.StudentT, raw).df
+    assert df[0] >= 2 and df[1] == 3 and df[2] > 50
+    assert jnp.isfinite(dist.kl_divergence(families.from_raw(dist.StudentT, raw[1:]), dist.Normal(0.0, 1.0))).all()
 
 
 def test_smooth_mean_is_that_of_the_value():

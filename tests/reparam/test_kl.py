@@ -27,6 +27,8 @@ FAMILIES = {
     "uniform": (dist.Uniform, lambda a, b: stats.uniform(a, b - a), [(-0.5, 1.0), (-1.0, 2.0)]),
     "von mises": (dist.VonMises, lambda m, k: stats.vonmises(k, m), [(0.5, 2.0), (-1.0, 0.3)]),
     "beta": (dist.Beta, stats.beta, [(2.0, 3.0), (1.5, 1.2)]),
+    "student t": (dist.StudentT, stats.t, [(3.5, 0.2, 0.7), (9.0, -1.0, 1.4)]),
+    "logistic": (dist.Logistic, lambda m, s: stats.logistic(m, s), [(0.2, 0.4), (-1.0, 1.1)]),
     "weibull": (dist.Weibull, lambda s, k: stats.weibull_min(k, scale=s), [(1.2, 1.8)]),
 }
 SUPPORT = {"uniform": (-0.5, 1.0), "von mises": (-np.pi, np.pi), "beta": (0, 1)} | dict.fromkeys(
@@ -36,6 +38,8 @@ OURS = [(name, name) for name in ("laplace", "cauchy", "gumbel", "inverse gamma"
 OURS += [(name, name) for name in ("half cauchy", "half normal", "log normal", "uniform", "von mises")]
 OURS += [("laplace", "normal"), ("normal", "laplace"), ("uniform", "normal"), ("exponential", "gamma")]
 OURS += [("gamma", "exponential"), ("log normal", "gamma"), ("log normal", "inverse gamma")]
+OURS += [("student t", "normal"), ("logistic", "normal"), ("gumbel", "normal"), ("log normal", "exponential")]
+OURS += [(name, "half normal") for name in ("exponential", "gamma", "log normal")] + [("half normal", "exponential")]
 NUMPYRO = [("normal", "normal"), ("gamma", "gamma"), ("beta", "beta"), ("weibull", "gamma")]
 
 
@@ -61,6 +65,14 @@ def test_continuous_pairs_equal_quadrature(pair, x64):
             value = float(dist.kl_divergence(p_class(*a), q_class(*b)))
         want = divergence(p, q, *SUPPORT.get(pair[0], (-np.inf, np.inf)))
         assert value == pytest.approx(want, abs=1e-8), (pair, a, b)
+
+
+def test_without_a_variance_student_t_is_infinitely_far_from_a_normal(x64):
+    def kl(df):
+        return dist.kl_divergence(dist.StudentT(df, 0.0, 1.0), dist.Normal(0.0, 1.0))
+
+    value, gradient = jax.vmap(jax.value_and_grad(kl))(jnp.array([1.0, 2.0, 2.001]))
+    assert np.isinf(value[:2]).all() and value[2] > 500 and np.isfinite(gradient).all()
 
 
 def bernoulli(kind, probs):

@@ -200,6 +200,71 @@ def _uniform_normal(p, q):
     return _HALF_LOG_2PI - jnp.log(width) + (centre**2 + width**2 / 12) / 2
 
 
+def _to_normal(entropy, mean, variance, q):
+    """KL of a distribution with that entropy, mean and variance to a normal one."""
+    entropy, mean, variance, n, s = aligned(entropy, mean, variance, q.loc, q.scale)
+    return _HALF_LOG_2PI + jnp.log(s) - entropy + (variance + (mean - n) ** 2) / (2 * s**2)
+
+
+@kl_divergence.register(dist.StudentT, dist.Normal)
+def _student_t_normal(p, q):
+    """Infinite up to 2 degrees of freedom, without a variance."""
+    v, m, s = aligned(p.df, p.loc, p.scale)
+    beta = gammaln(v / 2) + gammaln(0.5) - gammaln((v + 1) / 2)
+    entropy = jnp.log(s) + (v + 1) / 2 * (digamma((v + 1) / 2) - digamma(v / 2)) + jnp.log(v) / 2 + beta
+    wide = v > 2
+    variance = s**2 * v / jnp.where(wide, v - 2, 1)
+    return jnp.where(wide, _to_normal(entropy, m, variance, q), jnp.inf)
+
+
+@kl_divergence.register(dist.Logistic, dist.Normal)
+def _logistic_normal(p, q):
+    m, s = aligned(p.loc, p.scale)
+    return _to_normal(jnp.log(s) + 2, m, (math.pi * s) ** 2 / 3, q)
+
+
+@kl_divergence.register(dist.Gumbel, dist.Normal)
+def _gumbel_normal(p, q):
+    m, s = aligned(p.loc, p.scale)
+    return _to_normal(jnp.log(s) + jnp.euler_gamma + 1, m + jnp.euler_gamma * s, (math.pi * s) ** 2 / 6, q)
+
+
+def _to_half_normal(entropy, square, q):
+    """KL of a distribution on the positive numbers, with that entropy and mean square, to a half-normal one."""
+    entropy, square, s = aligned(entropy, square, q.scale)
+    return jnp.log(s) + 0.5 * math.log(math.pi / 2) - entropy + square / (2 * s**2)
+
+
+@kl_divergence.register(dist.Exponential, dist.HalfNormal)
+def _exponential_half_normal(p, q):
+    (a,) = aligned(p.rate)
+    return _to_half_normal(1 - jnp.log(a), 2 / a**2, q)
+
+
+@kl_divergence.register(dist.Gamma, dist.HalfNormal)
+def _gamma_half_normal(p, q):
+    a, b = aligned(p.concentration, p.rate)
+    entropy = a - jnp.log(b) + gammaln(a) + (1 - a) * digamma(a)
+    return _to_half_normal(entropy, a * (a + 1) / b**2, q)
+
+
+@kl_divergence.register(dist.LogNormal, dist.HalfNormal)
+def _log_normal_half_normal(p, q):
+    m, s = aligned(p.loc, p.scale)
+    return _to_half_normal(m + jnp.log(s) + (_HALF_LOG_2PI + 0.5), jnp.exp(2 * m + 2 * s**2), q)
+
+
+@kl_divergence.register(dist.HalfNormal, dist.Exponential)
+def _half_normal_exponential(p, q):
+    s, b = aligned(p.scale, q.rate)
+    return math.sqrt(2 / math.pi) * b * s - jnp.log(b * s) + (0.5 * math.log(2 / math.pi) - 0.5)
+
+
+@kl_divergence.register(dist.LogNormal, dist.Exponential)
+def _log_normal_exponential(p, q):
+    return _log_normal_gamma_kl(p.loc, p.scale, 1.0, q.rate)
+
+
 @kl_divergence.register(dist.VonMises, dist.VonMises)
 def _von_mises(p, q):
     m, k, n, c = aligned(p.loc, p.concentration, q.loc, q.concentration)
