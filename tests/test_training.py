@@ -313,6 +313,25 @@ def test_seeds_that_stand_apart_go_on_in_turn(tmp_path):
     assert Folder(tmp_path / "seed-0").company() == (0, 1) and Folder(tmp_path / "seed-3").company() == (3,)
 
 
+def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
+    more = {"training.epochs": 4, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
+    exp, real = dgmzoo.experiment("vae/digits", TINY | more), Track.absorb
+
+    def absorb(self, start, *rest):
+        if self.seed == 1 and start >= 38:
+            raise self.non_finite(start, ["loss"])
+        real(self, start, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Track, "absorb", absorb)
+        with pytest.raises(NonFinite, match=r"seed 1, in loss.*38 is kept.*seeds=\[0, 2\]\) goes on without it"):
+            dgmzoo.train(exp, tmp_path, seeds=(0, 1, 2), progress=False)
+    runs = dgmzoo.train(exp, tmp_path, seeds=(0, 2), progress=False)
+    for run in runs:
+        assert [row["step"] for row in run.metrics if row["split"] == "train"] == [19, 38, 57, 76]
+        assert Folder(run.path).company() == (0, 2) and run.record["value"] > 0
+
+
 EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,
          "training.final_learning_rate": 0.0, "data.binarization": "threshold", "data.num_validation": 0}  # fmt: skip
 

@@ -150,10 +150,12 @@ class Track:
     def non_finite(self, step: int, terms: list[str]) -> NonFinite:
         """The error that says where and in what."""
         kept = f"; the checkpoint of step {self.saved_at} is kept" if self.latest and self.saved_at else ""
+        others = [seed for seed in self.together if seed != self.seed]
+        without = f"; dgmzoo.train(..., seeds={others}) goes on without it" if others else ""
         return NonFinite(
             f"expected finite values, got NaN or infinity at step {step} of {self.name}, seed {self.seed}, "
             f"in {', '.join(terms)}{kept}; try a lower --training.learning-rate or --training.clip-norm, "
-            "and check the data"
+            f"and check the data{without}"
         )
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
