@@ -139,13 +139,16 @@ def results(words: list[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    what, _, *columns = results.COLUMNS
-    table, notes = Table(box=None, pad_edge=False), []
+    what, _, *columns, _, _ = results.COLUMNS
+    table, notes = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)), []
     for column in ("", what, *columns):
-        table.add_column(column, no_wrap=column in (what, "steps", "commit"), overflow="fold")
-    for i, (name, changes, *rest) in enumerate(map(results.row, records), 1):
-        table.add_row(str(i), name, *rest)
-        notes += [] if changes == "-" else [f"{i}: {changes}"]
+        table.add_column(column, no_wrap=True)
+    for i, (name, changes, data, steps, value, *rest, seed, commit) in enumerate(map(results.row, records), 1):
+        value, _, error = value.partition(" (MC ")
+        table.add_row(str(i), name, data.replace(", ", "\n"), steps, value, *rest)
+        note = [] if changes == "-" else [changes]
+        note += [f"Monte Carlo error {error.rstrip(')')}"] if error else []
+        notes.append(f"{i}: {'; '.join([*note, f'seed {seed}', f'commit {commit}'])}")
     console = Console()
     console.print(table)
     console.print(*notes, sep="\n", style="dim", highlight=False, markup=False)
