@@ -23,6 +23,7 @@ from dgmzoo.model import Model, Query, functional, mean_weights, num_parameters,
 from dgmzoo.training import parallel, processes
 from dgmzoo.training.folder import Folder, describe, differences
 from dgmzoo.training.loop import Interrupted, check_seeds, fit_seeds, selected
+from dgmzoo.training.programs import Place, grouped
 from dgmzoo.training.track import Track
 from dgmzoo.training.watch import Watch, measuring
 from dgmzoo.training.writers import Writer
@@ -60,7 +61,7 @@ def train(
       seed: of initial values, order of the rows and noise.
       progress: show how far it is, on standard error.
       seeds: train all of these at once in one compiled program, each in its own `run_dir/seed-N`; gives a list of runs.
-        Those that already stand elsewhere (trained alone, or ended) go on by themselves, in turn.
+        Those that stand elsewhere (trained alone, or ended) go on by themselves, in turn.
       writers: who gets the rows of metrics beside `metrics.jsonl`: "csv", "tensorboard", or a function of a row (of several
         seeds it has `seed`); rows past the checkpoint at which a run goes on come a second time.
 
@@ -99,53 +100,46 @@ def train(
     folders = [None] * len(runs)
     if run_dir is not None:
         folders = [Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}") for run in runs]
+    claimed = [folder is not None and (folder.path / "config.json").is_file() for folder in folders]
     with contextlib.ExitStack() as held:
         with processes.together():
             if first and run_dir is not None:
                 _claim(folders, described, held)
                 for run, folder in zip(runs, folders, strict=True):
                     run.path, run.record = folder.path, folder.result()
-        for some in _programs(runs, folders):
-            watched = {}
-            for run, folder in some:
-                own = writers if seeds is None else [_of_seed(writer, run.seed) for writer in writers]
-                watched[run.seed] = Watch(folder if first else None, progress and not watched, own if first else ())
-            _train(some, watched, progress)
+        kept = dict(zip((run.seed for run in runs), zip(runs, folders, strict=True), strict=True))
+        programs = [list(kept)]
+        if seeds is not None and run_dir is not None:
+            programs = grouped(
+                [
+                    Place(run.seed, folder.latest, begun, run.record is not None)
+                    for (run, folder), begun in zip(kept.values(), claimed, strict=True)
+                ]
+            )
+        for program in programs:
+            places = []
+            for seed in program:
+                run, folder = kept[seed]
+                own = writers if seeds is None else [_of_seed(writer, seed) for writer in writers]
+                places.append(
+                    (run, folder, Watch(folder if first else None, progress and not places, own if first else ()))
+                )
+            _train(places, progress)
     return runs if seeds is not None else runs[0]
 
 
-Place = tuple["Run", Folder | None]  # where a run is kept
-
-
-def _programs(runs: Sequence["Run"], folders: Sequence[Folder | None]) -> list[list[Place]]:
-    """Which runs train in one program: those that have not begun, and those whose last program was the same."""
-    places = list(zip(runs, folders, strict=True))
-    if len(runs) == 1 or folders[0] is None:
-        return [places]
-    company = {run.seed: folder.company() for run, folder in places}
-    later = {company[run.seed] for run, folder in places if run.record or len(folder.latest.steps()) > 1}
-    first = (
-        set(company.values()) - later
-    )  # programs that may have been killed in their first checkpoint: they begin anew
-    found: dict[tuple[int, ...], list[Place]] = {}
-    for run, folder in places:
-        own = company[run.seed] or next((seeds for seeds in first if run.seed in seeds), ())
-        found.setdefault(own, []).append((run, folder))
-    return list(found.values())
-
-
-def _train(places: Sequence[Place], watched: Mapping[int, Watch], progress: bool) -> None:
+def _train(places: Sequence[tuple["Run", Folder | None, Watch]], progress: bool) -> None:
     """Train the runs of one program, and measure those that are not yet."""
-    shared, watches = places[0][0], list(watched.values())
-    tracks = [Track(run.experiment.name, run.seed, watched[run.seed], _checkpoints(folder)) for run, folder in places]
+    shared, _, watch = places[0]
+    tracks = [Track(run.experiment.name, run.seed, own, _checkpoints(folder)) for run, folder, own in places]
     try:
-        with watches[0].watching():
+        with watch.watching():
             fitted = fit_seeds(shared.experiment, shared.model, shared.dataset, tracks)
     except Interrupted as stopped:
-        stopped.signal = watches[0].signal
+        stopped.signal = watch.signal
         raise
-    for (run, _), watch, found in zip(places, watches, fitted, strict=True):
-        run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
+    for (run, _, own), found in zip(places, fitted, strict=True):
+        run.variables, run.step, run.metrics = found.variables, found.step, own.rows
         if found.trained or not processes.first_says(run.is_measured()):
             run.measure(progress)
 

@@ -143,9 +143,9 @@ def results(words: list[str]) -> int:
     table, notes = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)), []
     for column in ("", what, *columns):
         table.add_column(column, no_wrap=True)
-    for i, (name, changes, data, steps, value, *rest, seed, commit) in enumerate(map(results.row, records), 1):
+    for i, (name, changes, learned, steps, value, *rest, seed, commit) in enumerate(map(results.row, records), 1):
         value, _, error = value.partition(" (MC ")
-        table.add_row(str(i), name, data.replace(", ", "\n"), steps, value, *rest)
+        table.add_row(str(i), name, learned.replace(", ", "\n"), steps, value, *rest)
         note = [] if changes == "-" else [changes]
         note += [f"Monte Carlo error {error.rstrip(')')}"] if error else []
         notes.append(f"{i}: {'; '.join([*note, f'seed {seed}', f'commit {commit}'])}")

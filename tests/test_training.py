@@ -268,29 +268,44 @@ def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
     assert not (tmp_path / "seed-2").exists(), "all or none"
 
 
-def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, monkeypatch):
+def company(run_dir):
+    """Seeds of the program that wrote the newest checkpoint."""
+    return list(Folder(run_dir).latest.intact().values())[-1]["together"]
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """Steps at which seeds begin, or go on."""
+    steps, real = [], Track.begin
+    monkeypatch.setattr(Track, "begin", lambda self, step, *rest: (steps.append(step), real(self, step, *rest)))
+    return steps
+
+
+def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, monkeypatch, begun):
     more = {"training.epochs": 6, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
     exp = dgmzoo.experiment("vae/digits", TINY | more)
     whole = dgmzoo.train(exp, tmp_path / "whole", seeds=(0, 1), progress=False)
-    begun, dies, real_save, real_begin = [], [57], loop._Run._save, Track.begin
+    real, real_save, run_dir = Track.save, loop._Run._save, tmp_path / "killed"
 
-    def save(self, step, host):
-        if self.seed == 1 and step in dies:
-            raise SystemExit
-        return real(self, step, host)
+    def killed_before(seed, at):
+        def save(self, step, host):
+            if (self.seed, step) == (seed, at):
+                raise SystemExit
+            return real(self, step, host)
 
-    real, run_dir = Track.save, tmp_path / "killed"
-    monkeypatch.setattr(Track, "save", save)
-    monkeypatch.setattr(Track, "begin", lambda self, step, *rest: (begun.append(step), real_begin(self, step, *rest)))
-    with pytest.raises(SystemExit):
-        dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
-    dies[:] = [76]  # and the checkpoint of 57, which seed 0 has from before, is not written again
+        monkeypatch.setattr(Track, "save", save)
+        with pytest.raises(SystemExit):
+            dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
+        assert [dgmzoo.load(run_dir / f"seed-{seed}").seed for seed in (0, 1)] == [0, 1]
+
+    killed_before(1, 57)
+    # The checkpoint of 57, which seed 0 has from before, is not written again.
     monkeypatch.setattr(loop._Run, "_save", lambda self, state, step: step == 57 or real_save(self, state, step))
-    with pytest.raises(SystemExit):
-        dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
-    dies.clear()
+    killed_before(1, 76)
+    killed_before(0, 76)
+    monkeypatch.setattr(Track, "save", real)
     again = dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
-    assert begun == [0, 0, 38, 38, 38, 38]
+    assert begun[2:] == [0, 0, 38, 38, 38, 38, 38, 38]
     assert [run.record["value"] for run in again] == [run.record["value"] for run in whole]
 
 
@@ -310,7 +325,35 @@ def test_seeds_that_stand_apart_go_on_in_turn(tmp_path):
     assert [run.seed for run in runs] == [0, 2, 1, 3] and all(run.record["steps"] for run in runs)
     assert runs[1].record == alone.record
     assert len(before) >= 4 and [path.stat().st_mtime_ns for path in kept] == before
-    assert Folder(tmp_path / "seed-0").company() == (0, 1) and Folder(tmp_path / "seed-3").company() == (3,)
+    assert [company(tmp_path / f"seed-{seed}") for seed in range(4)] == [[0, 1], [0, 1], [2], [3]]
+
+
+def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
+    """One that ended, beside one whose folder is gone, or whose last checkpoint is damaged; one killed before its first."""
+    more = {"training.epochs": 2, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
+    exp, (first, second) = dgmzoo.experiment("vae/digits", TINY | more), (tmp_path / "seed-0", tmp_path / "seed-1")
+
+    def again():
+        begun.clear()
+        return dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)
+
+    values = [run.record["value"] for run in again()]
+    shutil.rmtree(second)
+    (first / "result.json").unlink()  # killed before it was measured
+    assert [run.record["value"] for run in again()] == pytest.approx(values, abs=1e-4)
+    assert sorted(begun) == [0, 38]
+    for path in second.glob("checkpoints/latest/38/tree/**/*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[::-1])
+    with pytest.warns(UserWarning, match="damaged"):
+        again()
+    assert sorted(begun) == [19, 38]
+    for folder, lost in ((first, ("38",)), (second, ("19", "38"))):
+        (folder / "result.json").unlink()
+        for step in lost:
+            shutil.rmtree(folder / "checkpoints/latest" / step)
+    again()  # killed as seed 1 wrote its first
+    assert begun == [0, 0]
 
 
 def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
@@ -329,7 +372,7 @@ def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
     runs = dgmzoo.train(exp, tmp_path, seeds=(0, 2), progress=False)
     for run in runs:
         assert [row["step"] for row in run.metrics if row["split"] == "train"] == [19, 38, 57, 76]
-        assert Folder(run.path).company() == (0, 2) and run.record["value"] > 0
+        assert company(run.path) == [0, 2] and run.record["value"] > 0
 
 
 EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,

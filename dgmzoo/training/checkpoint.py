@@ -73,13 +73,11 @@ class Checkpoints:
             if later > step:
                 shutil.rmtree(self.folder / str(later))
 
-    def progress(self) -> dict[str, Any] | None:
-        """What was saved beside the arrays of the newest intact checkpoint; None where there is none."""
-        for step in reversed(self.steps()):
-            if not _damage(self.folder / str(step)):
-                with _orbax() as ocp:
-                    return self._load(ocp, step, progress=ocp.args.JsonRestore())["progress"]
-        return None
+    def intact(self) -> dict[int, dict[str, Any]]:
+        """Step -> what was saved beside the arrays, of the intact checkpoints in order."""
+        found = [step for step in self.steps() if not _damage(self.folder / str(step))]
+        with _orbax() as ocp:
+            return {step: dict(self._load(ocp, step, progress=ocp.args.JsonRestore())["progress"]) for step in found}
 
     def _write(self, ocp, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
         if target.exists():  # left by a run that died after this step, or damaged

@@ -54,11 +54,6 @@ class Folder:
                 warnings.warn(f"{reason}: see that no other process trains into it", stacklevel=3)
             yield
 
-    def company(self) -> tuple[int, ...]:
-        """The seeds, this one's among them, of the program that wrote the newest checkpoint; none where there is none."""
-        found = self.latest.progress()
-        return tuple(found["together"]) if found else ()
-
     def check(self, wanted: dict[str, Any]) -> None:
         """Refuse the folder of another config (the fields are named), or one that holds other things. Writes nothing.
 

@@ -198,7 +198,7 @@ class _Run:
             if len({each and each.step for each in found}) == 1:
                 break
             if None in found:
-                if upto is not None or any(len(track.latest.steps()) > 1 for track in self.tracks):
+                if not all(each is None or each.progress.get("first") for each in found):
                     there = ", ".join(str(track.seed) for track, each in zip(self.tracks, found, strict=True) if each)
                     raise ValueError(
                         f"expected a checkpoint of one step for all of the seeds, got one of {there} alone; train them in turn"

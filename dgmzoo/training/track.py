@@ -54,6 +54,8 @@ class Track:
             self._reset()
         if self.latest:
             self.latest.forget_after(step)
+            if step == 0 or self.best_step is not None:
+                self.best.forget_after(self.best_step or 0)
         self.together, self.saved_at = together, step
         self.watcher.begin(step)
 
@@ -106,7 +108,7 @@ class Track:
         if bad := [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(leaf).all()]:
             raise self.non_finite(step, [f"params{path}" for path in bad])
         progress = {name: getattr(self, name) for name in ("sums", "count", "best_step", "bad_readings", "together")}
-        progress |= {"best_value": repr(self.best_value), "seconds": self.clock()}
+        progress |= {"best_value": repr(self.best_value), "seconds": self.clock(), "first": self.saved_at == 0}
         if self.is_new_best:
             self.best.save(self.best_step, self.selected, {})
             self.is_new_best = False
@@ -151,7 +153,7 @@ class Track:
         """The error that says where and in what."""
         kept = f"; the checkpoint of step {self.saved_at} is kept" if self.latest and self.saved_at else ""
         others = [seed for seed in self.together if seed != self.seed]
-        without = f"; dgmzoo.train(..., seeds={others}) goes on without it" if others else ""
+        without = f"; in Python, dgmzoo.train(..., seeds={others}) goes on without it" if others and self.latest else ""
         return NonFinite(
             f"expected finite values, got NaN or infinity at step {step} of {self.name}, seed {self.seed}, "
             f"in {', '.join(terms)}{kept}; try a lower --training.learning-rate or --training.clip-norm, "
