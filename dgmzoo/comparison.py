@@ -112,6 +112,8 @@ def make_variants(
         raise ValueError("expected layers or overrides to compare, got neither; name some, such as normal,horseshoe")
     variants: dict[str, Experiment] = {}
     for name, change in asked:
+        if not re.search(r"\w", name):
+            raise ValueError(f"expected the name of a variant to have a letter or a digit, got {name!r}")
         alike = [other for other in variants if slug(other) == slug(name)]
         if alike:
             raise ValueError(f"expected variants with different names, got {alike[0]!r} and {name!r}")

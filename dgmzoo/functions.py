@@ -1,12 +1,14 @@
 """What a function is, in words that change when it does: a run must not go on with another."""
 
+import dataclasses
 import functools
 import hashlib
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -14,6 +16,9 @@ def named(function: Callable) -> str:
     """`module.name@digest` of a function; the digest is of its source, its defaults and the values it closes over.
 
     What it reads from its module is not looked at.
+
+    Raises:
+      ValueError: it holds something of which nothing tells whether it changed.
     """
     inner = inspect.unwrap(function)
     while isinstance(inner, functools.partial):
@@ -23,7 +28,11 @@ def named(function: Callable) -> str:
 
 
 def _told(value: Any, within: tuple[int, ...]) -> str:
-    """A value in words that are the same in another process."""
+    """A value in words that are the same in another process.
+
+    Raises:
+      ValueError: there are none.
+    """
     if id(value) in within:  # a function that closes over itself
         return "itself"
     within = (*within, id(value))
@@ -32,8 +41,10 @@ def _told(value: Any, within: tuple[int, ...]) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         each = [_told(item, within) for item in value]
         return repr(sorted(each) if isinstance(value, set | frozenset) else each)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return repr([(_told(key, within), _told(item, within)) for key, item in value.items()])
+    if isinstance(value, types.ModuleType):
+        return value.__name__
     if isinstance(value, types.CodeType):
         return f"{value.co_code.hex()} {value.co_names} {_told(value.co_consts, within)}"
     if isinstance(value, functools.partial):
@@ -45,17 +56,36 @@ def _told(value: Any, within: tuple[int, ...]) -> str:
         return f"{_source(value) or _told(value.__code__, within)} with {_told(held, within)}"
     if hasattr(value, "__wrapped__"):
         return _told(value.__wrapped__, within)
-    if hasattr(value, "__array__"):
-        array = np.asarray(value)
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(value) if is_key else value)
         return f"{array.dtype}{array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-    if isinstance(value, type) or hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    call = value.__call__ if callable(value) else None
-    return f"{_told(type(value), within)} {_told(call, within)} of {_told(getattr(value, '__dict__', {}), within)}"
+    call = f" {_told(value.__call__, within)}" if callable(value) else ""
+    return f"{_told(type(value), within)}{call} of {_held(value, within)}"
+
+
+def _held(value: Any, within: tuple[int, ...]) -> str:
+    """What an object holds: its fields, its attributes, or else what a copy of it is made from."""
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
+        return _told({name: getattr(value, name) for name in names}, within)
+    if attributes := getattr(value, "__dict__", None):
+        return _told(attributes, within)
+    try:
+        return _told(value.__reduce_ex__(4)[1:3], within)
+    except TypeError as error:
+        raise ValueError(
+            f"expected a function that holds numbers, arrays, functions or dataclasses, got one with a "
+            f"{type(value).__name__}, of which nothing tells whether it changed"
+        ) from error
 
 
 def _source(function: Callable) -> str | None:
     try:
-        return inspect.getsource(function)
+        source = inspect.getsource(function)
     except (OSError, TypeError):  # typed at a prompt
         return None
+    # Two on one line are told apart by what they were compiled to.
+    return source if function.__name__ != "<lambda>" else f"{source} {function.__code__.co_code.hex()}"

@@ -55,6 +55,8 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
             named = {cls: short for short, cls in (choices(value) or {}).items()}
             flat[here] = named.get(type(value), type(value).__name__)
             flat |= flatten(value, here)
+        elif isinstance(part, Experiment) and name == "terms":
+            flat[here] = {key: functions.named(term) for key, term in value.items()}
         else:
             flat[here] = plain(value)
     return flat
@@ -192,7 +194,8 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    return functions.named(value) if callable(value) else repr(value)
+    named = type(value) if callable(value) and not hasattr(value, "__qualname__") else value  # a repr tells addresses
+    return f"{named.__module__}.{named.__qualname__}" if hasattr(named, "__qualname__") else repr(value)
 
 
 def _tuples(value: Any) -> Any:

@@ -2,7 +2,9 @@
 
 import functools
 import json
+from fractions import Fraction
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,18 @@ def test_another_function_of_the_same_name_is_told_apart(tmp_path):
     assert typed[0] == typed[1] != typed[2]
     arrays = [functions.named(scaled(jnp.full(3, value))) for value in (0.0, 0.0, 1.0)]
     assert arrays[0] == arrays[1] != arrays[2]
+    import math as module
+
+    def closing(held):
+        return lambda evidence, batch: module.pi * held
+
+    for make in (jax.random.key, range, lambda value: nn.Dense(value + 1), MLP, Fraction):
+        same, again, other = (functions.named(closing(make((value,) if make is MLP else value))) for value in (3, 3, 4))
+        assert same == again != other, make
+    one, two = (lambda evidence, batch: 1.0), (lambda evidence, batch: 2.0 * evidence)  # on one line
+    assert functions.named(one) != functions.named(two)
+    with pytest.raises(ValueError, match="one with a generator, of which nothing tells"):
+        functions.named(closing(iter_ for iter_ in ()))
     partials = [functions.named(functools.partial(pow, exp=value)) for value in (2, 2, 3)]
     assert partials[0] == partials[1] != partials[2] and "0x" not in "".join(kept + typed + arrays + partials)
     asked = [dgmzoo.experiment("vae/digits", {**QUICK, "terms": {"size": scaled(factor)}}) for factor in (0.1, 50.0)]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Record = Mapping[str, Any]  # of one variant and seed, flat
-_COLUMNS = 80  # of a terminal
+_COLUMNS, _HEAD = 80, 18  # of a terminal, and of a variant's name before it is broken
 
 
 class Measure(NamedTuple):
@@ -146,8 +146,8 @@ def notes(records: Sequence[Record], shown: Sequence[Line]) -> list[str]:
         *(f"{variant}: {words}" for variant, words in corrected),
         f"{records[0]['dataset']}, {records[0]['num_examples']} rows of the {records[0]['split']} split, nats per example; "
         f"mean over seeds {', '.join(map(str, seeds))}",
-        "first variant: mean ± standard error over seeds; others: mean (difference to the first ± its standard error over "
-        "paired seeds, which share initial keys, order and data); no error of a single seed, and none over test examples; "
+        "first variant: mean ± standard error over seeds; others: mean, and difference to the first ± its standard error over "
+        "paired seeds (which share initial keys, order and data); no error of a single seed, and none over test examples; "
         "– where a figure has no meaning: without a prior a code has no bound, no unit of length and no zero",
     ]
     bounds: dict[str, list[str]] = {}
@@ -191,12 +191,13 @@ def rich_table(records: Sequence[Record], title: str) -> Any:
     """The table for a terminal: figures above their differences, and as many variants side by side as 80 columns hold."""
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     shown = lines(records)
     words = [[word.replace(" (", "\n").rstrip(")") for word in line.words()] for line in shown]
     tables, room = [], 0
     for i, variant in enumerate(dict.fromkeys(record["variant"] for record in records)):
-        width = 1 + max((len(part) for row in words for part in row[i].split("\n")), default=0)
+        width = 1 + max(map(len, [variant[:_HEAD], *(part for row in words for part in row[i].split("\n"))]))
         if width > room:
             tables.append([])
             room = _COLUMNS - max((len(line.title) for line in shown), default=0)
@@ -207,7 +208,7 @@ def rich_table(records: Sequence[Record], title: str) -> Any:
         table = Table(title=None if parts else title, box=None, pad_edge=False, padding=(0, 0, 0, 1))
         table.add_column("", no_wrap=True)
         for _, variant, width in columns:
-            table.add_column(variant, justify="right", min_width=width - 1)
+            table.add_column(Text(variant), justify="right", overflow="fold", min_width=width - 1)
         for line, row in zip(shown, words, strict=True):
             table.add_row(line.title, *(row[i] for i, _, _ in columns))
         parts += ["", table] if parts else [table]

@@ -86,14 +86,13 @@ def _kl(place, view: View, layer: str, most: float) -> bool:
         return False
     axes = place.add_subplot()
     for name, units in view.kl.items():
-        label = f"{name}: {len(units)}" if len(units) > 1 else f"{name}: the whole code"
-        axes.plot(
-            np.arange(len(units)) + 1, np.sort(units)[::-1], ".", drawstyle="steps-mid", linestyle="-", label=label
-        )
-    if any(len(units) > 1 for units in view.kl.values()):
-        axes.set(ylim=(0, 1.05 * most))
-    else:
-        axes.set(ylim=(0, None), xticks=[1])
+        whole = len(units) == 1 and view.values[name].shape[1:] != (1,)  # of a code whose units have none of their own
+        at = np.arange(len(units)) + 1
+        label = f"{name}: {'the whole code' if whole else len(units)}"
+        axes.plot(at, np.sort(units)[::-1], ".", drawstyle="steps-mid", linestyle="-", label=label)
+    own = max((units.max() for units in view.kl.values() if np.isfinite(units).all()), default=most)
+    alone = all(len(units) == 1 for units in view.kl.values())  # beside the sums of others its scale would say nothing
+    axes.set(ylim=(0, 1.05 * (own if alone else max(own, most)) or 1))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return True
