@@ -9,6 +9,7 @@ import optax
 import pytest
 from numpyro.diagnostics import effective_sample_size, gelman_rubin
 from numpyro.infer import MCMC, NUTS, SVI, Trace_ELBO, TraceMeanField_ELBO
+from numpyro.infer.autoguide import AutoNormal
 from scipy import stats
 
 from dgmzoo.reparam.distributions import Horseshoe, HorseshoeReparam, PiecewiseNormal, RectifiedNormal
@@ -108,6 +109,25 @@ def test_nuts_refuses_the_rectified_normal():
 
     with pytest.raises(ValueError, match="point mass at 0; sample y ~ Normal"):
         chains(model, warmup=1, draws=1, num=1)
+
+
+def test_the_horseshoes_spike_is_refused_where_it_would_be_explored():
+    def model():
+        numpyro.sample("z", Horseshoe(jnp.full(2, 0.5), 2.0).to_event(1))
+
+    with pytest.raises(ValueError, match=r"expand it: .*HorseshoeReparam"):
+        chains(model, warmup=1, draws=1, num=1)
+    guide = AutoNormal(model)
+    with pytest.raises(ValueError, match=r"expand it: .*HorseshoeReparam"):
+        SVI(model, guide, optax.adam(0.01), Trace_ELBO()).init(jax.random.key(0))
+    support = Horseshoe(1.0).support
+    assert np.asarray(support(jnp.array([-1.0, 0.0, 1e30, jnp.nan, jnp.inf]))).tolist() == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_nuts_on_the_piecewise_normal():

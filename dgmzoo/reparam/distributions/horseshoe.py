@@ -9,6 +9,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import lax
 from numpyro.distributions import constraints
+from numpyro.distributions.transforms import biject_to
 from numpyro.distributions.util import validate_sample
 
 from dgmzoo.reparam.distributions.arrays import aligned, require_positive
@@ -23,6 +24,27 @@ from dgmzoo.reparam.distributions.special import log_scaled_e1, ndtr
 _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
 
 
+class _SpikeAtZero(constraints.ParameterFreeConstraint):
+    """Real numbers, with an infinite density at 0."""
+
+    def __call__(self, x):
+        return constraints.real(x)
+
+    def feasible_like(self, prototype):
+        return jnp.zeros_like(prototype)
+
+
+spike_at_zero = _SpikeAtZero()
+
+
+@biject_to.register(_SpikeAtZero)
+def _refuse_bijection(constraint):
+    raise ValueError(
+        "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
+        "of an automatic guide has no variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})"
+    )
+
+
 class Horseshoe(dist.Distribution):
     """N(0, scale^2 lambda^2) over lambda ~ HalfCauchy(1), times exp(-z^2 / 2 slab^2), normalized.
 
@@ -32,13 +54,14 @@ class Horseshoe(dist.Distribution):
     reparameterized in both parameters. Without a slab the mean is NaN and the variance infinite. `cdf` and
     `icdf` are by quadrature and bisection.
 
-    NUTS does not mix on this density: expand it with `HorseshoeReparam`. As a prior for a normal posterior
-    its gradient has infinite variance: see `augmented_horseshoe_kl` and `horseshoe_log_prob_surrogate`.
+    NUTS does not mix on this density and refuses it, as NumPyro's automatic guides do: expand it with
+    `HorseshoeReparam`. As a prior for a normal posterior its gradient has infinite variance: see
+    `augmented_horseshoe_kl` and `horseshoe_log_prob_surrogate`.
     Raises ValueError unless both parameters are positive.
     """
 
     arg_constraints: ClassVar = {"scale": constraints.positive, "slab": constraints.positive}
-    support = constraints.real
+    support = spike_at_zero
     reparametrized_params: ClassVar = ["scale", "slab"]
 
     def __init__(self, scale=1.0, slab=jnp.inf, *, validate_args=None):
