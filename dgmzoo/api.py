@@ -109,7 +109,7 @@ def train(
                     run.path, run.record = folder.path, folder.result()
         kept = dict(zip((run.seed for run in runs), zip(runs, folders, strict=True), strict=True))
         programs = [list(kept)]
-        if seeds is not None and run_dir is not None:
+        if len(runs) > 1 and run_dir is not None:
             programs = grouped(
                 [
                     Place(run.seed, folder.latest, begun, run.record is not None)

@@ -5,9 +5,10 @@ import functools
 import hashlib
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -57,35 +58,41 @@ def _told(value: Any, within: tuple[int, ...]) -> str:
     if hasattr(value, "__wrapped__"):
         return _told(value.__wrapped__, within)
     if callable(value) and hasattr(value, "__qualname__"):
-        return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
+        own = getattr(value, "__self__", None)  # of a method that is built in
+        of = "" if own is None or isinstance(own, types.ModuleType) else f" of {_told(own, within)}"
+        return f"{getattr(value, '__module__', '')}.{value.__qualname__}{of}"
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
         array = np.asarray(jax.random.key_data(value) if is_key else value)
+        if array.dtype.hasobject:
+            return _told(array.tolist(), within)
         return f"{array.dtype}{array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
     call = f" {_told(value.__call__, within)}" if callable(value) else ""
     return f"{_told(type(value), within)}{call} of {_held(value, within)}"
 
 
 def _held(value: Any, within: tuple[int, ...]) -> str:
-    """What an object holds: its fields, its attributes, or else what a copy of it is made from."""
+    """What an object holds: its fields, or else what a copy of it is made from."""
     if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value) if field.name not in ("parent", "name")]
+        hidden = ("parent", "name") if isinstance(value, nn.Module) else ()
+        names = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
         return _told({name: getattr(value, name) for name in names}, within)
-    if attributes := getattr(value, "__dict__", None):
-        return _told(attributes, within)
     try:
-        return _told(value.__reduce_ex__(4)[1:3], within)
-    except TypeError as error:
+        made = value.__reduce_ex__(4)
+    except Exception as error:
         raise ValueError(
             f"expected a function that holds numbers, arrays, functions or dataclasses, got one with a "
             f"{type(value).__name__}, of which nothing tells whether it changed"
         ) from error
+    if isinstance(made, str):
+        return made
+    return _told([list(part) if isinstance(part, Iterator) else part for part in made], within)
 
 
 def _source(function: Callable) -> str | None:
     try:
-        source = inspect.getsource(function)
+        source = inspect.getsource(function.__code__)
     except (OSError, TypeError):  # typed at a prompt
         return None
     # Two on one line are told apart by what they were compiled to.
-    return source if function.__name__ != "<lambda>" else f"{source} {function.__code__.co_code.hex()}"
+    return source if function.__name__ != "<lambda>" else f"{source} {_told(function.__code__, ())}"

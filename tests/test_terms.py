@@ -1,7 +1,9 @@
 """A user's further loss terms: in the loss of every objective, in the metrics, over devices, and across a resume."""
 
+import collections
 import functools
 import json
+import random
 from fractions import Fraction
 
 import flax.linen as nn
@@ -150,13 +152,16 @@ def test_another_function_of_the_same_name_is_told_apart(tmp_path):
     assert arrays[0] == arrays[1] != arrays[2]
     import math as module
 
+    def counted(value):
+        return collections.deque([value])
+
     def closing(held):
         return lambda evidence, batch: module.pi * held
 
-    for make in (jax.random.key, range, lambda value: nn.Dense(value + 1), MLP, Fraction):
+    for make in (jax.random.key, range, lambda value: nn.Dense(value + 1), MLP, Fraction, random.Random, counted):
         same, again, other = (functions.named(closing(make((value,) if make is MLP else value))) for value in (3, 3, 4))
         assert same == again != other, make
-    one, two = (lambda evidence, batch: 1.0), (lambda evidence, batch: 2.0 * evidence)  # on one line
+    one, two = (lambda evidence, batch: 1.0), (lambda evidence, batch: 2.0)  # on one line
     assert functions.named(one) != functions.named(two)
     with pytest.raises(ValueError, match="one with a generator, of which nothing tells"):
         functions.named(closing(iter_ for iter_ in ()))

@@ -338,22 +338,36 @@ def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
         return dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)
 
     values = [run.record["value"] for run in again()]
-    shutil.rmtree(second)
-    (first / "result.json").unlink()  # killed before it was measured
-    assert [run.record["value"] for run in again()] == pytest.approx(values, abs=1e-4)
-    assert sorted(begun) == [0, 38]
     for path in second.glob("checkpoints/latest/38/tree/**/*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[::-1])
+    for folder in (first, second):  # killed before they were measured
+        (folder / "result.json").unlink()
     with pytest.warns(UserWarning, match="damaged"):
-        again()
+        assert [run.record["value"] for run in again()] == pytest.approx(values, abs=1e-4)
     assert sorted(begun) == [19, 38]
+    shutil.rmtree(second)
+    (first / "result.json").unlink()
+    assert [run.record["value"] for run in again()] == pytest.approx(values, abs=1e-4)
+    assert sorted(begun) == [0, 38]
     for folder, lost in ((first, ("38",)), (second, ("19", "38"))):
         (folder / "result.json").unlink()
         for step in lost:
             shutil.rmtree(folder / "checkpoints/latest" / step)
     again()  # killed as seed 1 wrote its first
     assert begun == [0, 0]
+
+
+def test_the_result_of_a_shorter_training_is_over_once_a_longer_one_begins(tmp_path, monkeypatch):
+    same = TINY | {"training.schedule": "constant", "training.final_learning_rate": 0.0}
+    exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (1, 2)]
+    short = dgmzoo.train(exps[0], tmp_path, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "fit", lambda self: exec("raise SystemExit"))  # killed while it compiles
+        with pytest.raises(SystemExit):
+            dgmzoo.train(exps[1], tmp_path, progress=False)
+    assert not {path.name for path in tmp_path.iterdir()} & {"result.json", "report.html", "samples.png"}
+    assert dgmzoo.train(exps[1], tmp_path, progress=False).record["steps"] > short.record["steps"]
 
 
 def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):

@@ -62,16 +62,25 @@ class Checkpoints:
                 for left in (target, *self.folder.glob(f"{step}.*")):  # Orbax writes under another name first
                     shutil.rmtree(left, ignore_errors=True)
                 raise CannotWrite(target, reason) from error
-        whole = [old for old in self.steps() if old <= step and (self.folder / str(old) / _MANIFEST).is_file()]
+        kept = [old for old in self.written() if old <= step][-self.keep :]
         for old in self.steps():  # a later one is of a run that died there, and was passed over when this one went on
-            if old not in whole[-self.keep :]:
-                shutil.rmtree(self.folder / str(old))
+            if old not in kept:
+                self._delete(old)
 
     def forget_after(self, step: int) -> None:
         """Delete later ones, which a run that goes on from `step` will write again; they must not count as kept."""
         for later in self.steps():
             if later > step:
-                shutil.rmtree(self.folder / str(later))
+                self._delete(later)
+
+    def _delete(self, step: int) -> None:
+        """Without its manifest a checkpoint is one that was never written whole, however much of it is left."""
+        (self.folder / str(step) / _MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / str(step))
+
+    def written(self) -> list[int]:
+        """Those that were written whole, whatever became of them since."""
+        return [step for step in self.steps() if (self.folder / str(step) / _MANIFEST).is_file()]
 
     def intact(self) -> dict[int, dict[str, Any]]:
         """Step -> what was saved beside the arrays, of the intact checkpoints in order."""
@@ -81,7 +90,7 @@ class Checkpoints:
 
     def _write(self, ocp, target: Path, step: int, tree: Any, progress: dict[str, Any]) -> None:
         if target.exists():  # left by a run that died after this step, or damaged
-            shutil.rmtree(target)
+            self._delete(step)
         for left in self.folder.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed as it wrote
             shutil.rmtree(left, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +119,7 @@ class Checkpoints:
                 warnings.warn(f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2)
                 continue
             return self._read(step, template)
-        if once := [step for step in found if (self.folder / str(step) / _MANIFEST).is_file()]:
+        if once := [step for step in found if step in self.written()]:
             raise ValueError(
                 f"expected an intact checkpoint in {self.folder}, got {len(once)} damaged; "
                 "restore the folder from a copy, or delete it to start anew"

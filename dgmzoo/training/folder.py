@@ -16,7 +16,7 @@ from dgmzoo.overrides import Origin, flatten, override
 from dgmzoo.training.checkpoint import Checkpoints
 
 SCHEMA = 1
-MEASURED = ("result.json", "report.html", "samples.png", "reconstructions.png")
+_MEASURED = ("result.json", "report.html", "samples.png", "reconstructions.png")
 _MAY_CHANGE = ("training.checkpoint_seconds",)
 
 
@@ -79,6 +79,8 @@ class Folder:
           ValueError: it does not agree, or the folder cannot be written.
         """
         self.check(wanted)
+        if self.result() and _lengths(self.config()["resolved"]) != _lengths(wanted["resolved"]):
+            self._forget_result()  # that of a shorter training
         try:
             write_json(self.path / "config.json", wanted)
         except CannotWrite as error:
@@ -155,9 +157,12 @@ class Folder:
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row; it is on disk when this returns. What was measured of a shorter training, if it was, is over."""
-        for name in MEASURED:
-            (self.path / name).unlink(missing_ok=True)
+        self._forget_result()
         append_text(self.metrics_path, _line(row))
+
+    def _forget_result(self) -> None:
+        for name in _MEASURED:
+            (self.path / name).unlink(missing_ok=True)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -202,9 +207,12 @@ def refuse_differences(path: Path, before: dict[str, Any], wanted: dict[str, Any
         )
 
 
+def _lengths(resolved: dict[str, Any]) -> list[float | None]:
+    return [resolved.get(f"training.{name}") for name in LENGTHS]
+
+
 def _not_shorter(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    lengths = [(old[f"training.{name}"], new[f"training.{name}"]) for name in LENGTHS]
     return all(
         (before is None and after is None) or (None not in (before, after) and after >= before)
-        for before, after in lengths
+        for before, after in zip(_lengths(old), _lengths(new), strict=True)
     )

@@ -18,32 +18,40 @@ class Place(NamedTuple):
 
 
 def grouped(places: Sequence[Place]) -> list[list[int]]:
-    """Seeds by program, to be trained in turn; no intact checkpoint is given up for another seed's sake.
+    """Seeds by program, to be trained in turn.
 
-    Those that have not begun train together, and those whose last program was the same: from a step in common, where one
-    was killed between the checkpoints of the others, and anew, where it was killed before its own first one. What has been
-    measured goes back for none.
+    Those that have not begun train together, and those whose last program was the same. Of these, where one was killed
+    between the checkpoints of the others, all go on from the step before, and where it was killed before its own first one,
+    all begin anew: no more is given up than the time from one checkpoint to the next, and the numbers stay those of one
+    program. What has been measured, or has lost a checkpoint to damage, goes on by itself.
     """
     intact = {place.seed: place.latest.intact() for place in places}
     found: dict[tuple, list[Place]] = {}
+    new: list[Place] = []
+    damaged: list[Place] = []
     for place in places:
-        if saved := list(intact[place.seed].items()):
+        saved, written = list(intact[place.seed].items()), place.latest.written()
+        if not written:
+            new.append(place)
+        elif not saved or saved[-1][0] != written[-1]:
+            damaged.append(place)
+        else:
             step, progress = saved[-1]
             found.setdefault((tuple(progress["together"]), step if place.measured else None), []).append(place)
-    new: list[Place] = []
-    for place in places:
-        if not intact[place.seed]:
-            cut_short = [group for key, group in found.items() if place.seed in key[0] and _is_first(group, intact)]
-            (cut_short[0] if cut_short and place.claimed else new).append(place)
+    for (together, step), group in found.items():
+        if step is None and all(len(intact[place.seed]) == 1 and _first(intact[place.seed]) for place in group):
+            cut_short = [place for place in new if place.seed in together and place.claimed and not place.measured]
+            group += cut_short
+            new = [place for place in new if place not in cut_short]
     programs = [new] if new else []
     for group in found.values():
         steps = [set(intact[place.seed]) for place in group if intact[place.seed]]
         programs += [group] if set.intersection(*steps) else [[place] for place in group]
+    programs += [[place] for place in damaged]
     order = [place.seed for place in places]
     return [sorted((place.seed for place in group), key=order.index) for group in programs]
 
 
-def _is_first(group: Sequence[Place], intact: dict[int, dict[int, dict[str, Any]]]) -> bool:
-    """Whether all that a group ever wrote was its first checkpoint."""
-    saved = [progress for place in group for progress in intact[place.seed].values()]
-    return all(progress.get("first") for progress in saved) and not any(place.measured for place in group)
+def _first(saved: dict[int, dict[str, Any]]) -> bool:
+    """Whether all that a run ever wrote was its first checkpoint."""
+    return all(progress.get("first", False) for progress in saved.values())

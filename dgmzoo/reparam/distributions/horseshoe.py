@@ -41,7 +41,7 @@ spike_at_zero = _SpikeAtZero()
 def _refuse_bijection(constraint):
     raise ValueError(
         "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
-        "of an automatic guide has no variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})"
+        "of an automatic guide has infinite variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})"
     )
 
 
