@@ -45,7 +45,8 @@ def state_of(run_dir: Path) -> dict[str, Any]:
     with ocp.CheckpointManager(latest.absolute()) as manager:
         args = ocp.args.Composite(tree=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
         found = manager.restore(step, args=args)
-    progress = {name: repr(value) for name, value in found["progress"].items() if name != "seconds"}
+    when = ("seconds", "first")  # these tell when it was saved
+    progress = {name: repr(value) for name, value in found["progress"].items() if name not in when}
     leaves = jax.tree_util.tree_leaves_with_path(found["tree"])
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
     return {"step": step, **progress, **arrays}
