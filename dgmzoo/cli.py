@@ -143,11 +143,11 @@ def results(words: list[str]) -> int:
     table, notes = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)), []
     for column in ("", what, *columns):
         table.add_column(column, no_wrap=True)
-    for i, (name, changes, learned, steps, value, *rest, seed, commit) in enumerate(map(results.row, records), 1):
-        value, _, error = value.partition(" (MC ")
-        table.add_row(str(i), name, learned.replace(", ", "\n"), steps, value, *rest)
+    for i, record in enumerate(records, 1):
+        name, changes, learned, steps, _, *rest, seed, commit = results.row(record)
+        table.add_row(str(i), name, learned.replace(", ", "\n"), steps, results.value(record), *rest)
         note = [] if changes == "-" else [changes]
-        note += [f"Monte Carlo error {error.rstrip(')')}"] if error else []
+        note += [f"Monte Carlo error {record['monte_carlo_error']:.3f}"] if record["monte_carlo_error"] else []
         notes.append(f"{i}: {'; '.join([*note, f'seed {seed}', f'commit {commit}'])}")
     console = Console()
     console.print(table)

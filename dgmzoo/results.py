@@ -36,6 +36,11 @@ def load() -> list[dict[str, Any]]:
     return [record for *_, record in sorted(found, key=lambda each: each[:2])]
 
 
+def value(record: dict[str, Any]) -> str:
+    """`86.43 ± 0.23`."""
+    return f"{record['value']:.2f} ± {record['standard_error']:.2f}"
+
+
 def row(record: dict[str, Any]) -> tuple[str, ...]:
     """One record's cells, in the order of COLUMNS."""
     paper = record["paper"]
@@ -47,7 +52,7 @@ def row(record: dict[str, Any]) -> tuple[str, ...]:
         changed or "-",
         f"{record['dataset']}, {record['binarization'] or 'as it is'}",
         f"{record['steps']:,}",
-        f"{record['value']:.2f} ± {record['standard_error']:.2f}" + (f" (MC {error:.3f})" if error else ""),
+        value(record) + (f" (MC {error:.3f})" if error else ""),
         kinds.get(record["bound"], "-"),
         "-" if paper is None else f"{paper['value']}" + (f" [{paper['budget']:.2g}]" if paper["budget"] else ""),
         str(record["seed"]),

@@ -75,21 +75,25 @@ class Line(NamedTuple):
     title: str
     cells: list[Cell | None]  # None where it has no meaning
 
-    def words(self) -> list[str]:
-        """`103.90 ± 0.12` for the first variant, `105.10 (+1.20 ± 0.15)` for the others."""
+    def parts(self) -> list[tuple[str, str]]:
+        """`103.90 ± 0.12` and nothing for the first variant, `105.10` and `+1.20 ± 0.15` for the others."""
         digits, found = self.measure.digits, []
         for i, cell in enumerate(self.cells):
             if cell is None:
-                found.append("–")
+                found.append(("–", ""))
                 continue
             error = "–" if math.isnan(cell.error) else f"{cell.error:.{digits}f}"
-            mean = f"{cell.mean:.{digits}f}"
+            mean, difference = f"{cell.mean:.{digits}f}", ""
             if i == 0 and self.measure.paired:
                 mean += f" ± {error}"
             elif cell.difference is not None:
-                mean += f" ({cell.difference:+.{digits}f} ± {error})"
-            found.append(mean)
+                difference = f"{cell.difference:+.{digits}f} ± {error}"
+            found.append((mean, difference))
         return found
+
+    def words(self) -> list[str]:
+        """Both in one line: `105.10 (+1.20 ± 0.15)`."""
+        return [f"{mean} ({difference})" if difference else mean for mean, difference in self.parts()]
 
 
 def lines(records: Sequence[Record]) -> list[Line]:
@@ -194,22 +198,22 @@ def rich_table(records: Sequence[Record], title: str) -> Any:
     from rich.text import Text
 
     shown = lines(records)
-    words = [[word.replace(" (", "\n").rstrip(")") for word in line.words()] for line in shown]
+    parts = [line.parts() for line in shown]
     tables, room = [], 0
     for i, variant in enumerate(dict.fromkeys(record["variant"] for record in records)):
-        width = 1 + max(map(len, [variant[:_HEAD], *(part for row in words for part in row[i].split("\n"))]))
+        width = 1 + max(map(len, [variant[:_HEAD], *(part for row in parts for part in row[i])]))
         if width > room:
             tables.append([])
             room = _COLUMNS - max((len(line.title) for line in shown), default=0)
         tables[-1].append((i, variant, width))
         room -= width
-    parts = []
+    shown_tables = []
     for columns in tables:
-        table = Table(title=None if parts else title, box=None, pad_edge=False, padding=(0, 0, 0, 1))
+        table = Table(title=None if shown_tables else title, box=None, pad_edge=False, padding=(0, 0, 0, 1))
         table.add_column("", no_wrap=True)
         for _, variant, width in columns:
             table.add_column(Text(variant), justify="right", overflow="fold", min_width=width - 1)
-        for line, row in zip(shown, words, strict=True):
-            table.add_row(line.title, *(row[i] for i, _, _ in columns))
-        parts += ["", table] if parts else [table]
-    return Group(*parts)
+        for line, row in zip(shown, parts, strict=True):
+            table.add_row(line.title, *("\n".join(filter(None, row[i])) for i, _, _ in columns))
+        shown_tables += ["", table] if shown_tables else [table]
+    return Group(*shown_tables)

@@ -64,7 +64,17 @@ class LatentLayer(nn.Module):
             return "its posterior is reparameterized, so use a pathwise objective (elbo, iwae)"
         if not self.noise and estimate in ("sampled", "importance", "doubly"):
             return "its noise is off, so that all samples are the same; use elbo"
+        if not self.noise and estimate == "closed" and not self._has_penalty:
+            return (
+                "its noise is off and its KL has no closed form, or no mean stands for the code, so nothing would keep the "
+                "scales finite; use families with a closed KL (normal, with its own prior), or noise"
+            )
         return None
+
+    @property
+    def _has_penalty(self) -> bool:
+        """Whether q has a mean, and a KL that is more than the ratio of two densities there."""
+        return True
 
     @nn.nowrap
     def correction(self, estimate: str) -> tuple["LatentLayer", str] | None:

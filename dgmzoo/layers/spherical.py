@@ -28,10 +28,9 @@ class SphericalLayer(LatentLayer):
             raise ValueError(f"expected a spherical layer in at least 2 dimensions, got {self.units}")
         super().setup()
 
-    def refusal(self, estimate: str) -> str | None:
-        if estimate == "closed" and not self.noise and self.learned_prior:
-            return "its noise is off and its KL to a learned prior has no closed form; use the uniform prior, or noise"
-        return super().refusal(estimate)
+    @property
+    def _has_penalty(self) -> bool:
+        return not self.learned_prior
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         p = self._prior(above, jnp.float32)

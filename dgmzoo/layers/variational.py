@@ -68,16 +68,10 @@ class VariationalLayer(LatentLayer):
             return f"the support of its posterior {name} moves with the parameters, so use iwae"
         if estimate == "doubly" and self.posterior is PiecewiseNormal:
             return f"the density of its posterior {name} jumps where the parameters move it, so use iwae"
-        if estimate == "closed" and not self.noise and not self._has_penalty:
-            return (
-                f"its noise is off and the KL of {name} and {self.prior.__name__} has no closed form, or no mean stands "
-                "for the code, so nothing would keep the scales finite; use families with a closed KL (normal) or noise"
-            )
         return super().refusal(estimate)
 
     @property
     def _has_penalty(self) -> bool:
-        """Whether the posterior has a mean, and a KL that is more than the ratio of two densities there."""
         with jax.ensure_compile_time_eval(), numpyro_rules():
             q = families.standard(self._sized(self.posterior), (1,), jnp.float32)
             prior = dist.Normal if self._transported else self._sized(self.prior)

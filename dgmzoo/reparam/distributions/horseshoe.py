@@ -9,7 +9,6 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import lax
 from numpyro.distributions import constraints
-from numpyro.distributions.transforms import biject_to
 from numpyro.distributions.util import validate_sample
 
 from dgmzoo.reparam.distributions.arrays import aligned, require_positive
@@ -20,29 +19,16 @@ from dgmzoo.reparam.distributions.slab import (
     slab_ratio,
 )
 from dgmzoo.reparam.distributions.special import log_scaled_e1, ndtr
+from dgmzoo.reparam.distributions.unexplored import Unexplored
 
 _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
 
 
-class _SpikeAtZero(constraints.ParameterFreeConstraint):
-    """Real numbers, with an infinite density at 0."""
-
-    def __call__(self, x):
-        return constraints.real(x)
-
-    def feasible_like(self, prototype):
-        return jnp.zeros_like(prototype)
-
-
-spike_at_zero = _SpikeAtZero()
-
-
-@biject_to.register(_SpikeAtZero)
-def _refuse_bijection(constraint):
-    raise ValueError(
-        "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
-        "of an automatic guide has infinite variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})"
-    )
+spike_at_zero = Unexplored(
+    constraints.real,
+    "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
+    "of an automatic guide has infinite variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})",
+)
 
 
 class Horseshoe(dist.Distribution):

@@ -8,32 +8,17 @@ import numpyro.distributions as dist
 from jax.scipy.special import ndtri
 from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
-from numpyro.distributions.transforms import biject_to
 from numpyro.distributions.util import validate_sample
 
 from dgmzoo.reparam.distributions.arrays import aligned, require_positive
 from dgmzoo.reparam.distributions.special import excess_moment, log_ndtr, log_normal_density, ndtr
+from dgmzoo.reparam.distributions.unexplored import Unexplored
 
-
-class _AtomAtZero(constraints.ParameterFreeConstraint):
-    """Zero with positive probability, or a positive number: no bijection leads here from the real line."""
-
-    def __call__(self, x):
-        return x >= 0
-
-    def feasible_like(self, prototype):
-        return jnp.zeros_like(prototype)
-
-
-atom_at_zero = _AtomAtZero()
-
-
-@biject_to.register(_AtomAtZero)
-def _refuse_bijection(constraint):
-    raise ValueError(
-        "expected a latent with a density, got a rectified normal, which has a point mass at 0; "
-        "sample y ~ Normal(loc, scale) and use numpyro.deterministic(name, jnp.maximum(y, 0))"
-    )
+atom_at_zero = Unexplored(  # 0 with positive probability, or a positive number
+    constraints.nonnegative,
+    "expected a latent with a density, got a rectified normal, which has a point mass at 0; "
+    "sample y ~ Normal(loc, scale) and use numpyro.deterministic(name, jnp.maximum(y, 0))",
+)
 
 
 class RectifiedNormal(dist.Distribution):
