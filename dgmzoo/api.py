@@ -107,39 +107,38 @@ def train(
                 _claim(folders, described, held)
                 for run, folder in zip(runs, folders, strict=True):
                     run.path, run.record = folder.path, folder.result()
-        kept = dict(zip((run.seed for run in runs), zip(runs, folders, strict=True), strict=True))
+        kept = {run.seed: (run, folder) for run, folder in zip(runs, folders, strict=True)}
         programs = [list(kept)]
         if len(runs) > 1 and run_dir is not None:
+            places = zip(runs, folders, claimed, strict=True)
             programs = grouped(
-                [
-                    Place(run.seed, folder.latest, begun, run.record is not None)
-                    for (run, folder), begun in zip(kept.values(), claimed, strict=True)
-                ]
+                [Place(run.seed, folder.latest, begun, run.record is not None) for run, folder, begun in places]
             )
         for program in programs:
-            places = []
-            for seed in program:
-                run, folder = kept[seed]
-                own = writers if seeds is None else [_of_seed(writer, seed) for writer in writers]
-                places.append(
-                    (run, folder, Watch(folder if first else None, progress and not places, own if first else ()))
-                )
-            _train(places, progress)
+            _train([kept[seed] for seed in program], writers, seeds is not None, progress)
     return runs if seeds is not None else runs[0]
 
 
-def _train(places: Sequence[tuple["Run", Folder | None, Watch]], progress: bool) -> None:
+def _train(
+    kept: Sequence[tuple["Run", Folder | None]], writers: Sequence[str | Writer], several: bool, progress: bool
+) -> None:
     """Train the runs of one program, and measure those that are not yet."""
-    shared, _, watch = places[0]
-    tracks = [Track(run.experiment.name, run.seed, own, _checkpoints(folder)) for run, folder, own in places]
+    shared, first, watches = kept[0][0], processes.is_first(), []
+    for run, folder in kept:
+        own = [_of_seed(writer, run.seed) for writer in writers] if several else writers
+        watches.append(Watch(folder if first else None, progress and run is shared, own if first else ()))
+    tracks = [
+        Track(run.experiment.name, run.seed, watch, _checkpoints(folder))
+        for (run, folder), watch in zip(kept, watches, strict=True)
+    ]
     try:
-        with watch.watching():
+        with watches[0].watching():
             fitted = fit_seeds(shared.experiment, shared.model, shared.dataset, tracks)
     except Interrupted as stopped:
-        stopped.signal = watch.signal
+        stopped.signal = watches[0].signal
         raise
-    for (run, _, own), found in zip(places, fitted, strict=True):
-        run.variables, run.step, run.metrics = found.variables, found.step, own.rows
+    for (run, _), watch, found in zip(kept, watches, fitted, strict=True):
+        run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
         if found.trained or not processes.first_says(run.is_measured()):
             run.measure(progress)
 

@@ -16,9 +16,9 @@ from dgmzoo import api, data, overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation.log_likelihood import evaluate, rows_at_once
-from dgmzoo.model import Query, functional, in_precision, rematerialized
+from dgmzoo.model import Query, functional
 from dgmzoo.training import parallel
-from dgmzoo.training.loop import fit
+from dgmzoo.training.loop import as_trained, fit
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
 
@@ -193,12 +193,10 @@ def products_of_step(exp: Experiment, model, dataset) -> list[Product]:
     }
     optimizer = build(exp.training, 1, exp.objective.optimizers())
     init = make_init(model, exp.objective, optimizer, dataset.observe, ema=False)
-    if exp.training.compute != "float32":
-        model = in_precision(model, jnp.dtype(exp.training.compute))
-    if exp.training.remat:
-        model = rematerialized(model)
     accumulate = exp.training.accumulate
-    step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), None, accumulate)
+    step = make_step(
+        as_trained(exp, model), exp.objective, optimizer, dataset.observe, len(rows["x"]), None, accumulate
+    )
     state = jax.eval_shape(init, jax.random.key(0), batch)
     return list(_products(jax.make_jaxpr(step)(state, batch).jaxpr, 1))
 

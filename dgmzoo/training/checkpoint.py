@@ -119,7 +119,7 @@ class Checkpoints:
                 warnings.warn(f"checkpoint {target} is damaged ({damage}); trying the one before", stacklevel=2)
                 continue
             return self._read(step, template)
-        if once := [step for step in found if step in self.written()]:
+        if once := set(found) & set(self.written()):
             raise ValueError(
                 f"expected an intact checkpoint in {self.folder}, got {len(once)} damaged; "
                 "restore the folder from a copy, or delete it to start anew"

@@ -83,6 +83,14 @@ def fit_seeds(
     return _Run(experiment, model, dataset, tracks, devices).fit()
 
 
+def as_trained(experiment: Experiment, model: Model) -> Model:
+    """The model as its training asks it: with the experiment's terms, in its precision, in parts if it says so."""
+    model, training = with_terms(model, experiment.terms), experiment.training
+    if training.compute != "float32":
+        model = in_precision(model, jnp.dtype(training.compute))
+    return rematerialized(model) if training.remat else model
+
+
 def check_seeds(experiment: Experiment, num_seeds: int) -> None:
     """Refuse early stopping with several seeds."""
     if num_seeds > 1 and experiment.training.patience is not None:
@@ -128,11 +136,7 @@ class _Run:
         objective = experiment.objective
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
-        model = with_terms(model, experiment.terms)
-        if training.compute != "float32":
-            model = in_precision(model, jnp.dtype(training.compute))
-        if training.remat:
-            model = rematerialized(model)
+        model = as_trained(experiment, model)
         num_data, ema = self.feed.num_train, training.ema
         self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
         self.keys = [jax.random.key(track.seed) for track in tracks]

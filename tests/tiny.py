@@ -1,0 +1,27 @@
+"""A training of the smallest VAE of digits, and a watcher of it."""
+
+import dgmzoo
+from dgmzoo import api, data
+
+TINY = {"model.encoder.hidden": (8,), "model.decoder.hidden": (8,), "model.latent_dim": 2, "evaluation.num_samples": 10}
+
+
+class Quiet:
+    """A watcher that keeps the rows."""
+
+    def __init__(self):
+        self.rows = []
+
+    def begin(self, step): ...
+    def write(self, row):
+        self.rows.append(row)
+
+    def progress(self, step, total, latest): ...
+    def should_stop(self):
+        return False
+
+
+def prepared(changes, name="vae/digits"):
+    exp = dgmzoo.experiment(name, changes)
+    dataset = data.load(exp.data)
+    return exp, dgmzoo.functional(api.bind(exp.model, dataset)), dataset
