@@ -130,6 +130,23 @@ def test_the_horseshoes_spike_is_refused_where_it_would_be_explored():
     ]
 
 
+def test_they_are_components_of_mixtures():
+    """As likelihoods, where nothing is explored: the density is the components' average."""
+    for component, at in (
+        (RectifiedNormal(jnp.array([-1.0, 2.0]), 1.0), 0.7),
+        (Horseshoe(jnp.array([0.1, 2.0])), -0.7),
+    ):
+        mixture = dist.MixtureSameFamily(dist.Categorical(probs=jnp.array([0.25, 0.75])), component)
+        expected = np.log(np.dot([0.25, 0.75], np.exp(component.log_prob(jnp.full(2, at)))))
+        assert float(mixture.log_prob(jnp.float32(at))) == pytest.approx(expected, rel=1e-5)
+    half = dist.Categorical(probs=jnp.full(2, 0.5))
+    with pytest.raises(ValueError, match="same support"):
+        dist.MixtureGeneral(half, [Horseshoe(1.0), RectifiedNormal(0.0, 1.0)])
+    general = dist.MixtureGeneral(half, [Horseshoe(0.1), dist.Normal(0.0, 2.0)], support=dist.constraints.real)
+    parts = [float(each.log_prob(jnp.float32(0.3))) for each in (Horseshoe(0.1), dist.Normal(0.0, 2.0))]
+    assert float(general.log_prob(jnp.float32(0.3))) == pytest.approx(np.logaddexp(*parts) - np.log(2), rel=1e-5)
+
+
 def test_nuts_on_the_piecewise_normal():
     d = PiecewiseNormal(jnp.float32(-0.4), jnp.array([1.5, 0.5, 0.6, 0.5, 2.0]))
     z = chains(lambda: numpyro.sample("z", d), draws=4000)["z"]  # many: it turns back at the density's jumps

@@ -24,11 +24,15 @@ from dgmzoo.reparam.distributions.unexplored import Unexplored
 _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
 
 
-spike_at_zero = Unexplored(
-    constraints.real,
-    "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
-    "of an automatic guide has infinite variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})",
-)
+class _SpikeAtZero(Unexplored):
+    within = constraints.real
+    reason = (
+        "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
+        "of an automatic guide has infinite variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})"
+    )
+
+
+spike_at_zero = _SpikeAtZero()
 
 
 class Horseshoe(dist.Distribution):
@@ -41,7 +45,7 @@ class Horseshoe(dist.Distribution):
     `icdf` are by quadrature and bisection.
 
     NUTS does not mix on this density and refuses it, as NumPyro's automatic guides do: expand it with
-    `HorseshoeReparam`. As a prior for a normal posterior its gradient has infinite variance: see
+    `HorseshoeReparam`; a `MixtureGeneral` with other families needs `support=constraints.real`. As a prior for a normal posterior its gradient has infinite variance: see
     `augmented_horseshoe_kl` and `horseshoe_log_prob_surrogate`.
     Raises ValueError unless both parameters are positive.
     """

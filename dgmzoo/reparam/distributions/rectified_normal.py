@@ -14,11 +14,16 @@ from dgmzoo.reparam.distributions.arrays import aligned, require_positive
 from dgmzoo.reparam.distributions.special import excess_moment, log_ndtr, log_normal_density, ndtr
 from dgmzoo.reparam.distributions.unexplored import Unexplored
 
-atom_at_zero = Unexplored(  # 0 with positive probability, or a positive number
-    constraints.nonnegative,
-    "expected a latent with a density, got a rectified normal, which has a point mass at 0; "
-    "sample y ~ Normal(loc, scale) and use numpyro.deterministic(name, jnp.maximum(y, 0))",
-)
+
+class _AtomAtZero(Unexplored):
+    within = constraints.nonnegative  # 0 with positive probability, or a positive number
+    reason = (
+        "expected a latent with a density, got a rectified normal, which has a point mass at 0; "
+        "sample y ~ Normal(loc, scale) and use numpyro.deterministic(name, jnp.maximum(y, 0))"
+    )
+
+
+atom_at_zero = _AtomAtZero()
 
 
 class RectifiedNormal(dist.Distribution):

@@ -1,18 +1,25 @@
 """Supports that samplers and automatic guides must not explore, each with its reason and the way out."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from numpyro.distributions import constraints
 from numpyro.distributions.transforms import biject_to
 
 
-class Unexplored(constraints.Constraint):
+class Unexplored(constraints.ParameterFreeConstraint):
     """The numbers of another constraint, to which no bijection of the real line is given.
 
-    NumPyro's NUTS and automatic guides ask for one, and get ValueError with the reason.
+    NumPyro's NUTS and automatic guides ask for one, and get ValueError with the reason. Each support is a class of its own:
+    NumPyro tells the supports of a mixture's components apart by their classes.
     """
 
-    def __init__(self, within: constraints.Constraint, reason: str):
-        self.within, self.reason = within, reason
+    within: ClassVar[constraints.Constraint]
+    reason: ClassVar[str]
+
+    def __init_subclass__(cls, **arguments):
+        super().__init_subclass__(**arguments)
+        biject_to.register(cls, _refuse)
 
     def __call__(self, x):
         return self.within(x)
@@ -20,13 +27,6 @@ class Unexplored(constraints.Constraint):
     def feasible_like(self, prototype):
         return jnp.zeros_like(prototype)
 
-    def tree_flatten(self):
-        return (), ((), {"within": self.within, "reason": self.reason})
 
-    def eq(self, other, static=False):
-        return isinstance(other, Unexplored) and self.reason == other.reason
-
-
-@biject_to.register(Unexplored)
 def _refuse(constraint):
     raise ValueError(constraint.reason)
