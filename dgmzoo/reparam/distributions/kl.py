@@ -206,12 +206,25 @@ def _to_normal(entropy, mean, variance, q):
     return _HALF_LOG_2PI + jnp.log(s) - entropy + (variance + (mean - n) ** 2) / (2 * s**2)
 
 
+def _half_steps(w):
+    """`log Gamma(w + 1/2) - log Gamma(w)` and its derivative, of which large numbers would leave nothing (DLMF 5.11)."""
+    large = w > 30
+    u = 1 / jnp.where(large, w, 30)
+    step = -jnp.log(u) / 2 - u / 8 + u**3 / 192 - u**5 / 640
+    slope = u / 2 + u**2 / 8 - u**4 / 64 + u**6 / 128
+    w = jnp.where(large, 1, w)
+    return (
+        jnp.where(large, step, gammaln(w + 0.5) - gammaln(w)),
+        jnp.where(large, slope, digamma(w + 0.5) - digamma(w)),
+    )
+
+
 @kl_divergence.register(dist.StudentT, dist.Normal)
 def _student_t_normal(p, q):
     """Infinite up to 2 degrees of freedom, without a variance."""
     v, m, s = aligned(p.df, p.loc, p.scale)
-    beta = gammaln(v / 2) + gammaln(0.5) - gammaln((v + 1) / 2)
-    entropy = jnp.log(s) + (v + 1) / 2 * (digamma((v + 1) / 2) - digamma(v / 2)) + jnp.log(v) / 2 + beta
+    step, slope = _half_steps(v / 2)
+    entropy = jnp.log(s) + (v + 1) / 2 * slope + jnp.log(v) / 2 + gammaln(0.5) - step
     wide = v > 2
     variance = s**2 * v / jnp.where(wide, v - 2, 1)
     return jnp.where(wide, _to_normal(entropy, m, variance, q), jnp.inf)
