@@ -113,7 +113,7 @@ def test_seeds_that_stand_apart_go_on_in_turn(tmp_path):
 
 
 def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
-    """One that ended, beside one whose folder is gone, or whose last checkpoint is damaged; one killed before its first."""
+    """One that ended, beside one whose folder is gone; one whose last checkpoint is damaged; one killed before its first."""
     more = {"training.epochs": 2, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
     exp, (first, second) = dgmzoo.experiment("vae/digits", TINY | more), (tmp_path / "seed-0", tmp_path / "seed-1")
 
@@ -121,15 +121,25 @@ def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
         begun.clear()
         return dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)
 
+    def damage(step):
+        for path in second.glob(f"checkpoints/latest/{step}/tree/**/*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[::-1])
+
     values = [run.record["value"] for run in again()]
-    for path in second.glob("checkpoints/latest/38/tree/**/*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[::-1])
-    for folder in (first, second):  # killed before they were measured
-        (folder / "result.json").unlink()
-    with pytest.warns(UserWarning, match="damaged"):
+    damage(38)
+    (second / "result.json").unlink()
+    with pytest.warns(UserWarning, match="damaged"):  # beside one that was measured, which stays as it is
         assert [run.record["value"] for run in again()] == pytest.approx(values, abs=1e-4)
     assert sorted(begun) == [19, 38]
+    shutil.rmtree(tmp_path)
+    assert [run.record["value"] for run in again()] == values
+    damage(38)
+    for folder in (first, second):  # a power failure before they were measured: both go back, bit for bit
+        (folder / "result.json").unlink()
+    with pytest.warns(UserWarning, match="damaged"):
+        assert [run.record["value"] for run in again()] == values
+    assert begun == [19, 19]
     shutil.rmtree(second)
     (first / "result.json").unlink()
     assert [run.record["value"] for run in again()] == pytest.approx(values, abs=1e-4)
@@ -159,3 +169,15 @@ def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
     for run in runs:
         assert [row["step"] for row in run.metrics if row["split"] == "train"] == [19, 38, 57, 76]
         assert company(run.path) == [0, 2] and run.record["value"] > 0
+
+
+def test_a_seed_of_which_nothing_is_intact_is_refused_before_others_train(tmp_path, begun):
+    exp = dgmzoo.experiment("vae/digits", TINY | {"training.epochs": 1, "training.validate_epochs": 1})
+    dgmzoo.train(exp, tmp_path / "seed-1", seed=1, progress=False)
+    for path in tmp_path.glob("seed-1/checkpoints/latest/19/tree/**/*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[::-1])
+    begun.clear()
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="expected an intact checkpoint"):
+        dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)
+    assert not begun
