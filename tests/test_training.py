@@ -18,6 +18,7 @@ from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model import Draw, Evidence, in_precision
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 from dgmzoo.training import feed, loop, parallel
+from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
 from dgmzoo.training.track import Track
@@ -62,9 +63,15 @@ def test_a_run_in_python(digits):
     assert 0 < digits.sample(5, mean=True).mean() < 1
     assert (digits.sample(5, seed=1) == digits.sample(5, seed=1)).all()
     assert digits.evaluate("valid", 3)["num_samples"] == 3
+    few = digits.evaluate(num_samples=3, num_examples=7, seed=5)
+    assert few["num_examples"] == 7 and few["value"] != digits.evaluate(num_samples=3, num_examples=7)["value"]
     assert "nats" in repr(digits) and "<svg" in digits._repr_html_() and "image/png" in digits._repr_html_()
     with pytest.raises(ValueError, match="expected a split"):
         digits.evaluate("dev")
+    with pytest.raises(ValueError, match="expected a field of Evaluation"):
+        digits.evaluate(num_sample=3)
+    with pytest.raises(ValueError, match="weight_draws of a model with random weights"):
+        digits.evaluate(weight_draws=3)
     with pytest.raises(ValueError, match="expected num to be a whole number"):
         digits.sample(0)
 
@@ -205,16 +212,48 @@ def test_every_epoch_sees_every_row_once_in_an_order_of_its_own():
     assert (again.indices(2, 3) == np.concatenate([rows.indices(2, 1), rows.indices(3, 2)])).all()
 
 
-def test_the_result_of_a_shorter_training_is_over_once_a_longer_one_begins(tmp_path, monkeypatch):
-    same = TINY | {"training.schedule": "constant", "training.final_learning_rate": 0.0}
-    exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (1, 2)]
+def test_a_result_stays_until_a_longer_training_writes_something(tmp_path, monkeypatch):
+    same = TINY | {"training.schedule": "constant", "training.final_learning_rate": 0.0, "training.epochs": 1}
+    exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (1, 3)]
     short = dgmzoo.train(exps[0], tmp_path, progress=False)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert {"result.json", "report.html", "samples.png"} <= there
+
+    def dies(name, at):
+        real = getattr(Track, name)
+
+        def die(self, step, *rest):
+            if step >= at:
+                raise SystemExit
+            return real(self, step, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Track, name, die)
+            with pytest.raises(SystemExit):
+                dgmzoo.train(exps[1], tmp_path, progress=False)
+
+    dies("begin", 0)  # killed while it compiles: the shorter one is as it was
+    assert {path.name for path in tmp_path.iterdir()} == there
+    again = dgmzoo.train(exps[0], tmp_path, progress=False)
+    assert again.record == short.record == dgmzoo.load(tmp_path).record
+    dies("end_epoch", 57)  # after the first epoch's row: it is the longer one's folder
+    assert not {path.name for path in tmp_path.iterdir()} & {"result.json", "report.html", "samples.png"}
+    with pytest.raises(ValueError, match=r"training\.epochs was 3, now 1"):
+        dgmzoo.train(exps[0], tmp_path, progress=False)
+    assert dgmzoo.train(exps[1], tmp_path, progress=False).record["steps"] > short.record["steps"]
+
+
+def test_a_checkpoint_is_of_the_longer_training_before_any_row_is(tmp_path, monkeypatch):
+    same = TINY | {"training.schedule": "constant", "training.final_learning_rate": 0.0}
+    same |= {"training.checkpoint_seconds": 0.0, "training.steps_per_dispatch": 10}
+    exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (1, 2)]
+    dgmzoo.train(exps[0], tmp_path, progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "fit", lambda self: exec("raise SystemExit"))  # killed while it compiles
+        patch.setattr(Track, "end_epoch", lambda *_: exec("raise SystemExit"))
         with pytest.raises(SystemExit):
             dgmzoo.train(exps[1], tmp_path, progress=False)
-    assert not {path.name for path in tmp_path.iterdir()} & {"result.json", "report.html", "samples.png"}
-    assert dgmzoo.train(exps[1], tmp_path, progress=False).record["steps"] > short.record["steps"]
+    assert Folder(tmp_path).latest.steps() == [19, 29] and not (tmp_path / "result.json").exists()
+    assert Folder(tmp_path).config()["resolved"]["training.epochs"] == 2
 
 
 EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,

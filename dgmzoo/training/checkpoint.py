@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,10 +35,10 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """Numbered checkpoints of one kind of tree in a folder, the newest `keep` of them."""
+    """Numbered checkpoints of one kind of tree in a folder, the newest `keep` of them; `before` is called ahead of each."""
 
-    def __init__(self, folder: Path, keep: int):
-        self.folder, self.keep = Path(folder), keep
+    def __init__(self, folder: Path, keep: int, before: Callable[[], None] = lambda: None):
+        self.folder, self.keep, self._before = Path(folder), keep, before
 
     def steps(self) -> list[int]:
         """All that are there, intact or not, in order."""
@@ -52,6 +53,7 @@ class Checkpoints:
           CannotWrite: what was there before is still there, and nothing of this step.
         """
         target = self.folder / str(step)
+        self._before()
         with _orbax() as ocp:
             try:
                 self._write(ocp, target, step, tree, progress)

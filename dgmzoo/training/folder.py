@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dgmzoo.config import LENGTHS, Experiment, file_digest, load
-from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text
+from dgmzoo.evaluation import record
+from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text, writing
 from dgmzoo.overrides import Origin, flatten, override
 from dgmzoo.training.checkpoint import Checkpoints
 
@@ -25,8 +26,10 @@ class Folder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.latest = Checkpoints(self.path / "checkpoints" / "latest", keep=2)
-        self.best = Checkpoints(self.path / "checkpoints" / "best", keep=2)  # of the latest and of the one before
+        self._longer: dict[str, Any] | None = None  # config of a training that goes on from one that was measured
+        kept = self.path / "checkpoints"
+        self.latest = Checkpoints(kept / "latest", keep=2, before=self._lengthen)
+        self.best = Checkpoints(kept / "best", keep=2, before=self._lengthen)  # of the latest and of the one before
         self.metrics_path = self.path / "metrics.jsonl"
 
     @contextlib.contextmanager
@@ -75,16 +78,26 @@ class Folder:
     def claim(self, wanted: dict[str, Any]) -> None:
         """Write `config.json` where `check` agrees.
 
+        That of a longer training takes the place of one that was measured, and of its result, with the first thing that
+        training writes: until then nothing has happened to it.
+
         Raises:
           ValueError: it does not agree, or the folder cannot be written.
         """
         self.check(wanted)
         if self.result() and _lengths(self.config()["resolved"]) != _lengths(wanted["resolved"]):
-            self._forget_result()  # that of a shorter training
+            self._longer, wanted = wanted, self.config()
         try:
             write_json(self.path / "config.json", wanted)
         except CannotWrite as error:
             raise self._closed(error.reason) from error
+
+    def _lengthen(self) -> None:
+        """What was measured of a shorter training, if it was, is over."""
+        if self._longer is not None:
+            self._forget_result()
+            write_json(self.path / "config.json", self._longer)
+            self._longer = None
 
     def _closed(self, reason: str) -> ValueError:
         return ValueError(
@@ -109,15 +122,22 @@ class Folder:
         return found
 
     def result(self) -> dict[str, Any] | None:
-        """What `result.json` holds; None where there is none, or one that cannot be read."""
+        """What `result.json` holds; None where there is none, one that cannot be read, or that of a shorter training."""
         path = self.path / "result.json"
+        if self._longer is not None:
+            return None
         with contextlib.suppress(ValueError):
             found = read_json(path) if path.is_file() else None
-            if isinstance(found, dict) and found.get("schema") == SCHEMA and "value" in found and "steps" in found:
+            if (
+                isinstance(found, dict)
+                and found.get("schema") == record.SCHEMA
+                and "value" in found
+                and "steps" in found
+            ):
                 return found
         return None
 
-    def experiment(self, trust_changes: bool = False) -> Experiment:
+    def experiment(self) -> Experiment:
         """The experiment as config.json tells it: imported by name (or the user's file), then overridden.
 
         Raises:
@@ -131,8 +151,11 @@ class Folder:
                 "hand it over: dgmzoo.load(run_dir, experiment=...)"
             )
         loaded = load(name)
-        if not trust_changes and file_digest(name) != config["file_sha256"]:
-            raise ValueError(f"expected {name} as it was when the run began, got a changed file; restore it")
+        if file_digest(name) != config["file_sha256"]:
+            raise ValueError(
+                f"expected {name} as it was when the run began, got a changed file; restore it, or hand the experiment over: "
+                "dgmzoo.load(run_dir, experiment=...)"
+            )
         return dataclasses.replace(
             override(loaded, config["overrides"]), corrections=tuple(config.get("corrections", ()))
         )
@@ -156,13 +179,15 @@ class Folder:
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; it is on disk when this returns. What was measured of a shorter training, if it was, is over."""
+        """Add a row; it is on disk when this returns. A result is over."""
+        self._lengthen()
         self._forget_result()
         append_text(self.metrics_path, _line(row))
 
     def _forget_result(self) -> None:
         for name in _MEASURED:
-            (self.path / name).unlink(missing_ok=True)
+            with writing(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -151,12 +151,23 @@ class _Run:
     def fit(self) -> list[Fitted]:
         state = self._begin()
         begun = step = int(state.step)
+        if begun < self.total and not self._patience_is_over():
+            state, step = self._advance(state, begun)
+        self._save(state, step)
+        fitted = []
+        for i, track in enumerate(self.tracks):
+            variables, at = track.selection(step, self.variables(state, i))
+            fitted.append(Fitted(parallel.place(variables, self.devices[:1]), at, step - begun))
+        return fitted
+
+    def _advance(self, state: State, step: int) -> tuple[State, int]:
+        """Train to the end, and give back the state and its step."""
         n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
         dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
         self.since_save = self.since_look = Clock()
         votes = parallel.Votes(self.devices)
-        over = self._patience_is_over()
-        with contextlib.closing(self.feed.portions(begun, n)) as portions:
+        over = False
+        with contextlib.closing(self.feed.portions(step, n)) as portions:
             while step < self.total and not over:
                 size, rows, indices = next(portions)
                 state, metrics = dispatch(state, rows, indices)
@@ -175,12 +186,7 @@ class _Run:
                     self._save(state, step)
                 if stop:
                     raise Interrupted(step)
-        self._save(state, step)
-        fitted = []
-        for i, track in enumerate(self.tracks):
-            variables, at = track.selection(step, self.variables(state, i))
-            fitted.append(Fitted(parallel.place(variables, self.devices[:1]), at, step - begun))
-        return fitted
+        return state, step
 
     # Restoring and saving
 
