@@ -62,8 +62,13 @@ class LatentLayer(nn.Module):
         """
         if estimate == "score":
             return "its posterior is reparameterized, so use a pathwise objective (elbo, iwae)"
-        if not self.noise and estimate in ("sampled", "importance", "doubly"):
+        if not self.noise and estimate in ("importance", "doubly"):
             return "its noise is off, so that all samples are the same; use elbo"
+        if not self.noise and estimate == "sampled":
+            return (
+                "its noise is off, and below another layer its KL is a ratio of densities at one point, which would not keep "
+                "the scales finite; use noise, or one layer of latents"
+            )
         if not self.noise and estimate == "closed" and not self._has_penalty:
             return (
                 "its noise is off and its KL has no closed form, or no mean stands for the code, so nothing would keep the "

@@ -28,6 +28,10 @@ class PointLayer(LatentLayer):
         if self.noise:
             raise ValueError("expected a point layer without noise, got noise=True; choose the layer `normal`")
 
+    def refusal(self, estimate: str) -> str | None:
+        """As any layer; there is no KL, hence no wrong one."""
+        return super().refusal(estimate) if estimate in ("score", "importance", "doubly") else None
+
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         """Refused.
 

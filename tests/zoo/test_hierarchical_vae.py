@@ -10,9 +10,10 @@ from scipy import stats
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Normal
 from dgmzoo.layers.piecewise import PiecewiseLayer
+from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query, functional, num_parameters
-from dgmzoo.objectives import ELBO
+from dgmzoo.objectives import ELBO, IWAE
 from dgmzoo.reparam.distributions import PiecewiseNormal
 from dgmzoo.reparam.families import _inverse_softplus
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
@@ -175,3 +176,12 @@ def test_layers_below_the_top_are_asked_for_exact_gradients_of_a_sampled_kl():
     module = HierarchicalVAE(latent=PiecewiseLayer(posterior=dist.Normal, prior=PiecewiseNormal, centred=True))
     changed, said = ELBO().corrected(module)
     assert not changed.latent.centred and len(said) == 1
+
+
+def test_layers_without_noise():
+    """A point layer has no KL to be wrong; a normal one would pay a ratio of densities, which has no lower bound."""
+    ELBO().check(HierarchicalVAE(latent_dims=(3, 2), latent=PointLayer()))
+    with pytest.raises(ValueError, match="use noise, or one layer of latents"):
+        ELBO().check(HierarchicalVAE(latent_dims=(3, 2), latent=VariationalLayer(noise=False)))
+    with pytest.raises(ValueError, match="use elbo"):
+        IWAE().check(HierarchicalVAE(latent_dims=(3, 2), latent=PointLayer()))
