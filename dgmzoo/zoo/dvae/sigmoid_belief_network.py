@@ -14,6 +14,7 @@ import flax.linen as nn
 import numpyro.distributions as dist
 
 from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.hierarchy import Network, drawn_from_above, inferred_and_scored
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
@@ -59,22 +60,16 @@ class SigmoidBeliefNetwork(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        inferred, below = [], flat(x, self.shape, mask)
-        for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
-            inferred.append(layer.infer(encoder(2 * below - 1), query, f"z{level + 1}"))
-            below = inferred[-1].value  # [K, B, U]
-        latents, above = {}, None
-        for level in reversed(range(len(self.layers))):
-            latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)
-            latents[f"z{level + 1}"] = latent
-            above = self.decoders[level](2 * latent.value - 1)
-        p = self.output(above, self.shape, batch)  # [K, B, *shape]
+        up, down = ([_signed(network) for network in each] for each in (self.encoders, self.decoders))
+        latents, features = inferred_and_scored(self.layers, up, down, flat(x, self.shape, mask), query)
+        p = self.output(features, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        latents, above = {}, None
-        for level in reversed(range(len(self.layers))):
-            name = f"z{level + 1}"
-            latents[name] = self.layers[level].draw(num, above)
-            above = self.decoders[level](2 * latents[name] - 1)
-        return drawn(self.output(above, self.shape), self.make_rng("sample"), latents)
+        latents, features = drawn_from_above(self.layers, [_signed(network) for network in self.decoders], num)
+        return drawn(self.output(features, self.shape), self.make_rng("sample"), latents)
+
+
+def _signed(network: Network) -> Network:
+    """The network of bits as -1 and 1."""
+    return lambda bits: network(2 * bits - 1)

@@ -13,6 +13,7 @@ form and the other layers' at the samples, since z_{l+1} depends on z_l.
 import flax.linen as nn
 
 from dgmzoo.layers.checks import check_entry, flat
+from dgmzoo.layers.hierarchy import drawn_from_above, inferred_and_scored
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP, Activation
 from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
@@ -73,22 +74,11 @@ class HierarchicalVAE(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        inferred, below = [], flat(x, self.shape, mask)
-        for level, (layer, encoder) in enumerate(zip(self.layers, self.encoders, strict=True)):
-            inferred.append(layer.infer(encoder(below), query, f"z{level + 1}"))
-            below = inferred[-1].value  # [K, B, U]
-        latents, above = {}, None
-        for level in reversed(range(len(self.layers))):
-            latent = self.layers[level].score(inferred[level], above, bottom_up=above is not None)
-            latents[f"z{level + 1}"] = latent
-            above = self.decoders[level](latent.value)
-        p = self.output(above, self.shape, batch)  # [K, B, *shape]
+        entry = flat(x, self.shape, mask)
+        latents, features = inferred_and_scored(self.layers, self.encoders, self.decoders, entry, query)
+        p = self.output(features, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        latents, above = {}, None
-        for level in reversed(range(len(self.layers))):
-            name = f"z{level + 1}"
-            latents[name] = self.layers[level].draw(num, above)
-            above = self.decoders[level](latents[name])
-        return drawn(self.output(above, self.shape), self.make_rng("sample"), latents)
+        latents, features = drawn_from_above(self.layers, self.decoders, num)
+        return drawn(self.output(features, self.shape), self.make_rng("sample"), latents)
