@@ -6,12 +6,14 @@ The names below are imported on first use, so that `import dgmzoo` and the comma
 import importlib
 
 _HOMES = {
-    "dgmzoo.api": ("Run", "experiment", "load", "train"),
+    "dgmzoo.api": ("experiment", "load", "train"),
     "dgmzoo.comparison": ("Comparison", "compare"),
     "dgmzoo.config": ("Evaluation", "Experiment", "Paper", "Training"),
     "dgmzoo.data": ("Data", "from_arrays"),
+    "dgmzoo.files": ("CannotWrite",),
     "dgmzoo.model": ("Draw", "Evidence", "Latent", "Model", "Query", "functional"),
     "dgmzoo.objectives": ("ELBO", "DReG", "IWAE", "NVIL"),
+    "dgmzoo.run": ("Run",),
     "dgmzoo.training.loop": ("Interrupted", "NonFinite"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dgmzoo import api, data, overrides
+from dgmzoo import data, overrides
+from dgmzoo.binding import bind
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation.log_likelihood import evaluate, rows_at_once
@@ -44,7 +45,7 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
     exp = overrides.override(experiment, whole)
     with told() as (log, fetching):
         dataset = data.load(exp.data, log, fetching)
-    model = functional(api.bind(exp.model, dataset))
+    model = functional(bind(exp.model, dataset))
     clock = _Clock(epochs + 1, profile)
     fitted = fit(exp, model, dataset, 0, clock)
     seconds = statistics.median(clock.epochs[1 : epochs + 1])
@@ -104,10 +105,11 @@ def bench_layers(experiment: Experiment, layers: Sequence[str], rounds: int = 30
     for name, exp in variants.items():
         with told() as (log, fetching):
             dataset = data.load(exp.data, log, fetching)
-        model, rows = functional(api.bind(exp.model, dataset)), dataset.splits["train"]
+        model, rows = functional(bind(exp.model, dataset)), dataset.splits["train"]
         optimizer = build(exp.training, 1000, exp.objective.optimizers())
         init = make_init(model, exp.objective, optimizer, dataset.observe, ema=exp.training.ema is not None)
-        step = make_step(model, exp.objective, optimizer, dataset.observe, len(rows["x"]), exp.training.ema)
+        trained = as_trained(exp, model)
+        step = make_step(trained, exp.objective, optimizer, dataset.observe, len(rows["x"]), exp.training.ema)
         rows = {key: jnp.asarray(leaf[:10_000]) for key, leaf in rows.items()}
         indices = jax.random.randint(jax.random.key(1), (steps, exp.training.batch_size), 0, len(rows["x"]))
         state = jax.jit(init)(jax.random.key(0), {key: leaf[:2] for key, leaf in rows.items()})

@@ -206,7 +206,7 @@ def compare(words: list[str]) -> int:
 
     name, *rest = words
     options = parse(Compare, name, rest)
-    layers = [layer.strip() for layer in options.layers.split(",")] if options.layers else []
+    layers = _listed(options.layers) if options.layers else []
     changes = [changed(options.experiment, name, variant) for variant in options.variants]
     run_dir = options.run_dir or Path("runs") / _stem(name) / "compare"
     seeds = range(options.seed, options.seed + options.seeds)
@@ -243,7 +243,7 @@ def bench(words: list[str]) -> int:
     if options.layers is not None:
         if options.profile is not None:
             raise ValueError("expected --profile without --layers, which are timed in turns; profile one at a time")
-        found = bench_layers(options.experiment, options.layers.split(","))
+        found = bench_layers(options.experiment, _listed(options.layers))
     else:
         found = bench(options.experiment, options.num_epochs, options.profile)
     if options.json:
@@ -264,26 +264,35 @@ def evaluate(words: list[str]) -> int:
     def options(
         run_dir: Annotated[Path, tyro.conf.Positional],
         num_samples: int | None = None,
+        num_examples: int | None = None,
+        weight_draws: int | None = None,
         split: Literal["train", "valid", "test"] = "test",
     ) -> tuple:
-        """Measure a trained run.
+        """Measure a trained run. What is not set is as the experiment says.
 
         Args:
           run_dir: what `dgmzoo train` left.
-          num_samples: importance samples per example (K); None: the experiment's.
+          num_samples: importance samples per example (K).
+          num_examples: examples of the split, from its start.
+          weight_draws: networks over which the probabilities of a model with random weights are averaged.
           split: rows to measure.
         """
-        return run_dir, num_samples, split
+        asked = {"num_samples": num_samples, "num_examples": num_examples, "weight_draws": weight_draws}
+        return run_dir, split, {name: value for name, value in asked.items() if value is not None}
 
-    run_dir, num_samples, split = tyro.cli(options, args=words, prog="dgmzoo evaluate")
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(f"expected --num-samples of at least 1, got {num_samples}")
+    run_dir, split, settings = tyro.cli(options, args=words, prog="dgmzoo evaluate")
+    for name, value in settings.items():
+        if value < 1:
+            raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
     _remember_programs()
     from dgmzoo import api, files
 
-    record = api.load(run_dir).evaluate(split, num_samples)
+    record = api.load(run_dir).evaluate(split, **settings)
     _say(record, run_dir)
-    path = run_dir / f"result-{split}-{record['num_samples']}.json"
+    more = [
+        f"-{name.replace('_', '-')}-{settings[name]}" for name in ("num_examples", "weight_draws") if name in settings
+    ]
+    path = run_dir / f"result-{split}-{record['num_samples']}{''.join(more)}.json"
     files.write_json(path, record)
     print(f"record: {path}")
     return 0
@@ -338,6 +347,10 @@ def _named(verb: str, words: list[str], first: str = "") -> bool:
     if not words or words[0].startswith("-"):
         raise ValueError(f"expected the name of an experiment after {verb}; `dgmzoo list` shows them")
     return True
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]
 
 
 def _stopped(step: int, number: int | None) -> int:

@@ -15,14 +15,16 @@ import jax
 import numpy as np
 
 from dgmzoo import api, config, data, files, overrides
-from dgmzoo.api import Run
+from dgmzoo.binding import bind, check_fits
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
 from dgmzoo.evaluation import ask, compared, latents, panels, pictures, report
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.named import LAYERS
+from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import functional
 from dgmzoo.objectives import variational_layers
+from dgmzoo.run import Run
 from dgmzoo.training.folder import Folder, describe
 from dgmzoo.training.loop import check_seeds
 from dgmzoo.training.track import NonFinite
@@ -66,14 +68,16 @@ def compare(
             "write layers=['normal'], overrides=[{...}] or {'name': {...}}, seeds=range(3)"
         )
     base = experiment if isinstance(experiment, Experiment) else config.load(str(experiment))
-    chosen = [api.check_seed(seed) for seed in seeds]
+    chosen = [config.check_seed(seed) for seed in seeds]
     variants = make_variants(base, layers, overrides)
     path = None if run_dir is None else Path(run_dir)
     _check(variants, chosen, path, progress)
     runs, failed = {}, {}
     for name, variant in variants.items():
         try:
-            runs[name] = _train(name, variant, chosen, path and path / slug(name), progress)
+            if progress:
+                print(f"{name}: seeds {', '.join(map(str, chosen))}", file=sys.stderr)
+            runs[name] = api.train(variant, path and path / slug(name), progress=progress, seeds=chosen)
         except NonFinite as error:  # the others are worth having
             failed[name] = str(error)
             print(f"{name}: {error}", file=sys.stderr)
@@ -131,9 +135,28 @@ def make_variants(
 
 
 def _is(layer: LatentLayer, kind: str) -> bool:
-    """Whether the layer is of that kind already; it then keeps what was set of it."""
+    """Whether the layer is of that kind already; it then keeps what was set of it.
+
+    The layer named `normal` takes any posterior; it is that kind as long as the posterior is the normal one.
+    """
     wanted = LAYERS.get(kind)
-    return type(layer) is wanted and getattr(layer, "posterior", None) is getattr(wanted, "posterior", None)
+    if type(layer) is not wanted:
+        return False
+    return wanted is not VariationalLayer or layer.posterior is wanted.posterior
+
+
+def _own_settings(variant: str, experiment: Experiment) -> list[str]:
+    """What layers of a variant that is named after its layer have of their own, beside that layer's defaults."""
+    if variant not in LAYERS:
+        return []
+    defaults = overrides.flatten(LAYERS[variant]())
+    return [
+        f"{path}.{field}={value}"
+        for path, layer in variational_layers(experiment.model)
+        if _is(layer, variant)
+        for field, value in overrides.flatten(layer).items()
+        if value != defaults[field]
+    ]
 
 
 def slug(name: str) -> str:
@@ -155,35 +178,13 @@ def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path 
     for name, variant in variants.items():
         try:
             check_seeds(variant, len(seeds))
-            api.check_fits(variant, functional(api.bind(variant.model, dataset)), dataset)
+            check_fits(variant, functional(bind(variant.model, dataset)), dataset)
             origin = overrides.origin(variant)
             for seed in seeds if path else ():
                 wanted = describe(variant, origin, seed, dataset.sha256)
                 Folder(path / slug(name) / f"seed-{seed}").check(wanted)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-
-
-def _train(name: str, variant: Experiment, seeds: Sequence[int], path: Path | None, progress: bool) -> list[Run]:
-    """Runs of all seeds; those that have ended are read, the others train together."""
-    ended = {
-        seed: api.load(path / f"seed-{seed}", variant) for seed in seeds if path and _has_ended(path, seed, variant)
-    }
-    left = [seed for seed in seeds if seed not in ended]
-    if progress:
-        print(f"{name}: seeds {', '.join(map(str, left))}" if left else f"{name}: has ended", file=sys.stderr)
-    runs = ended | {run.seed: run for run in (api.train(variant, path, progress=progress, seeds=left) if left else ())}
-    first = next(iter(runs.values()))
-    for run in runs.values():  # the same data and model: kept, and compiled, once
-        run.dataset, run.model = first.dataset, first.model
-    return [runs[seed] for seed in seeds]
-
-
-def _has_ended(path: Path, seed: int, variant: Experiment) -> bool:
-    folder = Folder(path / f"seed-{seed}")
-    if folder.result() is None or not (folder.path / "config.json").is_file():
-        return False
-    return folder.config()["resolved"] == overrides.flatten(variant)
 
 
 @dataclasses.dataclass(eq=False)
@@ -208,8 +209,11 @@ class Comparison:
         return compared.rich_table(self.records, self.title)
 
     def notes(self) -> list[str]:
-        """Which variants failed or were corrected, what each figure is, and on what it was measured."""
+        """Which variants failed, were corrected or have settings of their own, what each figure is and was measured on."""
         said = [f"{variant} failed: {why}" for variant, why in self.failed.items()]
+        for variant, runs in self.runs.items():
+            if own := _own_settings(variant, runs[0].experiment):
+                said.append(f"{variant}: with {', '.join(own)}, as the experiment has it")
         return said + compared.notes(self.records, compared.lines(self.records))
 
     def figure(self) -> bytes:

@@ -78,7 +78,8 @@ def chains(out: Path) -> dict[str, np.ndarray]:
     Rows come from the host; one process stops, and all go on.
     """
     import dgmzoo
-    from dgmzoo import api, data
+    from dgmzoo import data
+    from dgmzoo.binding import bind
     from dgmzoo.training.folder import Folder
     from dgmzoo.training.loop import Interrupted, _Run, fit
     from dgmzoo.training.track import Track
@@ -87,7 +88,7 @@ def chains(out: Path) -> dict[str, np.ndarray]:
     exp = experiment(steps_per_dispatch=1, optimizer="sgd", stream=True)
     exp = dataclasses.replace(exp, model=probes.BoltzmannPrior(shape=(2, 2, 1)), objective=probes.Enumeration())
     dataset = data.load(exp.data)
-    model = dgmzoo.functional(api.bind(exp.model, dataset))
+    model = dgmzoo.functional(bind(exp.model, dataset))
     folder = Folder(out / "chains")
     kept = tuple(processes.SharedCheckpoints(each) for each in (folder.latest, folder.best))
     stopped = np.array(0)

@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 import dgmzoo
-from dgmzoo import api, data
+from dgmzoo import data
 from dgmzoo.bench import bench
+from dgmzoo.binding import bind
 from dgmzoo.layers.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.model import functional
 from dgmzoo.objectives import ELBO
@@ -67,7 +68,7 @@ def convolutions(pairs: int) -> dict[str, list[float]]:
         evaluation=dgmzoo.Evaluation(num_samples=1),
     )
     dataset = data.load(exp.data, print, None)
-    model, optimizer = functional(api.bind(net, dataset)), optax.adam(1e-3)
+    model, optimizer = functional(bind(net, dataset)), optax.adam(1e-3)
     rows = jnp.asarray(dataset.splits["train"]["x"])
     first = dataset.observe(jax.random.key(0), {"x": rows[:2]})
 

@@ -23,9 +23,13 @@ MAY_IMPORT = {
     "overrides": {"config", "objectives", "layers", "functions"},
     "evaluation": {"overrides", "config", "data", "model", "reparam", "files"},
     "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
-    "api": {"training", "evaluation", "overrides", "config", "data", "layers", "model", "files"},
+    "binding": {"overrides", "config", "data", "layers", "model"},
+    "run": {"binding", "training", "evaluation", "overrides", "config", "data", "model", "files"},
+    "api": {"run", "binding", "training", "overrides", "config", "data", "model"},
     "comparison": {
         "api",
+        "run",
+        "binding",
         "training",
         "evaluation",
         "overrides",
@@ -37,7 +41,7 @@ MAY_IMPORT = {
         "files",
     },
     "arguments": {"overrides", "config"},
-    "bench": {"api", "training", "evaluation", "overrides", "config", "data", "model"},
+    "bench": {"binding", "training", "evaluation", "overrides", "config", "data", "model"},
     "results": {"experiments"},
     "cli_data": {"data"},
     "cli": {

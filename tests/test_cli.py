@@ -83,6 +83,10 @@ def test_evaluate_and_sample(trained, capsys, tmp_path):
     assert run("evaluate", str(trained), "--num-samples", "1", "--split", "valid") == 0
     record = json.loads((trained / "result-valid-1.json").read_text())
     assert record["bound"] == "elbo" and record["split"] == "valid"
+    assert run("evaluate", str(trained), "--num-samples", "2", "--num-examples", "9") == 0
+    assert json.loads((trained / "result-test-2-num-examples-9.json").read_text())["num_examples"] == 9
+    assert run("evaluate", str(trained), "--weight-draws", "2") == 2
+    assert "random weights" in capsys.readouterr().err
     assert run("sample", str(trained), "--num", "3", "--out", str(tmp_path / "x.npy")) == 0
     drawn = np.load(tmp_path / "x.npy", allow_pickle=False)
     assert drawn.shape == (3, 8, 8, 1) and set(np.unique(drawn)) <= {0, 1}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import numpyro.distributions as dist
@@ -10,11 +11,12 @@ import pytest
 from rich.console import Console
 
 import dgmzoo
-from dgmzoo import api, comparison, overrides
+from dgmzoo import comparison, overrides
 from dgmzoo.evaluation import compared, panels
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.point import PointLayer
 from dgmzoo.layers.variational import VariationalLayer
+from dgmzoo.training.track import Track
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
@@ -104,19 +106,30 @@ def test_what_is_left_behind(kept):
 
 
 def test_a_second_call_trains_only_what_is_new(kept, digits, monkeypatch):
-    trained = []
-
-    def train(what, run_dir, progress, seeds):
-        trained.append((run_dir.name, list(seeds)))
-        return real(what, run_dir, progress=progress, seeds=seeds)
-
-    real = api.train
-    monkeypatch.setattr(comparison.api, "train", train)
+    begun, real = [], Track.begin
+    monkeypatch.setattr(
+        Track, "begin", lambda self, step, *rest: (begun.append((self.seed, step)), real(self, step, *rest))
+    )
+    end = max(row["step"] for row in kept.runs["normal"][0].metrics)
+    ended = [(0, end), (1, end)]
     again = dgmzoo.compare(digits, ["normal", "rectified"], seeds=range(2), run_dir=kept.path, progress=False)
-    assert trained == [("rectified", [0, 1])]
+    assert begun == [*ended, (0, 0), (1, 0)]
     assert again.records[:2] == kept.records[:2]
+    begun.clear()
     dgmzoo.compare(digits, ["normal"], seeds=range(3), run_dir=kept.path, progress=False)
-    assert trained[1:] == [("normal", [2])]
+    assert sorted(begun) == sorted([*ended, (2, 0)])
+
+
+def test_a_damaged_run_is_mended_not_mixed(kept, digits, tmp_path):
+    """Its newest checkpoint gone, a run trains to its end again: figures of two sets of parameters are not set side by side."""
+    shutil.copytree(kept.path, tmp_path / "copy")
+    checkpoints = tmp_path / "copy" / "normal" / "seed-0" / "checkpoints"
+    for folder in checkpoints.glob("*/*"):
+        shutil.rmtree(folder)
+    again = dgmzoo.compare(digits, ["normal"], seeds=range(2), run_dir=tmp_path / "copy", progress=False)
+    assert again.records[0]["nll"] == pytest.approx(kept.records[0]["nll"], abs=1e-3)
+    assert again.records[0]["reconstruction"] == pytest.approx(kept.records[0]["reconstruction"], abs=1e-3)
+    assert again.records[1] == kept.records[1]
 
 
 def test_seeds_are_paired():
@@ -218,8 +231,14 @@ def test_a_layer_of_the_experiments_own_kind_keeps_its_settings():
     assert list(found) == ["normal", "horseshoe", "wide"]
     assert found["normal"].model.latent == VariationalLayer()
     assert found["horseshoe"].model.latent.slab == 0.5 and found["wide"].model.latent.slab == 3
+    assert comparison._own_settings("horseshoe", found["horseshoe"]) == ["model.latent.slab=0.5"]
+    assert not comparison._own_settings("normal", found["normal"]) + comparison._own_settings("wide", found["wide"])
     base = small(VAE(latent_dim=2, latent=VariationalLayer(posterior=dist.Laplace, prior=dist.Laplace)))
     assert comparison.make_variants(base, ["normal"], [])["normal"].model.latent.posterior is dist.Normal
+    other = {"model.latent": "piecewise", "model.latent.prior": "piecewise", "model.latent.posterior": "normal"}
+    pieces = overrides.override(small(), other)
+    kept = comparison.make_variants(pieces, ["piecewise", "normal"], [])
+    assert kept["piecewise"].model == pieces.model and kept["normal"].model.latent == VariationalLayer()
     with pytest.raises(ValueError, match=r"a letter or a digit, got '\.\.'"):
         comparison.make_variants(small(), [], {"..": {}})
     with pytest.raises(ValueError, match="name them"):

@@ -117,7 +117,7 @@ def test_arrays_in_memory_are_not_a_named_experiment():
     )
     changed = dataclasses.replace(base, data=mine)
     assert overrides.origin(changed).name is None
-    assert paper(changed, overrides.origin(changed), "test", 1, 5000) is None
+    assert paper(changed, overrides.origin(changed), "test", 1) is None
 
 
 def test_an_objective_of_ones_own_is_kept_for_reading_only():
@@ -171,12 +171,12 @@ ROW = "vae/mnist_iwae_1l"
 def test_a_published_figure_is_shown_only_under_its_own_protocol(changes, value):
     exp = dgmzoo.experiment(ROW, changes)
     origin = overrides.origin(exp)
-    found = paper(exp, origin, "test", 984_000, exp.evaluation.num_samples)
+    found = paper(exp, origin, "test", 984_000)
     assert (found and found["value"]) == value
     if value:
         assert found["budget"] == 0.1
-    assert paper(exp, origin, "valid", 1, exp.evaluation.num_samples) is None
-    assert paper(exp, origin, "test", 1, 17) is None
+    assert paper(exp, origin, "valid", 1) is None
+    assert paper(overrides.override(exp, {"evaluation.num_samples": 17}), origin, "test", 1) is None
 
 
 def test_every_published_row_can_be_asked_for():
@@ -184,4 +184,4 @@ def test_every_published_row_can_be_asked_for():
         base = config.load(name)
         for row in base.papers:
             exp = overrides.override(base, row.when)
-            assert paper(exp, overrides.origin(exp), "test", 1, exp.evaluation.num_samples)["value"] == row.value
+            assert paper(exp, overrides.origin(exp), "test", 1)["value"] == row.value

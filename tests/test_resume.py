@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import dgmzoo
-from dgmzoo import api, data, overrides
+from dgmzoo import data, overrides
+from dgmzoo.binding import bind
 from dgmzoo.training import checkpoint
 from dgmzoo.training.feed import dispatch_size, dispatches
 from dgmzoo.training.folder import Folder
@@ -240,6 +241,6 @@ def test_interrupted_in_memory_raises(small):
             return True
 
     dataset = data.load(small.data)
-    model = dgmzoo.functional(api.bind(small.model, dataset))
+    model = dgmzoo.functional(bind(small.model, dataset))
     with pytest.raises(Interrupted, match="stopped at step 19"):
         fit(small, model, dataset, 0, Stop())

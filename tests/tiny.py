@@ -1,7 +1,8 @@
 """A training of the smallest VAE of digits, and a watcher of it."""
 
 import dgmzoo
-from dgmzoo import api, data
+from dgmzoo import data
+from dgmzoo.binding import bind
 
 TINY = {"model.encoder.hidden": (8,), "model.decoder.hidden": (8,), "model.latent_dim": 2, "evaluation.num_samples": 10}
 
@@ -24,4 +25,4 @@ class Quiet:
 def prepared(changes, name="vae/digits"):
     exp = dgmzoo.experiment(name, changes)
     dataset = data.load(exp.data)
-    return exp, dgmzoo.functional(api.bind(exp.model, dataset)), dataset
+    return exp, dgmzoo.functional(bind(exp.model, dataset)), dataset

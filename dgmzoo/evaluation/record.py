@@ -27,7 +27,6 @@ def make_record(
     dataset: Dataset,
     split: str,
     bound: str | None,
-    num_samples: int,
     estimate: Estimate,
     train_value: float,
     seed: int,
@@ -43,12 +42,13 @@ def make_record(
     where no weights are random.
 
     Args:
+      experiment: whose evaluation is that of the estimate.
       origin: of the experiment, as it was when training began.
       parameters: how many numbers the model learns.
       discrete: whether x is, so that bits per dimension mean something.
       num_devices: of this kind, on which it is trained (or would be, where it is measured again elsewhere).
     """
-    exact = bound == "exact"
+    exact, num_samples = bound == "exact", experiment.evaluation.num_samples
     kind = "iw" if bound == "elbo" and num_samples > 1 else bound
     num_terms = int(np.prod(dataset.shape))
     whole = "mask" not in dataset.splits[split]
@@ -84,13 +84,13 @@ def make_record(
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": f"{jax.local_devices()[0].device_kind} x{num_devices}",
         "seconds": round(seconds, 1),
-        "paper": paper(experiment, origin, split, steps, num_samples),
+        "paper": paper(experiment, origin, split, steps),
     }
 
 
-def paper(experiment: Experiment, origin: Origin, split: str, steps: int, num_samples: int) -> dict[str, Any] | None:
+def paper(experiment: Experiment, origin: Origin, split: str, steps: int) -> dict[str, Any] | None:
     """The published figure that this result may be held against: that of the same model, objective, data and evaluation."""
-    if origin.base is None or split != "test" or num_samples != experiment.evaluation.num_samples:
+    if origin.base is None or split != "test":
         return None
     for row in origin.base.papers:
         if _measured(overrides.override(origin.base, row.when)) == _measured(experiment):

@@ -1,0 +1,55 @@
+"""A module bound to data: given its shape, and tried on it before anything is computed."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from dgmzoo import overrides
+from dgmzoo.config import Experiment
+from dgmzoo.data import Dataset
+from dgmzoo.layers.outputs import Output
+from dgmzoo.model import Model, Query, with_terms
+
+
+def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
+    """The module with the data's shape, checked against what its outputs can give.
+
+    Raises:
+      ValueError: the shapes differ, or x lies outside the output's support.
+    """
+    if "shape" in overrides.fields(module):
+        if module.shape is None:
+            module = module.clone(shape=tuple(dataset.shape))
+        elif tuple(module.shape) != tuple(dataset.shape):
+            raise ValueError(f"expected model.shape {dataset.shape} of {dataset.name!r}, got {module.shape}")
+    binary = dataset.binarization in ("dynamic", "static", "threshold")
+    for split in dataset.splits:
+        x = dataset.fixed(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
+        for output in outputs_of(module):
+            output.check_support(x)
+    return module
+
+
+def outputs_of(module: nn.Module) -> list[Output]:
+    """The output layers among a module's fields."""
+    values = (getattr(module, name) for name in overrides.fields(module))
+    return [value for value in values if isinstance(value, Output)]
+
+
+def check_fits(exp: Experiment, model: Model, dataset: Dataset) -> None:
+    """Try the experiment's shapes without computing anything.
+
+    Raises:
+      ValueError: the batch is larger than the data, the model does not take them, or a term is not one per example.
+    """
+    rows = dataset.splits["train"]
+    exp.training.total_steps(len(rows["x"]))
+    first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
+    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    if exp.terms:
+        whole, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
+
+        def ask(variables, key):
+            return whole.evidence(variables, dataset.observe(key, first), key, query)
+
+        jax.eval_shape(ask, variables, jax.random.key(0))

@@ -1,0 +1,188 @@
+"""A trained experiment: what it can be asked, and what it leaves behind."""
+
+import dataclasses
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dgmzoo import config, data, files, overrides
+from dgmzoo.binding import bind, outputs_of
+from dgmzoo.config import Experiment
+from dgmzoo.evaluation import ask, layer_report, pictures, record, report
+from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.predictive import predictive
+from dgmzoo.model import Model, mean_weights, num_parameters
+from dgmzoo.training import parallel, processes
+from dgmzoo.training.watch import measuring
+
+_ASKED = 500  # test examples whose codes and reconstructions are shown: one program for both
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+    """A trained experiment."""
+
+    experiment: Experiment
+    origin: overrides.Origin
+    """The name and overrides that give the experiment."""
+    dataset: data.Dataset
+    model: Model
+    variables: Any
+    step: int
+    """At which the parameters were selected."""
+    seed: int
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Rows of `step, split, loss, elbo, kl/<layer>, grad_norm, seconds`."""
+    path: Path | None = None
+    """The run directory."""
+    record: dict[str, Any] | None = None
+    """The result on the test split."""
+
+    def evaluate(self, split: str = "test", num_samples: int | None = None, **settings: Any) -> dict[str, Any]:
+        """Measure a split: the record, with `value` the negative log-likelihood or bound in nats per example.
+
+        Args:
+          num_samples: importance samples per example (K); None: the experiment's.
+          settings: further fields of `dgmzoo.Evaluation` that differ from the experiment's, such as `weight_draws=20`.
+
+        Raises:
+          ValueError: no such split or field, or a value that does not fit.
+        """
+        asked = settings if num_samples is None else settings | {"num_samples": num_samples}
+        exp = overrides.override(self.experiment, {f"evaluation.{name}": value for name, value in asked.items()})
+        if settings.get("weight_draws") and self.model.bound != "predictive":
+            raise ValueError(f"expected weight_draws of a model with random weights, got one without ({self._title})")
+        return self._estimate(exp, split, progress=False)[0]
+
+    def sample(
+        self, num: int = 64, seed: int = 0, mean: bool = False, context: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
+        """Draws from the model, `[num, ...]`.
+
+        Args:
+          mean: instead of x itself the mean of each element given what was drawn before it, as papers picture it.
+          context: what a conditional model is given, such as `{"label": [num]}`; None: that of the first test examples.
+        """
+        config.check_whole("num", num)
+        if context is None:
+            rows = self.dataset.fixed("test", num)
+            given = {name: leaf for name, leaf in rows.items() if name != "x"}
+            context = {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in given.items()}
+        draw = ask.sample(self.model, self.variables, jax.random.key(seed), num, context)
+        return draw.mean if mean else draw.x
+
+    def encode(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+        """Layer -> parameters of q(z | x) and its mean, `[N, U]`.
+
+        Args:
+          x: `[N, ...]` as the model sees it, or rows with more than x: `{"x": ..., "label": ...}`.
+        """
+        return ask.encode(self.model, self.variables, _rows(x), jax.random.key(seed))
+
+    def reconstruct(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> np.ndarray | None:
+        """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not tell it."""
+        return ask.reconstruct(self.model, self.variables, _rows(x), jax.random.key(seed))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Layer -> posterior means `[..., inputs, outputs]` of its weights, where they are random."""
+        rows = {name: np.asarray(leaf[:2]) for name, leaf in self.dataset.fixed("test", 2).items()}
+        found = mean_weights(bind(self.experiment.model, self.dataset), self.variables, rows)
+        return jax.device_get(found)
+
+    def is_measured(self) -> bool:
+        """Whether the result belongs to these parameters and the report is there."""
+        if self.path is None or self.record is None:
+            return False
+        return self.record["steps"] == self.step and (self.path / "report.html").is_file()
+
+    def measure(self, progress: bool = True) -> None:
+        """Measure the test split and, where there is a run directory, write pictures, report and result."""
+        self.record, estimate = self._estimate(self.experiment, "test", progress)
+        with processes.together():
+            if self.path is not None:
+                self._write(estimate)
+
+    def _write(self, estimate: Estimate) -> None:
+        shown = {}
+        if self.model.generate is not None:
+            caption = "Samples (means of the pixels)"
+            shown[caption] = pictures.png(pictures.grid(self.sample(mean=True)))
+            files.write_bytes(self.path / "samples.png", shown[caption])
+        rows = self.dataset.fixed("test", _ASKED)
+        if estimate.means and (again := self.reconstruct(rows)) is not None:
+            caption = "Test examples, and below each its reconstruction"
+            shown[caption] = pictures.png(pictures.pairs(rows["x"][:50], again[:50]))
+            files.write_bytes(self.path / "reconstructions.png", shown[caption])
+        report.write(self.path / "report.html", self._title, self.record, shown, self._figures(estimate))
+        files.write_json(self.path / "result.json", self.record)
+
+    def _estimate(self, exp: Experiment, split: str, progress: bool) -> tuple[dict[str, Any], Estimate]:
+        """Measure a split as `exp`, the experiment or one that is measured otherwise, says."""
+        settings = exp.evaluation
+        num_samples, draws = settings.num_samples, settings.weight_draws if self.model.bound == "predictive" else 0
+        key = jax.random.key(settings.seed)
+        with measuring(f"measuring {split}", progress) as tell:
+            rows = self.dataset.fixed(split, settings.num_examples)
+            found = predictive(self.model, self.variables, rows, key, num_samples, draws, tell)
+        train = predictive(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples, draws)
+        learned = dict(self.variables["params"])
+        for name in self.experiment.objective.optimizers():
+            learned.pop(name, None)
+        made = record.make_record(
+            experiment=exp,
+            origin=self.origin,
+            dataset=self.dataset,
+            split=split,
+            bound=self.model.bound,
+            estimate=found,
+            train_value=train.value,
+            seed=self.seed,
+            steps=self.step,
+            parameters=num_parameters({"params": learned}),
+            discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
+            num_devices=parallel.num_all(parallel.choose_devices(exp.training.part_size)),
+            seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
+        )
+        return made, found
+
+    def _figures(self, estimate: Estimate) -> dict[str, str]:
+        figures = {"Training": pictures.curves(self.metrics)} if self.metrics else {}
+        if estimate.kl:
+            figures["KL per unit"] = pictures.bars(estimate.kl)
+        for name, mean in estimate.means.items():
+            if mean.shape[-1] == 2:
+                labels = self.dataset.fixed("test", len(mean)).get("label")
+                figures[f"The latent space of {name}"] = pictures.scatter(mean, labels)
+        codes = self.encode(self.dataset.fixed("test", _ASKED)) if estimate.means else {}
+        return figures | layer_report.figures(self.experiment.model, self.variables, codes)
+
+    @property
+    def _title(self) -> str:
+        return f"{self.experiment.name or type(self.experiment.model).__name__}, seed {self.seed}"
+
+    def __repr__(self) -> str:
+        where = f" in {self.path}" if self.path else ""
+        return f"Run({self._title}, step {self.step}{where}: {self.headline})"
+
+    def _repr_html_(self) -> str:
+        parts = [
+            f"<h3>{html.escape(self._title)}</h3><p>{html.escape(self.headline)}</p>",
+            pictures.curves(self.metrics) if self.metrics else "",
+        ]
+        if self.model.generate is not None:
+            parts.append(pictures.inline(pictures.png(pictures.grid(self.sample(36, mean=True)))))
+        return "".join(parts)
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
+        return report.headline(self.record) if self.record else "not measured yet"
+
+
+def _rows(x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
+    rows = dict(x) if isinstance(x, Mapping) else {"x": x}
+    return {name: np.asarray(leaf) for name, leaf in rows.items()}
