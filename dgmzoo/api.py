@@ -130,9 +130,12 @@ def _train(
     except Interrupted as stopped:
         stopped.signal = watches[0].signal
         raise
-    for (run, _), watch, found in zip(kept, watches, fitted, strict=True):
+    for (run, folder), watch, found in zip(kept, watches, fitted, strict=True):
         run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
         if found.trained or not processes.first_says(run.is_measured()):
+            with processes.together():
+                if folder is not None and processes.is_first():  # a longer training may have had nothing left to do
+                    folder.overtake()
             run.measure(progress)
 
 
@@ -166,15 +169,21 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
     folder = Folder(run_dir)
     stored = folder.config()
     exp = experiment or folder.experiment()
-    if lines := differences(stored["resolved"], overrides.flatten(exp), {"terms"}):  # terms act in training alone
+    resolved = overrides.flatten(exp)
+    if resolved["terms"].keys() == stored["resolved"]["terms"].keys():  # they act in training alone: names do
+        resolved["terms"] = stored["resolved"]["terms"]
+    if lines := differences(stored["resolved"], resolved):
         raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
     dataset = data.load(exp.data)
     if dataset.sha256 != stored["dataset_sha256"]:
         raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
     model = functional(bind(exp.model, dataset))
     variables, step = selected(exp, model, dataset, (folder.latest, folder.best))
+    record = folder.result()
+    if record and record["steps"] != step:  # of parameters that are damaged since
+        record = None
     origin, rows = overrides.origin(exp), folder.metrics()
-    return Run(exp, origin, dataset, model, variables, step, stored["seed"], rows, folder.path, folder.result())
+    return Run(exp, origin, dataset, model, variables, step, stored["seed"], rows, folder.path, record)
 
 
 def _of_seed(writer: str | Writer, seed: int) -> str | Writer:

@@ -165,7 +165,7 @@ class _Clock:
         self.epochs: list[float] = []
         self.last, self.profile = last, profile
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, total: int) -> None:
         self.start = time.perf_counter()
 
     def write(self, row: dict[str, Any]) -> None:

@@ -274,7 +274,8 @@ def evaluate(words: list[str]) -> int:
           run_dir: what `dgmzoo train` left.
           num_samples: importance samples per example (K).
           num_examples: examples of the split, from its start.
-          weight_draws: networks over which the probabilities of a model with random weights are averaged.
+          weight_draws: networks over which the probabilities of a model with random weights are averaged; 0: one, with
+            the mean weights.
           split: rows to measure.
         """
         asked = {"num_samples": num_samples, "num_examples": num_examples, "weight_draws": weight_draws}
@@ -282,8 +283,8 @@ def evaluate(words: list[str]) -> int:
 
     run_dir, split, settings = tyro.cli(options, args=words, prog="dgmzoo evaluate")
     for name, value in settings.items():
-        if value < 1:
-            raise ValueError(f"expected --{name.replace('_', '-')} of at least 1, got {value}")
+        if value < (least := 0 if name == "weight_draws" else 1):
+            raise ValueError(f"expected --{name.replace('_', '-')} of at least {least}, got {value}")
     _remember_programs()
     from dgmzoo import api, files
 

@@ -83,7 +83,8 @@ def compare(
             print(f"{name}: {error}", file=sys.stderr)
     if not runs:
         raise ValueError(f"expected a variant that trains, got {'; '.join(failed.values())}")
-    found = Comparison(base.name or type(base.model).__name__, runs, path, failed)
+    own = {name: _own_settings(name, base) for name in layers}
+    found = Comparison(base.name or type(base.model).__name__, runs, path, failed, own)
     if path is not None:
         found.write(path)
     return found
@@ -145,18 +146,16 @@ def _is(layer: LatentLayer, kind: str) -> bool:
     return wanted is not VariationalLayer or layer.posterior is wanted.posterior
 
 
-def _own_settings(variant: str, experiment: Experiment) -> list[str]:
-    """What layers of a variant that is named after its layer have of their own, beside that layer's defaults."""
-    if variant not in LAYERS:
-        return []
-    defaults = overrides.flatten(LAYERS[variant]())
-    return [
+def _own_settings(kind: str, base: Experiment) -> str:
+    """What layers of that kind have in the experiment that differs from the kind's defaults, and is kept."""
+    defaults = overrides.flatten(LAYERS[kind]())
+    return ", ".join(
         f"{path}.{field}={value}"
-        for path, layer in variational_layers(experiment.model)
-        if _is(layer, variant)
+        for path, layer in variational_layers(base.model)
+        if _is(layer, kind)
         for field, value in overrides.flatten(layer).items()
         if value != defaults[field]
-    ]
+    )
 
 
 def slug(name: str) -> str:
@@ -198,6 +197,8 @@ class Comparison:
     """Where it is kept."""
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     """Variant -> why its training ended in a NaN."""
+    settings: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Variant that is named after its layer -> what that layer keeps of the experiment's settings."""
     records: list[dict[str, Any]] = dataclasses.field(init=False)
     """One flat record for each variant and seed: a table for pandas (`pandas.DataFrame(comparison.records)`)."""
 
@@ -211,9 +212,7 @@ class Comparison:
     def notes(self) -> list[str]:
         """Which variants failed, were corrected or have settings of their own, what each figure is and was measured on."""
         said = [f"{variant} failed: {why}" for variant, why in self.failed.items()]
-        for variant, runs in self.runs.items():
-            if own := _own_settings(variant, runs[0].experiment):
-                said.append(f"{variant}: with {', '.join(own)}, as the experiment has it")
+        said += [f"{variant}: with {kept}, as in the experiment" for variant, kept in self.settings.items() if kept]
         return said + compared.notes(self.records, compared.lines(self.records))
 
     def figure(self) -> bytes:

@@ -6,8 +6,10 @@ import dis
 import functools
 import hashlib
 import inspect
+import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -21,8 +23,8 @@ def named(function: Callable) -> str:
     """`module.name@digest` of a function.
 
     The digest is of what Python compiles it to, its defaults, the values it closes over, and what it reads from its module:
-    functions of that module, numbers, texts, arrays, and collections of these. What other modules define is known by name.
-    Comments and layout do not matter; another version of Python may compile otherwise.
+    functions, numbers, texts, arrays, and collections of these. Functions of installed packages are known by name. Comments
+    and layout do not matter; another version of Python may compile otherwise.
 
     Raises:
       ValueError: it holds something of which nothing tells whether it changed.
@@ -31,17 +33,20 @@ def named(function: Callable) -> str:
     while isinstance(inner, functools.partial):
         inner = inspect.unwrap(inner.func)
     kind = inner if hasattr(inner, "__qualname__") else type(inner)  # a repr would tell an address
-    told = _Words(kind.__module__).of(function)
-    return f"{kind.__module__}.{kind.__qualname__}@{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    return f"{_path(kind)}@{hashlib.sha256(_Words().of(function).encode()).hexdigest()[:12]}"
 
 
 class _Words:
-    """Values in words that are the same in another process."""
+    """Values in words that are the same in another process.
 
-    def __init__(self, home: str):
-        self.home = home  # the module whose functions are looked into
-        self.within: list[int] = []  # what is being told: a function may close over itself
-        self.told: dict[int, int] = {}  # functions that were told, by id: the how manieth
+    Of what a function holds every part must have words. Of what it merely reads from its module, which may be a data set or
+    a trained run, an object has those of its class.
+    """
+
+    def __init__(self, reads: bool = False, within: Sequence[int] = ()):
+        self.reads = reads  # whether it is what a function reads that is told
+        self.within = [*within]  # what is being told, by id: a function may close over itself
+        self.told: dict[int, int] = {}  # functions that were told, by id, in order
 
     def of(self, value: Any) -> str:
         """The words.
@@ -60,9 +65,10 @@ class _Words:
     def _of(self, value: Any) -> str:
         if isinstance(value, _PLAIN):
             return repr(value)
-        if isinstance(value, list | tuple | set | frozenset):
-            each = [self.of(item) for item in value]
-            return repr(sorted(each) if isinstance(value, set | frozenset) else each)
+        if isinstance(value, list | tuple):
+            return repr([self.of(item) for item in value])
+        if isinstance(value, set | frozenset):  # whose order is another in each process
+            return repr(sorted(_Words(self.reads, self.within).of(item) for item in value))
         if isinstance(value, Mapping):
             return repr([(self.of(key), self.of(item)) for key, item in value.items()])
         if isinstance(value, types.ModuleType):
@@ -77,54 +83,58 @@ class _Words:
             return self._function(value)
         if hasattr(value, "__wrapped__"):
             return self.of(value.__wrapped__)
+        if isinstance(value, type):
+            return f"{_path(value)} {self._class(value)}"
         if callable(value) and hasattr(value, "__qualname__"):
             own = getattr(value, "__self__", None)  # of a method that is built in
-            of = "" if own is None or isinstance(own, types.ModuleType) else f" of {self.of(own)}"
-            return f"{_path(value)}{of}"
+            return _path(value) + ("" if own is None or isinstance(own, types.ModuleType) else f" of {self.of(own)}")
         if isinstance(value, jax.Array | np.ndarray | np.generic):
             is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
             array = np.asarray(jax.random.key_data(value) if is_key else value)
             if array.dtype.hasobject:
                 return self.of(array.tolist())
             return f"{array.dtype}{array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-        return f"{self.of(type(value))} {self._methods(value)} of {self._held(value)}"
+        return f"{self.of(type(value))} of {self._held(value)}"
 
     def _function(self, function: types.FunctionType) -> str:
-        if function.__module__ != self.home:
+        own = _is_own(function.__module__)
+        if not own and "<" not in function.__qualname__:
             return _path(function)
         if id(function) in self.told:
             return f"function {self.told[id(function)]}"
         self.told[id(function)] = len(self.told)
-        there = function.__globals__
-        names = [name for name in _globals(function.__code__) if name in there]  # the others are built in
-        read = {name: there[name] for name in names if self._is_looked_at(there[name])}
-        held = (function.__defaults__, function.__kwdefaults__, _closed_over(function), read)
-        return f"{self.of(function.__code__)} with {self.of(held)}"
+        held = (function.__defaults__, function.__kwdefaults__, _closed_over(function))
+        return f"{self.of(function.__code__)} with {self.of(held)}{self._read(function) if own else ''}"
 
-    def _methods(self, value: Any) -> str:
-        """What an object that can be called does: the functions of its class."""
-        if not callable(value):
-            return ""
-        named = vars(type(value)).items()
-        own = {name: each for name, each in named if inspect.isfunction(each) and not name.startswith("__")}
-        return self.of({"__call__": type(value).__call__, **own})
+    def _read(self, function: types.FunctionType) -> str:
+        """What it reads from its module; what it writes there is its own affair."""
+        steps, there = list(_steps(function.__code__)), function.__globals__
+        written = {step.argval for step in steps if step.opname == "STORE_GLOBAL"}
+        names = dict.fromkeys(step.argval for step in steps if step.opname == "LOAD_GLOBAL")
+        before, self.reads = self.reads, True
+        try:
+            return self.of({name: there[name] for name in names if name in there and name not in written})
+        finally:
+            self.reads = before
 
-    def _is_looked_at(self, value: Any) -> bool:
-        """Whether a value of the module is told: others, such as data sets and runs, may hold anything."""
-        if isinstance(value, list | tuple | set | frozenset):
-            return all(map(self._is_looked_at, value))
-        if isinstance(value, Mapping):
-            return all(map(self._is_looked_at, value.values()))
-        inner = inspect.unwrap(value) if callable(value) else value
-        is_own = inspect.isfunction(inner) and inner.__module__ == self.home
-        return is_own or isinstance(value, _PLAIN | jax.Array | np.ndarray | np.generic)
+    def _class(self, cls: type) -> str:
+        """What objects of a class do and share."""
+        shared = {}
+        for each in cls.__mro__:
+            for name, value in vars(each).items() if _is_own(each.__module__) else ():
+                value = getattr(value, "fget", None) or getattr(value, "__func__", value)
+                if (name == "__call__" or not name.startswith("__")) and isinstance(value, types.FunctionType | _PLAIN):
+                    shared[f"{each.__qualname__}.{name}"] = value
+        return self.of(shared)
 
     def _held(self, value: Any) -> str:
         """What an object holds: its fields, or else what a copy of it is made from."""
         if dataclasses.is_dataclass(value):
             hidden = ("parent", "name") if isinstance(value, nn.Module) else ()
             names = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
-            return self.of({name: getattr(value, name) for name in names})
+            return self.of({name: getattr(value, name, None) for name in names})
+        if self.reads:
+            return "something"
         try:
             made = value.__reduce_ex__(4)
         except Exception as error:
@@ -137,13 +147,23 @@ class _Words:
         return self.of([list(part) if isinstance(part, Iterator) else part for part in made])
 
 
-def _globals(code: types.CodeType) -> list[str]:
-    """Names that a function, or one defined in it, reads from its module, in order."""
-    found = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
+def _is_own(module: str) -> bool:
+    """Whether a module is the user's, not one of Python or of an installed package."""
+    top = module.partition(".")[0]
+    if module == "__main__":  # of a notebook or a prompt, whichever program runs it
+        return True
+    if top == "dgmzoo" or top in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts)
+
+
+def _steps(code: types.CodeType) -> Iterator[dis.Instruction]:
+    """The instructions of a function and of those that are defined in it."""
+    yield from dis.get_instructions(code)
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            found += _globals(inner)
-    return list(dict.fromkeys(found))
+            yield from _steps(inner)
 
 
 def _closed_over(function: types.FunctionType) -> list[Any]:

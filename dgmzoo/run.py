@@ -134,7 +134,7 @@ class Run:
             learned.pop(name, None)
         made = record.make_record(
             experiment=exp,
-            origin=self.origin,
+            origin=self.origin if exp is self.experiment else overrides.origin(exp),
             dataset=self.dataset,
             split=split,
             bound=self.model.bound,

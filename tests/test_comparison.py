@@ -146,9 +146,12 @@ def test_what_failed_or_was_corrected_is_told(kept):
     records = [
         {**record, "corrections": "model.latent: another"} for record in kept.records if record["variant"] == "point"
     ]
-    told = dataclasses.replace(kept, failed={"horseshoe": "NaN in loss at step 3"})
+    told = dataclasses.replace(
+        kept, failed={"horseshoe": "NaN in loss at step 3"}, settings={"point": "", "normal": "x=3"}
+    )
     told.records = [record for record in kept.records if record["variant"] != "point"] + records
-    for said in ("horseshoe failed: NaN in loss at step 3", "point: model.latent: another"):
+    corrected, own = "point: model.latent: another", "normal: with x=3, as in the experiment"
+    for said in ("horseshoe failed: NaN in loss at step 3", corrected, own):
         assert said in told.notes() and said in told._html(b"")
 
 
@@ -231,8 +234,8 @@ def test_a_layer_of_the_experiments_own_kind_keeps_its_settings():
     assert list(found) == ["normal", "horseshoe", "wide"]
     assert found["normal"].model.latent == VariationalLayer()
     assert found["horseshoe"].model.latent.slab == 0.5 and found["wide"].model.latent.slab == 3
-    assert comparison._own_settings("horseshoe", found["horseshoe"]) == ["model.latent.slab=0.5"]
-    assert not comparison._own_settings("normal", found["normal"]) + comparison._own_settings("wide", found["wide"])
+    assert comparison._own_settings("horseshoe", base) == "model.latent.slab=0.5"
+    assert not comparison._own_settings("normal", base)
     base = small(VAE(latent_dim=2, latent=VariationalLayer(posterior=dist.Laplace, prior=dist.Laplace)))
     assert comparison.make_variants(base, ["normal"], [])["normal"].model.latent.posterior is dist.Normal
     other = {"model.latent": "piecewise", "model.latent.prior": "piecewise", "model.latent.posterior": "normal"}

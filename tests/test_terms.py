@@ -166,45 +166,75 @@ def test_another_function_of_the_same_name_is_told_apart(tmp_path):
     with pytest.raises(ValueError, match=r"terms was .*size@.*, now .*size@"):
         dgmzoo.train(asked[1], tmp_path / "run", progress=False)
     assert dgmzoo.load(tmp_path / "run", asked[1]).record["value"]  # terms act in training alone
+    plain = dgmzoo.experiment("vae/digits", QUICK)
+    with pytest.raises(ValueError, match=r"terms was .*size@.*, now \{\}"):  # whose published figures are not its
+        dgmzoo.load(tmp_path / "run", plain)
 
 
 CELL = """
+import dataclasses
 import functools
 import jax.numpy as jnp
-weight, factors, anything = {weight}, {{"a": [1, {factor}]}}, object()
+from tests.test_terms import scaled_by
+weight, factors, anything = {weight}, {{"a": [1, {factor}], "b": open}}, iter("of no words")
+calls, chosen = 0, functools.partial(pow, {power})
 def scale(x):
     {comment}
     return x * {scale}
-class Size:
+class Base:
+    shared = {shared}
     def half(self, evidence):
         return evidence.log_likelihood.mean(0) / {half}
+class Size(Base):
     def __call__(self, evidence, batch):
-        return self.half(evidence)
+        return self.half(evidence) * self.shared
+@dataclasses.dataclass
+class Settings:
+    rate: float = 0.5
+settings = Settings({rate})
 def term(evidence, batch):
     {comment}
-    inner = lambda x: jnp.abs(scale(x)) * factors["a"][1]
+    global calls
+    calls += 1
+    inner = lambda x: jnp.abs(scale(x)) * factors["a"][1] + chosen(2) + settings.rate
     return inner(weight * evidence.log_likelihood.mean(0)) + (anything is None)
-sized = Size()
+sized, method = Size(), Size().half
 one, two = (lambda evidence, batch: {one}), (lambda evidence, batch: {two})
+elsewhere = scaled_by(lambda evidence, batch: {inner})
+several = functools.partial(lambda fs, evidence, batch: 0, {{term, lambda x: scale(x), scale}})
 """
+
+
+def scaled_by(function):
+    return lambda evidence, batch: 0.1 * function(evidence, batch)
 
 
 def test_what_a_function_reads_counts_and_how_it_is_written_does_not():
     """As a notebook's cells give it, of which one was edited and run again."""
+    start = dict(weight=0.1, factor=2, scale=3, half=2, one=1.0, two=2.0, power=2, shared=1, rate=0.25, inner=3.0)
 
     def named(**changes):
-        values = dict(weight=0.1, factor=2, scale=3, half=2, one=1.0, two=2.0, comment="# as in the paper") | changes
         space = {"__name__": "__main__"}
-        exec(CELL.format(**values), space)
-        return {name: functions.named(space[name]) for name in ("term", "sized", "one", "two")}
+        exec(CELL.format(**(start | {"comment": "# as in the paper"} | changes)), space)
+        terms = ("term", "sized", "method", "one", "two", "elsewhere", "several")
+        found = {name: functions.named(space[name]) for name in terms}
+        space["calls"] += 1  # the term's own
+        assert {name: functions.named(space[name]) for name in terms} == found
+        return found
 
     before = named()
-    assert before == named(comment="# another remark")
-    changed = {"weight": "term", "factor": "term", "scale": "term", "half": "sized", "one": "one", "two": "two"}
-    for value, name in changed.items():
+    assert before == named(comment="# another remark") == named()
+    of_term, of_class = {"term", "several"}, {"sized", "method"}
+    changed = {"weight": of_term, "factor": of_term, "scale": of_term, "power": of_term, "rate": of_term}
+    changed |= {"half": of_class, "shared": of_class, "one": {"one"}, "two": {"two"}, "inner": {"elsewhere"}}
+    assert changed.keys() == start.keys()
+    for value, names in changed.items():
         after = named(**{value: 50.0})
-        assert {each for each in before if before[each] != after[each]} == {name}, value
+        assert {each for each in before if before[each] != after[each]} == names, value
     assert before["one"].split("@")[1] != before["two"].split("@")[1]
+    space = {"__name__": "__main__"}
+    exec("endless = []\nendless.append(endless)\ndef term(evidence, batch):\n    return len(endless)", space)
+    assert functions.named(space["term"]) == functions.named(space["term"])
 
 
 def test_a_file_may_define_them(tmp_path):

@@ -65,6 +65,8 @@ def test_a_run_in_python(digits):
     assert digits.evaluate("valid", 3)["num_samples"] == 3
     few = digits.evaluate(num_samples=3, num_examples=7, seed=5)
     assert few["num_examples"] == 7 and few["value"] != digits.evaluate(num_samples=3, num_examples=7)["value"]
+    told = {"evaluation.num_samples": 3, "evaluation.num_examples": 7, "evaluation.seed": 5}
+    assert few["overrides"] == digits.record["overrides"] | told
     assert "nats" in repr(digits) and "<svg" in digits._repr_html_() and "image/png" in digits._repr_html_()
     with pytest.raises(ValueError, match="expected a split"):
         digits.evaluate("dev")
@@ -243,6 +245,38 @@ def test_a_result_stays_until_a_longer_training_writes_something(tmp_path, monke
     assert dgmzoo.train(exps[1], tmp_path, progress=False).record["steps"] > short.record["steps"]
 
 
+def test_a_longer_training_with_nothing_left_to_do_is_measured_once(tmp_path, monkeypatch):
+    same = TINY | {
+        "training.schedule": "constant",
+        "training.final_learning_rate": 0.0,
+        "training.learning_rate": 1e-30,
+    }
+    same |= {"training.patience": 1, "training.optimizer": "sgd"}  # nothing moves
+    exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (5, 6)]
+    runs = [dgmzoo.train(exp, tmp_path, progress=False) for exp in exps]
+    assert max(row["step"] for row in runs[0].metrics) == 38 and runs[0].record["value"] == runs[1].record["value"]
+    assert dgmzoo.load(tmp_path, exps[1]).record["overrides"]["training.epochs"] == 6
+    monkeypatch.setattr(dgmzoo.Run, "measure", None)
+    assert dgmzoo.train(exps[1], tmp_path, progress=False).record == runs[1].record
+
+
+def test_what_is_dropped_takes_the_result_with_it(tmp_path, monkeypatch):
+    """The newest checkpoint of a measured run is damaged; the run goes back, and is killed before it writes a row."""
+    more = {"training.epochs": 2, "training.checkpoint_seconds": 0.0, "training.validate_epochs": 1}
+    exp = dgmzoo.experiment("vae/digits", TINY | more)
+    whole = dgmzoo.train(exp, tmp_path, progress=False)
+    for path in tmp_path.glob("checkpoints/latest/38/tree/**/*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[::-1])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert dgmzoo.load(tmp_path).record is None, "its parameters are those of the step before"
+    with monkeypatch.context() as patch, pytest.raises(SystemExit), pytest.warns(UserWarning, match="damaged"):
+        patch.setattr(loop._Run, "_advance", lambda *_: exec("raise SystemExit"))
+        dgmzoo.train(exp, tmp_path, progress=False)
+    assert not (tmp_path / "result.json").exists()
+    assert dgmzoo.train(exp, tmp_path, progress=False).record["value"] == whole.record["value"]
+
+
 def test_a_checkpoint_is_of_the_longer_training_before_any_row_is(tmp_path, monkeypatch):
     same = TINY | {"training.schedule": "constant", "training.final_learning_rate": 0.0}
     same |= {"training.checkpoint_seconds": 0.0, "training.steps_per_dispatch": 10}
@@ -252,7 +286,7 @@ def test_a_checkpoint_is_of_the_longer_training_before_any_row_is(tmp_path, monk
         patch.setattr(Track, "end_epoch", lambda *_: exec("raise SystemExit"))
         with pytest.raises(SystemExit):
             dgmzoo.train(exps[1], tmp_path, progress=False)
-    assert Folder(tmp_path).latest.steps() == [19, 29] and not (tmp_path / "result.json").exists()
+    assert 19 < Folder(tmp_path).latest.steps()[-1] < 38 and not (tmp_path / "result.json").exists()
     assert Folder(tmp_path).config()["resolved"]["training.epochs"] == 2
 
 

@@ -13,7 +13,7 @@ class Quiet:
     def __init__(self):
         self.rows = []
 
-    def begin(self, step): ...
+    def begin(self, step, total): ...
     def write(self, row):
         self.rows.append(row)
 

@@ -30,7 +30,11 @@ class PointLayer(LatentLayer):
 
     def refusal(self, estimate: str) -> str | None:
         """As any layer; there is no KL, hence no wrong one."""
-        return super().refusal(estimate) if estimate in ("score", "importance", "doubly") else None
+        if estimate == "sampled":
+            return (
+                "x would depend on the lowest layer alone, and those above never be trained; use one layer of latents"
+            )
+        return None if estimate == "closed" else super().refusal(estimate)
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         """Refused.

@@ -35,7 +35,8 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """Numbered checkpoints of one kind of tree in a folder, the newest `keep` of them; `before` is called ahead of each."""
+    """Numbered checkpoints of one kind of tree in a folder, the newest `keep` of them; `before` any is written or
+    dropped, a function is called."""
 
     def __init__(self, folder: Path, keep: int, before: Callable[[], None] = lambda: None):
         self.folder, self.keep, self._before = Path(folder), keep, before
@@ -71,9 +72,11 @@ class Checkpoints:
 
     def forget_after(self, step: int) -> None:
         """Delete later ones, which a run that goes on from `step` will write again; they must not count as kept."""
-        for later in self.steps():
-            if later > step:
-                self._delete(later)
+        later = [each for each in self.steps() if each > step]
+        if later:
+            self._before()
+        for each in later:
+            self._delete(each)
 
     def _delete(self, step: int) -> None:
         """Without its manifest a checkpoint is one that was never written whole, however much of it is left."""

@@ -28,8 +28,8 @@ class Folder:
         self.path = Path(path)
         self._longer: dict[str, Any] | None = None  # config of a training that goes on from one that was measured
         kept = self.path / "checkpoints"
-        self.latest = Checkpoints(kept / "latest", keep=2, before=self._lengthen)
-        self.best = Checkpoints(kept / "best", keep=2, before=self._lengthen)  # of the latest and of the one before
+        self.latest = Checkpoints(kept / "latest", keep=2, before=self.overtake)
+        self.best = Checkpoints(kept / "best", keep=2, before=self.overtake)  # of the latest and of the one before
         self.metrics_path = self.path / "metrics.jsonl"
 
     @contextlib.contextmanager
@@ -78,8 +78,8 @@ class Folder:
     def claim(self, wanted: dict[str, Any]) -> None:
         """Write `config.json` where `check` agrees.
 
-        That of a longer training takes the place of one that was measured, and of its result, with the first thing that
-        training writes: until then nothing has happened to it.
+        That of a longer training takes the place of one that was measured, and of its result, once that training writes or
+        drops something (`overtake`): until then nothing has happened to it.
 
         Raises:
           ValueError: it does not agree, or the folder cannot be written.
@@ -92,10 +92,12 @@ class Folder:
         except CannotWrite as error:
             raise self._closed(error.reason) from error
 
-    def _lengthen(self) -> None:
-        """What was measured of a shorter training, if it was, is over."""
+    def overtake(self) -> None:
+        """A result, if there is one, is over, and so is the config it was of, where this training is a longer one."""
+        for name in _MEASURED:
+            with writing(self.path / name):
+                (self.path / name).unlink(missing_ok=True)
         if self._longer is not None:
-            self._forget_result()
             write_json(self.path / "config.json", self._longer)
             self._longer = None
 
@@ -174,20 +176,17 @@ class Folder:
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the rows past `step`, which a run that goes on from there will write again; return the others."""
-        rows = [row for row in self.metrics() if row["step"] <= step]
+        found = self.metrics()
+        rows = [row for row in found if row["step"] <= step]
+        if len(rows) < len(found):
+            self.overtake()
         write_text(self.metrics_path, "".join(map(_line, rows)))
         return rows
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row; it is on disk when this returns. A result is over."""
-        self._lengthen()
-        self._forget_result()
+        self.overtake()
         append_text(self.metrics_path, _line(row))
-
-    def _forget_result(self) -> None:
-        for name in _MEASURED:
-            with writing(self.path / name):
-                (self.path / name).unlink(missing_ok=True)
 
 
 def _line(row: dict[str, Any]) -> str:

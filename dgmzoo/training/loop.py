@@ -221,7 +221,7 @@ class _Run:
         else:
             states = [parallel.place(each.tree, self.devices) for each in found]
         for track in self.tracks:
-            track.begin(int(states[0].step), [each.seed for each in self.tracks])
+            track.begin(int(states[0].step), self.total, [each.seed for each in self.tracks])
         return parallel.stack_seeds(states, self.devices)
 
     def _save(self, state: State, step: int) -> None:

@@ -22,7 +22,7 @@ class NonFinite(ArithmeticError):
 class Watcher(Protocol):
     """Who looks on: hears where training begins and how it goes, gets every row of metrics, may ask to stop."""
 
-    def begin(self, step: int) -> None: ...
+    def begin(self, step: int, total: int) -> None: ...
     def write(self, row: Row) -> None: ...
     def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None: ...
     def should_stop(self) -> bool: ...
@@ -48,8 +48,8 @@ class Track:
         self.is_new_best = False  # not on disk yet
         self.clock = Clock()
 
-    def begin(self, step: int, together: list[int]) -> None:
-        """Go on from the step that was restored, or anew from 0, in one program with those seeds."""
+    def begin(self, step: int, total: int, together: list[int]) -> None:
+        """Go on to `total` from the step that was restored, or anew from 0, in one program with those seeds."""
         if step == 0:
             self._reset()
         if self.latest:
@@ -57,7 +57,7 @@ class Track:
             if step == 0 or self.best_step is not None:
                 self.best.forget_after(self.best_step or 0)
         self.together, self.saved_at = together, step
-        self.watcher.begin(step)
+        self.watcher.begin(step, total)
 
     def absorb(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
         """Take in the metrics `{name: [n]}` of n steps from `start`.

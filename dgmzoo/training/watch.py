@@ -40,11 +40,12 @@ class Watch:
         self._pace: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step)
         self._valid = ""
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, total: int) -> None:
         if self.folder:  # rows past the checkpoint will be written again
             self.rows = self.folder.forget_after(step)
             if step and self._console:
-                self._console.print(f"going on from step {step} of {self.folder.path}", highlight=False)
+                what = "going on from" if step < total else "nothing left to train after"
+                self._console.print(f"{what} step {step} of {self.folder.path}", highlight=False)
         self._open = [each if callable(each) else WRITERS[each](self.folder.path, self.rows) for each in self._writers]
 
     def write(self, row: Row) -> None:

@@ -356,7 +356,7 @@ def test_pairs_without_an_exact_form_are_refused(build, reason):
         (PiecewiseLayer(), {"score", "doubly"}),
         (PiecewiseLayer(prior=PIECEWISE), {"score", "doubly"}),
         (PiecewiseLayer(prior=PIECEWISE, centred=True), {"score", "sampled", "importance", "doubly"}),
-        (PointLayer(), {"score", "importance", "doubly"}),
+        (PointLayer(), {"score", "sampled", "importance", "doubly"}),
     ],
 )  # fmt: skip
 def test_the_table_of_exact_objectives(layer, refused):

@@ -45,8 +45,9 @@ class Horseshoe(dist.Distribution):
     `icdf` are by quadrature and bisection.
 
     NUTS does not mix on this density and refuses it, as NumPyro's automatic guides do: expand it with
-    `HorseshoeReparam`; a `MixtureGeneral` with other families needs `support=constraints.real`. As a prior for a normal posterior its gradient has infinite variance: see
-    `augmented_horseshoe_kl` and `horseshoe_log_prob_surrogate`.
+    `HorseshoeReparam`. A `MixtureGeneral` with other families needs `support=constraints.real`. As a prior
+    for a normal posterior its gradient has infinite variance: see `augmented_horseshoe_kl` and
+    `horseshoe_log_prob_surrogate`.
     Raises ValueError unless both parameters are positive.
     """
 
