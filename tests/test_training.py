@@ -251,7 +251,7 @@ def test_a_longer_training_with_nothing_left_to_do_is_measured_once(tmp_path, mo
         "training.final_learning_rate": 0.0,
         "training.learning_rate": 1e-30,
     }
-    same |= {"training.patience": 1, "training.optimizer": "sgd"}  # nothing moves
+    same |= {"training.patience": 1, "training.validate_epochs": 1, "training.optimizer": "sgd"}  # nothing moves
     exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (5, 6)]
     runs = [dgmzoo.train(exp, tmp_path, progress=False) for exp in exps]
     assert max(row["step"] for row in runs[0].metrics) == 38 and runs[0].record["value"] == runs[1].record["value"]
