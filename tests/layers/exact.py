@@ -71,7 +71,7 @@ class Subject:
 
     def ask(self, vector, num, train, given=None):
         """The evidence of x at samples `given` `[N, 1, 1, ...]`, or at any."""
-        return self._compiled(jnp.asarray(vector), given, num, train)
+        return jax.device_get(self._compiled(jnp.asarray(vector), given, num, train))
 
     @functools.cached_property
     def _compiled(self):
@@ -94,32 +94,39 @@ class Subject:
 
     def posterior(self, vector):
         """The distribution of the sample, by the parameters that the layer reports."""
-        q = self.ask(vector, 1, True).latents["z"].q
+        q = self._compiled(vector, None, 1, True).latents["z"].q
         if "scales" in q:
             return PiecewiseNormal(q["loc"][0, 0, 0], q["scales"][0, 0, 0])
         return dist.Normal(q["loc"][0, 0, 0], q["scale"][0, 0, 0])
 
     def prior(self, vector):
         """The learned piecewise prior."""
-        raw = self.split(jnp.asarray(vector))["z"]["prior_raw"]["raw"][0]
-        return PiecewiseNormal(raw[0], jnp.asarray(softplus(np.asarray(raw[1:]))))
+        raw = self.split(vector)["z"]["prior_raw"]["raw"][0]
+        return PiecewiseNormal(raw[0], jnp.logaddexp(0.0, raw[1:] + np.log(np.expm1(1))))
 
     def jumps(self, vector):
         """Where densities or slopes jump, in the sample."""
-        if self.name == "rectified":
-            return np.zeros(1)
-        found = [np.zeros(0)]
-        if getattr(self.layer, "posterior", None) is PIECEWISE:
-            found.append(self.posterior(vector).breakpoints)
-        if getattr(self.layer, "prior", None) is PIECEWISE:
-            p = self.prior(vector)
-            found.append(p.breakpoints if getattr(self.layer, "centred", False) else p.edges)
-        return np.concatenate(found)
+        return jax.device_get(self._jumps(jnp.asarray(vector))[0])
 
     def noise_jumps(self, vector):
         """The same in the posterior's noise."""
-        q, jumps = self.posterior(vector), self.jumps(vector)
-        return np.asarray(q.inverse(jumps) if isinstance(q, PiecewiseNormal) else (jumps - q.loc) / q.scale)
+        return jax.device_get(self._jumps(jnp.asarray(vector))[1])
+
+    @functools.cached_property
+    def _jumps(self):
+        def both(vector):
+            q, found = self.posterior(vector), [jnp.zeros(0)]
+            if self.name == "rectified":
+                found.append(jnp.zeros(1))
+            elif getattr(self.layer, "posterior", None) is PIECEWISE:
+                found.append(q.breakpoints)
+            if getattr(self.layer, "prior", None) is PIECEWISE:
+                p = self.prior(vector)
+                found.append(p.breakpoints if getattr(self.layer, "centred", False) else p.edges)
+            jumps = jnp.concatenate(found)
+            return jumps, q.inverse(jumps) if isinstance(q, PiecewiseNormal) else (jumps - q.loc) / q.scale
+
+        return jax.jit(both)
 
     def samples(self, vector, steps=None):
         """Nodes `[N, 1, 1, ...]` and weights `[N]` over the sample, which do not move with the posterior."""

@@ -33,12 +33,19 @@ def expected_gradient(objective, params, x, w):
     return np.asarray(jnp.tensordot(w, grads, axes=(0, 0)))
 
 
-def gradient_of_expectation(expectation, params, step=1e-3):
-    """Central differences of fourth order of a function that is smooth in `params` [P]."""
+def gradient_of_expectation(expectation, params, step=1e-3, directions=None):
+    """Central differences of fourth order of a function that is smooth in `params` [P], along `directions` [D, P].
+
+    Without directions, along each parameter: the gradient.
+    """
     params = np.asarray(params, float)
-    columns = []
-    for i in range(params.size):
-        e = np.eye(params.size)[i] * step
-        f = [float(expectation(jnp.asarray(params + k * e))) for k in (-2, -1, 1, 2)]
-        columns.append((f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * step))
-    return np.array(columns)
+    found = []
+    for direction in np.eye(params.size) if directions is None else directions:
+        f = [float(expectation(jnp.asarray(params + k * step * direction))) for k in (-2, -1, 1, 2)]
+        found.append((f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * step))
+    return np.array(found)
+
+
+def some_directions(size, num=3):
+    """Directions [D, P] of +1 and -1: along each, an error of one parameter shows in full, whichever it is."""
+    return np.random.default_rng(0).choice([-1.0, 1.0], (num, size))
