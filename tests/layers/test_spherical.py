@@ -20,7 +20,7 @@ X = np.array([[0.8]])
 def subject(x64):
     """A VAE of x in one dimension with its code on the circle, and parameters of some size."""
     model = functional(VAE(2, latent=SphericalLayer(), encoder=MLP(()), decoder=MLP(()), output=Normal(), shape=(1,)))
-    born = model.init(jax.random.key(0), {"x": jnp.asarray(X, jnp.float32)})["params"]
+    born = jax.jit(model.init)(jax.random.key(0), {"x": jnp.asarray(X, jnp.float32)})["params"]
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(-0.9, 0.9, leaf.shape)), born)
 
@@ -28,7 +28,7 @@ def subject(x64):
         query = Query(num, train=True, given={"z": given})
         return model.evidence({"params": params}, {"x": jnp.asarray(X)}, jax.random.key(0), query)[0]
 
-    return model, params, ask
+    return model, params, jax.jit(ask, static_argnums=2)
 
 
 def test_divergence_and_bounds_by_quadrature(subject):
@@ -61,7 +61,7 @@ def test_gradients_are_those_of_the_exact_bound(subject, kind):
         return (found.log_likelihood - found.latents["z"].kl.sum() if kind == "elbo" else found.log_weight).sum()
 
     each = jax.jit(jax.vmap(jax.grad(drawn), (None, 0)))(params, jax.random.split(jax.random.key(1), 8000))
-    for path, wanted in jax.tree.leaves_with_path(jax.grad(exact)(params)):
+    for path, wanted in jax.tree.leaves_with_path(jax.jit(jax.grad(exact))(params)):
         leaf = each
         for part in path:
             leaf = leaf[part.key]
@@ -70,9 +70,13 @@ def test_gradients_are_those_of_the_exact_bound(subject, kind):
 
 
 def answer(layer, features, query, above=None):
-    rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    variables = layer.init(rngs, features, query, "z", above)
-    return layer.apply(variables, features, query, "z", above, rngs={"sample": jax.random.key(2)})
+    @jax.jit
+    def asked(features, above):
+        rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+        variables = layer.init(rngs, features, query, "z", above)
+        return layer.apply(variables, features, query, "z", above, rngs={"sample": jax.random.key(2)})
+
+    return asked(features, above)
 
 
 def test_codes_are_directions_and_a_prior_may_be_learned():

@@ -26,11 +26,13 @@ NUM = 2000
 def answer(layer, features=FEATURES, query=None, seed=0, above=None):
     """A layer's answer where its heads have weights of some size, and its parameters."""
     query = query or Query(NUM)
-    variables = layer.init({"params": jax.random.key(0), "sample": jax.random.key(1)}, features, query, "z", above)
+    rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    variables = jax.eval_shape(lambda features: layer.init(rngs, features, query, "z", above), features)
     random = np.random.default_rng(seed)
     spread = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.4, leaf.shape), leaf.dtype), variables)
     rngs = {"sample": jax.random.key(2)}
-    return layer.apply(spread, features, query, "z", above, rngs=rngs), spread["params"]
+    ask = jax.jit(lambda variables, features: layer.apply(variables, features, query, "z", above, rngs=rngs))
+    return ask(spread, features), spread["params"]
 
 
 @pytest.mark.parametrize("family", SCIPY, ids=lambda family: family.__name__)
@@ -118,7 +120,7 @@ def test_gradient_runs_along_the_path_where_there_is_one():
         (VariationalLayer(units=1, posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits), 0.0),
     ):
         _, params = answer(layer)
-        gradient, latent = jax.grad(moment, has_aux=True)(params, layer)
+        gradient, latent = jax.jit(jax.grad(moment, has_aux=True), static_argnums=1)(params, layer)
         expected = factor * float(latent.q["mean"].sum())
         assert gradient["posterior_head"]["bias"][0] == pytest.approx(expected, abs=0.05 * factor)
 
@@ -147,9 +149,9 @@ def test_what_is_not_observed_does_not_reach_the_network():
     mask = jnp.array([[True, False], [True, True]])
     model = functional(VAE(latent_dim=2, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2,)))
     key = jax.random.key(0)
-    variables = model.init(key, {"x": jnp.zeros((2, 2)), "mask": mask})
-    found, _ = model.evidence(variables, {"x": x, "mask": mask}, key)
-    other, _ = model.evidence(variables, {"x": x.at[0, 1].set(7.0), "mask": mask}, key)
+    variables, ask = jax.jit(model.init)(key, {"x": jnp.zeros((2, 2)), "mask": mask}), jax.jit(model.evidence)
+    found, _ = ask(variables, {"x": x, "mask": mask}, key)
+    other, _ = ask(variables, {"x": x.at[0, 1].set(7.0), "mask": mask}, key)
     assert jnp.isfinite(found.log_weight).all() and (found.log_weight == other.log_weight).all()
     made = functional(MADE(hidden=(3,), shape=(2,)))
     with pytest.raises(ValueError, match="without a mask"):
