@@ -105,7 +105,7 @@ def test_a_run_keeps_its_layer(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_compiles_quickly(name):
+def test_a_layer_compiles_quickly(name, compiled_anew):
     """Sample, KL and gradient, with XLA's optimizations, in seconds of the processor."""
     jax.config.update("jax_disable_most_optimizations", False)
     try:
