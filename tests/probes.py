@@ -16,10 +16,9 @@ from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Bernoulli, described, drawn, log_likelihood
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Draw, Evidence, Latent, Query
-from dgmzoo.objectives import Objective, log_mean_exp
+from dgmzoo.objectives import Objective
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 from dgmzoo.reparam.reduce import batch_sum
-from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 
 
 def all_codes(units: int) -> jax.Array:
@@ -148,14 +147,6 @@ class Labelled(nn.Module):
         return self.output(self.decoder(jnp.concatenate([z, label], -1)), self.shape)
 
 
-class Masked(SigmoidBeliefNetwork):
-    """Masked data: what is not observed neither counts nor is looked at."""
-
-    def evidence(self, batch, query: Query) -> Evidence:
-        x = flat(batch["x"], self.shape).reshape(batch["x"].shape)
-        return super().evidence({**batch, "x": jnp.where(batch["mask"], x, 0.0)}, query)
-
-
 class BayesianWeights(nn.Module):
     """Variational weights: a logistic regression of each element on those before it.
 
@@ -191,28 +182,6 @@ class BayesianWeights(nn.Module):
     def _conditionals(self, x, weights):
         logits = flat(x, self.shape) @ jnp.tril(weights, -1).T + self.bias[None]
         return dist.BernoulliLogits(logits.reshape(1, -1, *self.shape))
-
-
-class Hierarchy(nn.Module):
-    """Two halves: `p(z2) p(z1 | z2) p(x | z1)` with `q(z1 | x) q(z2 | z1)`."""
-
-    shape: tuple[int, ...] = (2, 2)
-
-    def setup(self):
-        self.z1, self.z2 = VariationalLayer(units=2), VariationalLayer(units=1)
-        self.up1, self.up2, self.down2, self.down1 = MLP((16,)), MLP((8,)), MLP((8,)), MLP((16,))
-        self.output = Bernoulli()
-
-    def evidence(self, batch, query: Query) -> Evidence:
-        z1 = self.z1.infer(self.up1(flat(batch["x"], self.shape)), query, "z1")
-        z2 = self.z2(self.up2(z1.sample), query, "z2")
-        scored = self.z1.score(z1, self.down2(z2.value))
-        p = self.output(self.down1(scored.value), self.shape)
-        return Evidence(log_likelihood(p, batch["x"]), {"z1": scored, "z2": z2}, output=described(p))
-
-    def generate(self, num, context=None) -> Draw:
-        z1 = self.z1.draw(num, self.down2(self.z2.draw(num)))
-        return drawn(self.output(self.down1(z1), self.shape), self.make_rng("sample"))
 
 
 class LinearGaussian(nn.Module):
@@ -255,29 +224,3 @@ class Enumeration(Objective):
         evidence, updates = model.evidence(variables, batch, key, query)
         elbo = (jnp.exp(evidence.log_q) * evidence.log_weight).sum(0).mean()
         return -elbo, ({"loss": -elbo, "elbo": elbo}, updates)
-
-
-@dataclasses.dataclass(frozen=True)
-class DReG(Objective):
-    """Coupled evaluations: the doubly reparameterized gradient of the importance-weighted bound.
-
-    Tucker, Lawson, Gu & Maddison 2019 (arXiv 1810.04152), equation 8; at any depth of latents.
-    """
-
-    num_samples: int = 4
-
-    estimate: ClassVar[str] = "importance"
-
-    def __call__(self, model, variables, batch, key, step, num_data):
-        query = Query(self.num_samples, train=True, step=step)
-        evidence, updates = model.evidence(variables, batch, key, query)
-        z = {name: latent.sample for name, latent in evidence.latents.items()}
-        still = dataclasses.replace(query, given=jax.lax.stop_gradient(z))
-        generative, _ = model.evidence(variables, batch, key, still)
-        moving = dataclasses.replace(query, given=z)
-        inference, _ = model.evidence(jax.lax.stop_gradient(variables), batch, key, moving)
-        weight = jax.nn.softmax(jax.lax.stop_gradient(evidence.log_weight), 0)  # [K, B]
-        surrogate = (weight * generative.log_joint + jnp.square(weight) * inference.log_weight).sum(0).mean()
-        bound = log_mean_exp(jax.lax.stop_gradient(evidence.log_weight)).mean()
-        loss = -bound - surrogate + jax.lax.stop_gradient(surrogate)
-        return loss, ({"loss": loss, "elbo": evidence.log_weight.mean()}, updates)
