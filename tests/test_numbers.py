@@ -145,7 +145,7 @@ def _made(name, seed=0):
     every = np.array(list(itertools.product(range(3 if tokens else 2), repeat=dims)))
     x = every.reshape(-1, *module.shape).astype(np.int32 if tokens else np.float64)
     width = np.float32 if tokens else np.float64  # tokens enter the network as float32
-    variables = model.init(jax.random.key(0), {"x": jnp.asarray(x[:1], jnp.int32 if tokens else jnp.float32)})
+    variables = jax.jit(model.init)(jax.random.key(0), {"x": jnp.asarray(x[:1], jnp.int32 if tokens else jnp.float32)})
     random = np.random.default_rng(seed)
     spread = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.7, leaf.shape), width), variables)
     return module, model, spread, {"x": jnp.asarray(x)}
@@ -212,7 +212,7 @@ def belief_network(request):
     objective = NVIL(num_samples=4, baseline_hidden=(4,), decay=0.95)
     batch = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (8, 4)), jnp.float32)}
     own = objective.init(jax.random.key(1), batch)
-    params = model.init(jax.random.key(0), batch)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
     random = np.random.default_rng(2)
     params = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.7, leaf.shape), jnp.float32), params)
     return model, objective, {**own, "params": {**params, **own["params"]}}, batch, sizes

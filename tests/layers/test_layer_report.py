@@ -29,16 +29,19 @@ def test_units_are_counted():
 )  # fmt: skip
 def test_a_learned_prior_draws_its_density(layer):
     module = VAE(2, latent=layer, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2, 2))
-    variables = functional(module).init(jax.random.key(0), {"x": jnp.zeros((2, 2, 2))})
+    variables = jax.jit(functional(module).init)(jax.random.key(0), {"x": jnp.zeros((2, 2, 2))})
     raw = variables["params"]["z"]["prior_raw"]["raw"]
     changed = raw + 0.5 * jax.random.normal(jax.random.key(1), raw.shape)
     variables = {"params": {**variables["params"], "z": {**variables["params"]["z"], "prior_raw": {"raw": changed}}}}
     density = prior_densities(module, variables, GRID)["z"]
     assert density.shape == (len(GRID), 2)
     np.testing.assert_allclose(density.sum(0) * (GRID[1] - GRID[0]), 1, atol=2e-3)
-    draws = np.asarray(
-        module.apply(variables, method=lambda vae: vae.z.draw(20_000), rngs={"sample": jax.random.key(2)})
-    )
+
+    @jax.jit
+    def draw(key):
+        return module.apply(variables, method=lambda vae: vae.z.draw(20_000), rngs={"sample": key})
+
+    draws = np.asarray(draw(jax.random.key(2)))
     for unit in range(2):
         share = np.cumsum(density[:, unit]) * (GRID[1] - GRID[0])
         assert stats.kstest(draws[0, :, unit], lambda t, share=share: np.interp(t, GRID, share)).pvalue > 1e-3

@@ -177,7 +177,7 @@ def test_a_layer_that_is_used_twice_pays_once_and_keeps_its_weights():
     evidence, _ = jax.jit(lambda: model.evidence(variables, {"x": x}, KEY, Query(train=True)))()
     np.testing.assert_array_equal(evidence.log_likelihood, 0)
     layer = variables["params"]["VariationalDense_0"]
-    np.testing.assert_allclose(evidence.weight_kl, VariationalWeights().kl(layer, KEY), rtol=1e-6)
+    np.testing.assert_allclose(evidence.weight_kl, jax.jit(VariationalWeights().kl)(layer, KEY), rtol=1e-6)
     local = functional(Twice(VariationalWeights()))
     jax.eval_shape(lambda: local.evidence(variables, {"x": x}, KEY, Query(2, train=True)))
     with pytest.raises(ValueError, match="estimator of its weights to shared"):
@@ -266,12 +266,12 @@ def test_a_stack_of_layers_is_refused():
 def test_masked_weights_stay_masked():
     layer = MaskedDense(3, weights=VariationalWeights())
     below, above = jnp.asarray([1, 2]), jnp.asarray([1, 2, 2])
-    variables = layer.init(KEY, jnp.ones((1, 2)), below, above)
+    variables = jax.jit(layer.init)(KEY, jnp.ones((1, 2)), below, above)
 
     def answer(x, own):
         with weights_drawn(KEY, len(x) if own else None):
             return layer.apply(variables, x, below, above)
 
     for own in (True, False):
-        slope = jax.jacfwd(lambda x, own=own: answer(x, own))(jnp.ones((1, 2)))[0, :, 0]  # [out, in]
+        slope = jax.jit(jax.jacfwd(lambda x, own=own: answer(x, own)))(jnp.ones((1, 2)))[0, :, 0]  # [out, in]
         np.testing.assert_array_equal(slope != 0, [[True, False], [True, True], [True, True]])
