@@ -71,7 +71,8 @@ def test_ratio_of_gammas(double, tolerance):
         for twice_beta in (0, 1, 2, 19, 40):
             want = [mp.loggamma(mp.mpf(float(a)) + mp.mpf(twice_beta) / 2) - mp.loggamma(float(a)) for a in alpha]
             slope = [mp.digamma(mp.mpf(float(a)) + mp.mpf(twice_beta) / 2) - mp.digamma(float(a)) for a in alpha]
-            value, grad = jax.vmap(jax.value_and_grad(lambda a: log_gamma_ratio(a, twice_beta)))(jnp.asarray(alpha))  # noqa: B023
+            ratio = jax.jit(jax.vmap(jax.value_and_grad(lambda a: log_gamma_ratio(a, twice_beta))))  # noqa: B023
+            value, grad = ratio(jnp.asarray(alpha))
             for got, exact in ((value, want), (grad, slope)):
                 exact = np.array([float(v) for v in exact])
                 np.testing.assert_allclose(
@@ -116,7 +117,7 @@ def test_gradient_runs_along_the_path(x64):
     params = jnp.array([0.8, 0.9])
     draws = jax.jit(jax.vmap(jax.grad(lambda p, key: f(build(p).sample(key))), (None, 0)))
     each = draws(params, jax.random.split(jax.random.key(0), 40_000))
-    wanted, error = jax.grad(expectation)(params), each.std(0) / 200
+    wanted, error = jax.jit(jax.grad(expectation))(params), each.std(0) / 200
     assert (jnp.abs(each.mean(0) - wanted) < 4 * error).all() and (jnp.abs(wanted) > 20 * error).all()
 
 
@@ -151,8 +152,10 @@ def everything_drawn(params, key):
 
 def test_shapes_and_refusals():
     d = PowerSpherical(jnp.broadcast_to(jnp.array([0.0, 1.0, 0.0]), (4, 1, 3)), jnp.ones((1, 2)))
-    assert d.batch_shape == (4, 2) and d.event_shape == (3,) and d.sample(jax.random.key(0), (5,)).shape == (5, 4, 2, 3)
-    assert dist.kl_divergence(d, UniformSphere(3)).shape == (4, 2) and d.mean.shape == (4, 2, 3)
+    drawn = jax.eval_shape(lambda: d.sample(jax.random.key(0), (5,)))
+    assert d.batch_shape == (4, 2) and d.event_shape == (3,) and drawn.shape == (5, 4, 2, 3)
+    kl, mean = jax.eval_shape(lambda: (dist.kl_divergence(d, UniformSphere(3)), d.mean))
+    assert kl.shape == (4, 2) and mean.shape == (4, 2, 3)
     with pytest.raises(ValueError, match="2 or more"):
         PowerSpherical(jnp.ones(1), 1.0)
     with pytest.raises(ValueError, match="positive concentration"):
@@ -161,7 +164,7 @@ def test_shapes_and_refusals():
         UniformSphere(1)
 
 
-def test_compiles_quickly():
+def test_compiles_quickly(compiled_anew):
     @jax.jit
     def layer(raw, concentration, key):
         def loss(raw, concentration):

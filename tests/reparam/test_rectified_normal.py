@@ -101,18 +101,18 @@ def grid(locs, scales, points):
 def test_single_precision_is_finite_at_the_extremes():
     *params, z = grid([-1e4, -1.0, -1e-3, 0, 1.0, 1e4], [1e-6, 1e-3, 1, 1e4], [1e-6, 1.0, 1e4])
     params = jnp.stack(params)
-    assert np.isfinite(everything(params, z)).all()
+    assert np.isfinite(jax.jit(everything)(params, z)).all()
     jacobians = jax.jit(jax.vmap(jax.jacrev(everything, (0, 1)), (1, 0)))(params, jnp.asarray(z))
     assert all(np.isfinite(j).all() for j in jacobians)
-    drawn = jax.grad(lambda p: RectifiedNormal(p[0], p[1]).sample(jax.random.key(0)).sum())(params)
+    drawn = jax.jit(jax.grad(lambda p: RectifiedNormal(p[0], p[1]).sample(jax.random.key(0)).sum()))(params)
     assert np.isfinite(drawn).all()
 
 
 def test_single_precision_is_close_to_double():
     *params, z = grid([-30.0, -1.0, 0, 0.1, 30.0], [1e-3, 0.1, 1, 1e3], [1e-3, 1.0, 100.0])
-    single = np.asarray(everything(jnp.stack(params), z), float)
+    single = np.asarray(jax.jit(everything)(jnp.stack(params), z), float)
     with jax.enable_x64(True):
-        double = np.asarray(everything(jnp.stack(params).astype(float), jnp.asarray(z, float)))
+        double = np.asarray(jax.jit(everything)(jnp.stack(params).astype(float), jnp.asarray(z, float)))
     np.testing.assert_allclose(
         single / np.maximum(1, np.abs(double)), double / np.maximum(1, np.abs(double)), atol=1e-4
     )
@@ -129,11 +129,13 @@ def test_a_million_samples(x64):
 
 def test_transformations_and_batches():
     d = RectifiedNormal(jnp.zeros((3, 1)), jnp.ones(2))
-    assert d.batch_shape == (3, 2) and d.sample(jax.random.key(0), (5,)).shape == (5, 3, 2)
-    assert d.log_prob(0.0).shape == (3, 2) and d.mean.shape == d.variance.shape == (3, 2)
+    drawn = jax.eval_shape(lambda: d.sample(jax.random.key(0), (5,)))
+    rest = jax.eval_shape(lambda: (d.log_prob(0.0), d.mean, d.variance))
+    assert d.batch_shape == (3, 2) and drawn.shape == (5, 3, 2) and {each.shape for each in rest} == {(3, 2)}
     keys = jax.random.split(jax.random.key(0), 3)
-    draws = jax.vmap(lambda d, key: d.sample(key))(RectifiedNormal(jnp.arange(3.0), 1.0), keys)
-    want = jnp.stack([RectifiedNormal(float(i), 1.0).sample(keys[i]) for i in range(3)])
+    one = jax.jit(lambda d, key: d.sample(key))
+    draws = jax.jit(jax.vmap(one))(RectifiedNormal(jnp.arange(3.0), 1.0), keys)
+    want = jnp.stack([one(RectifiedNormal(float(i), 1.0), keys[i]) for i in range(3)])
     np.testing.assert_allclose(draws, want, rtol=1e-6)
 
 
@@ -147,7 +149,7 @@ def test_refusals():
             kl_divergence(other, RectifiedNormal(0.0, 1.0))
 
 
-def test_compiles_quickly():
+def test_compiles_quickly(compiled_anew):
     @jax.jit
     def layer(params, key):
         p, q = RectifiedNormal(params[0], params[1]), RectifiedNormal(params[2], params[3])
@@ -204,9 +206,11 @@ def gradients(objective, draws=1):
         x, w = noise_rule([-params[0] / np.exp(params[1])])
         return (x, w) if draws == 1 else product_rule(x, w)
 
+    values = jax.jit(jax.vmap(objective, (None, 0)))
+
     def expectation(params):
         x, w = rule(params)
-        return jnp.dot(w, jax.vmap(objective, (None, 0))(params, x))
+        return jnp.dot(w, values(params, x))
 
     return expected_gradient(objective, PARAMS, *rule(PARAMS)), gradient_of_expectation(expectation, PARAMS)
 
