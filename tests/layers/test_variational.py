@@ -11,6 +11,7 @@ from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.model import Query, functional
 from dgmzoo.zoo.ddnn.made import MADE
+from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.vae import VAE
 
 SCIPY = {
@@ -144,15 +145,26 @@ def test_bad_layers_are_refused():
         answer(VariationalLayer(units=2), query=Query(2, given={"z": jnp.zeros((3, 2))}))
 
 
-def test_what_is_not_observed_does_not_reach_the_network():
+@pytest.mark.parametrize(
+    "module",
+    [
+        VAE(latent_dim=2, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2,)),
+        SigmoidBeliefNetwork(latent_dims=(3,), hidden=(3,), shape=(2,)),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_what_is_not_observed_does_not_reach_the_network(module):
     x = jnp.array([[1.0, jnp.nan], [0.0, 1.0]])
     mask = jnp.array([[True, False], [True, True]])
-    model = functional(VAE(latent_dim=2, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2,)))
+    model = functional(module)
     key = jax.random.key(0)
     variables, ask = jax.jit(model.init)(key, {"x": jnp.zeros((2, 2)), "mask": mask}), jax.jit(model.evidence)
     found, _ = ask(variables, {"x": x, "mask": mask}, key)
     other, _ = ask(variables, {"x": x.at[0, 1].set(7.0), "mask": mask}, key)
     assert jnp.isfinite(found.log_weight).all() and (found.log_weight == other.log_weight).all()
+
+
+def test_an_autoregressive_network_takes_no_mask():
     made = functional(MADE(hidden=(3,), shape=(2,)))
     with pytest.raises(ValueError, match="without a mask"):
-        made.init(key, {"x": jnp.zeros((2, 2)), "mask": mask})
+        made.init(jax.random.key(0), {"x": jnp.zeros((2, 2)), "mask": jnp.ones((2, 2), bool)})
