@@ -149,7 +149,7 @@ def screen(monkeypatch):
 def go(looking: watch.Watch, clock: Steps, seconds: float = 2.0) -> None:
     looking._clock = clock
     with looking.watching():
-        looking.begin(0, total=3)
+        looking.begin(0, total=100)
         for step in range(10, 101, 10):
             clock.now += seconds
             looking.progress(step, 100, {"loss": 23.456, "elbo": -22.222})
