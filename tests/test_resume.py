@@ -126,13 +126,17 @@ def test_ctrl_c_while_measuring_leaves_a_run_that_goes_on(tmp_path):
     run_dir = tmp_path / "run"
     words = ("train", "vae/digits", *SMALL, "--training.epochs", "2", "--run-dir", str(run_dir))
     line = [sys.executable, "-m", "dgmzoo", *words, "--evaluation.num-samples", "300000"]  # some seconds a part
-    child = subprocess.Popen(line, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
-    while not (run_dir / "checkpoints/latest/38/manifest.json").exists():
-        time.sleep(0.05)
-        assert child.poll() is None
-    time.sleep(4)  # into the evaluation
-    child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=120)
+    optimized = environment(JAX_DISABLE_MOST_OPTIMIZATIONS="0")  # a part takes minutes otherwise
+    with subprocess.Popen(line, cwd=ROOT, env=optimized, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            while not (run_dir / "checkpoints/latest/38/manifest.json").exists():
+                time.sleep(0.05)
+                assert child.poll() is None
+            time.sleep(4)  # into the evaluation
+            child.send_signal(signal.SIGINT)
+            _, told = child.communicate(timeout=120)
+        finally:
+            child.kill()
     assert child.returncode == 130 and "the same command goes on" in told and "Traceback" not in told
     assert not (run_dir / "result.json").exists()
 
