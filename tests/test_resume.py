@@ -122,6 +122,15 @@ def small() -> dgmzoo.Experiment:
     return dgmzoo.experiment("vae/digits", changes)
 
 
+@pytest.fixture
+def heeding_ctrl_c():
+    """What is started in the background ignores Ctrl-C, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
 def test_ctrl_c_while_measuring_leaves_a_run_that_goes_on(tmp_path):
     run_dir = tmp_path / "run"
     words = ("train", "vae/digits", *SMALL, "--training.epochs", "2", "--run-dir", str(run_dir))
