@@ -10,7 +10,7 @@ from dgmzoo.training import loop
 from dgmzoo.training.folder import Folder
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.track import Track
-from tests.tiny import TINY, Quiet, prepared
+from tests.tiny import TINY, Quiet, damage, prepared
 
 
 def test_seeds_that_train_together_train_as_alone():
@@ -121,20 +121,15 @@ def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
         begun.clear()
         return dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)
 
-    def damage(step):
-        for path in second.glob(f"checkpoints/latest/{step}/tree/**/*"):
-            if path.is_file():
-                path.write_bytes(path.read_bytes()[::-1])
-
     values = [run.record["value"] for run in again()]
-    damage(38)
+    damage(second, 38)
     (second / "result.json").unlink()
     with pytest.warns(UserWarning, match="damaged"):  # beside one that was measured, which stays as it is
         assert [run.record["value"] for run in again()] == pytest.approx(values, abs=1e-4)
     assert sorted(begun) == [19, 38]
     shutil.rmtree(tmp_path)
     assert [run.record["value"] for run in again()] == values
-    damage(38)
+    damage(second, 38)
     for folder in (first, second):  # a power failure before they were measured: both go back, bit for bit
         (folder / "result.json").unlink()
     with pytest.warns(UserWarning, match="damaged"):
@@ -174,9 +169,7 @@ def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
 def test_a_seed_of_which_nothing_is_intact_is_refused_before_others_train(tmp_path, begun):
     exp = dgmzoo.experiment("vae/digits", TINY | {"training.epochs": 1, "training.validate_epochs": 1})
     dgmzoo.train(exp, tmp_path / "seed-1", seed=1, progress=False)
-    for path in tmp_path.glob("seed-1/checkpoints/latest/19/tree/**/*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[::-1])
+    damage(tmp_path / "seed-1", 19)
     begun.clear()
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="expected an intact checkpoint"):
         dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)

@@ -1,5 +1,7 @@
 """A training of the smallest VAE of digits, and a watcher of it."""
 
+from pathlib import Path
+
 import dgmzoo
 from dgmzoo import data
 from dgmzoo.binding import bind
@@ -26,3 +28,10 @@ def prepared(changes, name="vae/digits"):
     exp = dgmzoo.experiment(name, changes)
     dataset = data.load(exp.data)
     return exp, dgmzoo.functional(bind(exp.model, dataset)), dataset
+
+
+def damage(run_dir: Path, step: int) -> None:
+    """Reverse the bytes of every array of a run's checkpoint."""
+    for path in run_dir.glob(f"checkpoints/latest/{step}/tree/**/*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[::-1])
