@@ -282,9 +282,6 @@ def evaluate(words: list[str]) -> int:
         return run_dir, split, {name: value for name, value in asked.items() if value is not None}
 
     run_dir, split, settings = tyro.cli(options, args=words, prog="dgmzoo evaluate")
-    for name, value in settings.items():
-        if value < (least := 0 if name == "weight_draws" else 1):
-            raise ValueError(f"expected --{name.replace('_', '-')} of at least {least}, got {value}")
     _remember_programs()
     from dgmzoo import api, files
 

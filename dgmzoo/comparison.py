@@ -148,13 +148,11 @@ def _is(layer: LatentLayer, kind: str) -> bool:
 
 def _own_settings(kind: str, base: Experiment) -> str:
     """What layers of that kind have in the experiment that differs from the kind's defaults, and is kept."""
-    defaults = overrides.flatten(LAYERS[kind]())
     return ", ".join(
         f"{path}.{field}={value}"
         for path, layer in variational_layers(base.model)
         if _is(layer, kind)
-        for field, value in overrides.flatten(layer).items()
-        if value != defaults[field]
+        for field, value in overrides.difference(LAYERS[kind](), layer).items()
     )
 
 

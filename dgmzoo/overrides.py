@@ -62,8 +62,8 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
     return flat
 
 
-def difference(base: Experiment, changed: Experiment) -> dict[str, Any]:
-    """The overrides that turn one experiment into the other, as plain values."""
+def difference(base: Any, changed: Any) -> dict[str, Any]:
+    """The overrides that turn one experiment, or one part of one, into the other, as plain values."""
     before, after = flatten(base), flatten(changed)
     for path, value in after.items():
         named = choices(_at(changed, path))

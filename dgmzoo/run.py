@@ -19,8 +19,6 @@ from dgmzoo.model import Model, mean_weights, num_parameters
 from dgmzoo.training import parallel, processes
 from dgmzoo.training.watch import measuring
 
-_ASKED = 500  # test examples whose codes and reconstructions are shown: one program for both
-
 
 @dataclasses.dataclass(eq=False)
 class Run:
@@ -112,12 +110,16 @@ class Run:
             caption = "Samples (means of the pixels)"
             shown[caption] = pictures.png(pictures.grid(self.sample(mean=True)))
             files.write_bytes(self.path / "samples.png", shown[caption])
-        rows = self.dataset.fixed("test", _ASKED)
-        if estimate.means and (again := self.reconstruct(rows)) is not None:
+        codes, again = {}, None
+        if estimate.means:
+            rows = self.dataset.fixed("test", 500)
+            codes, again = ask.encode_and_reconstruct(self.model, self.variables, rows, jax.random.key(0))
+        if again is not None:
             caption = "Test examples, and below each its reconstruction"
             shown[caption] = pictures.png(pictures.pairs(rows["x"][:50], again[:50]))
             files.write_bytes(self.path / "reconstructions.png", shown[caption])
-        report.write(self.path / "report.html", self._title, self.record, shown, self._figures(estimate))
+        figures = self._figures(estimate) | layer_report.figures(self.experiment.model, self.variables, codes)
+        report.write(self.path / "report.html", self._title, self.record, shown, figures)
         files.write_json(self.path / "result.json", self.record)
 
     def _estimate(self, exp: Experiment, split: str, progress: bool) -> tuple[dict[str, Any], Estimate]:
@@ -157,8 +159,7 @@ class Run:
             if mean.shape[-1] == 2:
                 labels = self.dataset.fixed("test", len(mean)).get("label")
                 figures[f"The latent space of {name}"] = pictures.scatter(mean, labels)
-        codes = self.encode(self.dataset.fixed("test", _ASKED)) if estimate.means else {}
-        return figures | layer_report.figures(self.experiment.model, self.variables, codes)
+        return figures
 
     @property
     def _title(self) -> str:

@@ -41,15 +41,22 @@ def sample(
 
 def encode(model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey) -> dict[str, dict]:
     """Layer -> the parameters of q and its mean, `[N, ...]`; one sample's where a layer sees another's samples."""
-    return _ask(model, variables, rows, key)[0]
+    return encode_and_reconstruct(model, variables, rows, key)[0]
 
 
 def reconstruct(model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey) -> np.ndarray | None:
     """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not give it."""
-    return _ask(model, variables, rows, key)[1]
+    return encode_and_reconstruct(model, variables, rows, key)[1]
 
 
-def _ask(model, variables, rows, key):
+def encode_and_reconstruct(
+    model: Model, variables: Variables, rows: Mapping[str, Any], key: chex.PRNGKey
+) -> tuple[dict[str, dict], np.ndarray | None]:
+    """Both, of the same samples.
+
+    Raises:
+      ValueError: there are no rows.
+    """
     num = len(rows["x"])
     if num == 0:
         raise ValueError("expected at least one example, got none")
