@@ -8,7 +8,8 @@ from dgmzoo import overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.layers.outputs import Output
-from dgmzoo.model import Model, Query, with_terms
+from dgmzoo.model import Model, Query
+from dgmzoo.wrapped import with_terms
 
 
 def bind(module: nn.Module, dataset: Dataset) -> nn.Module:

@@ -3,19 +3,20 @@
 Shapes: `K` samples per example, `B` examples, `U` independent units of a variational layer. Everything is in nats.
 """
 
-import contextlib
 import contextvars
 import dataclasses
 import functools
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from dgmzoo.weight_noise import random_weights, weight_kl, weights_drawn
 
 Array = jax.Array
 Batch = Mapping[
@@ -88,6 +89,9 @@ class Evidence(NamedTuple):
         return self.log_joint - self.log_q
 
 
+Term = Callable[[Evidence, Batch], Array]  # a further loss term: [B]
+
+
 class Draw(NamedTuple):
     """Draws from a model."""
 
@@ -149,129 +153,12 @@ def in_precision(model: Model, dtype: jnp.dtype) -> Model:
     return model._replace(init=wrapped(model.init), evidence=wrapped(model.evidence))
 
 
-class WeightNoise(NamedTuple):
-    """How layers with random weights take part in one call of a model."""
-
-    key: chex.PRNGKey | None  # of a draw of the whole network; None: the mean weights
-    examples: int | None  # B where every example may have weights of its own; None: all share one draw
-    found: dict[tuple[str, ...], tuple[Any, dict]]  # path of a layer -> its weights' kind, its parameters' shapes
-
-    def key_of(self, path: tuple[str, ...]) -> chex.PRNGKey:
-        """The key of one layer, the same however often it is called."""
-        return _key_of(self.key, path)
-
-    def report(self, path: tuple[str, ...], kind: Any, parameters: Mapping[str, Array]) -> bool:
-        """Take in that a layer is called; whether it has been called before. `kind` has `kl` and `mean`."""
-        again = path in self.found
-        self.found[path] = kind, {name: leaf.shape for name, leaf in parameters.items()}
-        return again
-
-
-_WEIGHTS: contextvars.ContextVar = contextvars.ContextVar("weights", default=None)
-
-
-def weight_noise() -> WeightNoise:
-    """The rule of the call that is being made; outside of one, mean weights."""
-    return _WEIGHTS.get() or WeightNoise(None, None, {})
-
-
-@contextlib.contextmanager
-def weights_drawn(key: chex.PRNGKey | None, examples: int | None = None):
-    """Layers called in here draw their weights by that key, or use their means where it is None."""
-    token = _WEIGHTS.set(WeightNoise(key, examples, {}))
-    try:
-        yield _WEIGHTS.get()
-    finally:
-        _WEIGHTS.reset(token)
-
-
 def mean_weights(module: nn.Module, variables: Variables, batch: Batch) -> dict[str, Array]:
     """Path -> posterior mean `[..., inputs, outputs]`, of the random weights that evidence of a batch meets."""
     with weights_drawn(None) as noise:
         rngs = streams(jax.random.key(0))
         jax.eval_shape(lambda: module.apply(variables, batch, Query(), rngs=rngs, method="evidence"))
-    return {"/".join(path): kind.mean(own) for path, kind, own in _random_weights(noise, variables["params"])}
-
-
-def _weight_kl(noise: WeightNoise, params: Any, key: chex.PRNGKey) -> Array | float:
-    """The KL of all layers that were called. It is that of their parameters: layers may have been called in a loop."""
-    return sum((kind.kl(own, _key_of(key, path)) for path, kind, own in _random_weights(noise, params)), 0.0)
-
-
-def _random_weights(noise: WeightNoise, params: Any) -> Iterator[tuple[tuple[str, ...], Any, dict[str, Array]]]:
-    for path, (kind, shapes) in noise.found.items():
-        own = functools.reduce(lambda tree, name: tree[name], path, params)
-        own = {name: own[name] for name in shapes}
-        if (stored := {name: leaf.shape for name, leaf in own.items()}) != shapes:
-            raise ValueError(
-                f"expected random weights of {'/'.join(path)} of shapes {shapes}, got {stored}: a stack of layers would "
-                "share one draw; build the layers one by one"
-            )
-        yield path, kind, own
-
-
-def _key_of(key: chex.PRNGKey, path: tuple[str, ...]) -> chex.PRNGKey:
-    return jax.random.fold_in(key, zlib.crc32("/".join(path).encode()))
-
-
-Term = Callable[[Evidence, Batch], Array]  # a further loss term: [B]
-
-
-def with_terms(model: Model, terms: Mapping[str, Term]) -> Model:
-    """The model whose training evidence holds a user's further loss terms `{name: f(evidence, batch) -> [B]}`.
-
-    Raises (when traced):
-      ValueError: a term is not one number per example, or the entry has a term of that name.
-    """
-    if not terms:
-        return model
-
-    def evidence(variables, batch, key, query=Query()):
-        found, updates = model.evidence(variables, batch, key, query)
-        if not query.train:
-            return found, updates
-        aux, expected = dict(found.aux), found.log_likelihood.shape[1:]
-        for name, term in terms.items():
-            value = term(found, batch)
-            if name in aux:
-                raise ValueError(f"expected a name for the term {name!r} that the entry does not use; choose another")
-            if jnp.shape(value) != expected:
-                raise ValueError(
-                    f"expected the term {name!r} to give one number per example, shape {expected}, got shape "
-                    f"{jnp.shape(value)}; average over samples and sum over units"
-                )
-            aux[name] = value.astype(found.log_likelihood.dtype)
-        return found._replace(aux=aux), updates
-
-    return model._replace(evidence=evidence)
-
-
-def rematerialized(model: Model) -> Model:
-    """The model that keeps the forward pass of p(x | z) for a few of the K samples at a time, in training.
-
-    Samples are drawn once; then the likelihood is computed for as many of them at a time as the largest divisor of K up to
-    sqrt(K), and again on the way back. The numbers are the same where p(x | z) has no noise of its own but its weights'
-    (dropout would repeat its mask). Random weights and a prime K are left alone: a single sample has other noise.
-    """
-
-    def evidence(variables, batch, key, query=Query()):
-        found, updates = model.evidence(variables, batch, key, query)
-        num = query.num_samples
-        part = max(size for size in range(1, math.isqrt(num) + 1) if num % size == 0)
-        alone = part == 1 and model.bound in ("predictive", None)  # may have weights of its own for each example
-        if not query.train or not found.latents or num == 1 or alone:
-            return found, updates
-
-        @jax.checkpoint
-        def of_part(given):
-            asked = dataclasses.replace(query, num_samples=part, given=given)
-            return model.evidence(variables, batch, key, asked)[0].log_likelihood
-
-        samples = {name: latent.sample for name, latent in found.latents.items()}
-        parts = jax.tree.map(lambda sample: sample.reshape(-1, part, *sample.shape[1:]), samples)
-        return found._replace(log_likelihood=jax.lax.map(of_part, parts).reshape(num, -1)), updates
-
-    return model._replace(evidence=evidence)
+    return {"/".join(path): kind.mean(own) for path, kind, own in random_weights(noise, variables["params"])}
 
 
 def functional(module: nn.Module) -> Model:
@@ -311,7 +198,7 @@ def functional(module: nn.Module) -> Model:
                 f"expected {type(module).__name__} to tell of its random weights, got {'/'.join(next(iter(noise.found)))} "
                 'in no field; keep them in a field (`weights: Weights`) or set the class attribute bound = "predictive"'
             )
-        kl = _weight_kl(noise, variables["params"], jax.random.fold_in(keys["weights"], 1))
+        kl = weight_kl(noise, variables["params"], jax.random.fold_in(keys["weights"], 1))
         return found._replace(weight_kl=found.weight_kl + kl), updates
 
     def generate(variables, key, num, context=None):

@@ -17,6 +17,7 @@ from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive
 from dgmzoo.model import Model, mean_weights, num_parameters
 from dgmzoo.training import parallel, processes
+from dgmzoo.training.folder import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES
 from dgmzoo.training.watch import measuring
 
 
@@ -95,7 +96,7 @@ class Run:
         """Whether the result belongs to these parameters and the report is there."""
         if self.path is None or self.record is None:
             return False
-        return self.record["steps"] == self.step and (self.path / "report.html").is_file()
+        return self.record["steps"] == self.step and (self.path / REPORT).is_file()
 
     def measure(self, progress: bool = True) -> None:
         """Measure the test split and, where there is a run directory, write pictures, report and result."""
@@ -109,7 +110,7 @@ class Run:
         if self.model.generate is not None:
             caption = "Samples (means of the pixels)"
             shown[caption] = pictures.png(pictures.grid(self.sample(mean=True)))
-            files.write_bytes(self.path / "samples.png", shown[caption])
+            files.write_bytes(self.path / SAMPLES, shown[caption])
         codes, again = {}, None
         if estimate.means:
             rows = self.dataset.fixed("test", 500)
@@ -117,10 +118,10 @@ class Run:
         if again is not None:
             caption = "Test examples, and below each its reconstruction"
             shown[caption] = pictures.png(pictures.pairs(rows["x"][:50], again[:50]))
-            files.write_bytes(self.path / "reconstructions.png", shown[caption])
+            files.write_bytes(self.path / RECONSTRUCTIONS, shown[caption])
         figures = self._figures(estimate) | layer_report.figures(self.experiment.model, self.variables, codes)
-        report.write(self.path / "report.html", self._title, self.record, shown, figures)
-        files.write_json(self.path / "result.json", self.record)
+        report.write(self.path / REPORT, self._title, self.record, shown, figures)
+        files.write_json(self.path / RESULT, self.record)
 
     def _estimate(self, exp: Experiment, split: str, progress: bool) -> tuple[dict[str, Any], Estimate]:
         """Measure a split as `exp`, the experiment or one that is measured otherwise, says."""

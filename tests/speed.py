@@ -64,7 +64,7 @@ def convolutions(pairs: int) -> dict[str, list[float]]:
     exp = dgmzoo.Experiment(
         model=net,
         data=dgmzoo.from_arrays(x, x[:100], x[:100], binarization="dynamic"),
-        training=dgmzoo.Training(epochs=4, batch_size=100),
+        training=dgmzoo.Training(epochs=4, batch_size=100, validate_epochs=4),
         evaluation=dgmzoo.Evaluation(num_samples=1),
     )
     dataset = data.load(exp.data, print, None)

@@ -11,19 +11,21 @@ from tests.command import ROOT
 
 # Rooms from the ground up; each may import its own and those named. Experiments are loaded by config alone, by name.
 MAY_IMPORT = {
-    "model": set(),
+    "weight_noise": set(),
+    "model": {"weight_noise"},
+    "wrapped": {"model"},
     "files": set(),
     "functions": set(),
     "reparam": set(),
     "data": set(),
-    "layers": {"reparam", "model"},
+    "layers": {"reparam", "model", "weight_noise"},
     "zoo": {"layers", "reparam", "model"},
     "objectives": {"layers", "reparam", "model"},
     "config": {"objectives", "data", "model", "experiments"},
     "overrides": {"config", "objectives", "layers", "functions"},
     "evaluation": {"overrides", "config", "data", "model", "reparam", "files"},
-    "training": {"evaluation", "overrides", "config", "objectives", "data", "model", "reparam", "files"},
-    "binding": {"overrides", "config", "data", "layers", "model"},
+    "training": {"evaluation", "overrides", "config", "objectives", "data", "wrapped", "model", "reparam", "files"},
+    "binding": {"overrides", "config", "data", "layers", "wrapped", "model"},
     "run": {"binding", "training", "evaluation", "overrides", "config", "data", "model", "files"},
     "api": {"run", "binding", "training", "overrides", "config", "data", "model"},
     "comparison": {

@@ -7,8 +7,9 @@ import pytest
 
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.weights import PointWeights, VariationalWeights
-from dgmzoo.model import functional, rematerialized
+from dgmzoo.model import functional
 from dgmzoo.objectives import IWAE, DReG
+from dgmzoo.wrapped import rematerialized
 from dgmzoo.zoo.vae.vae import VAE
 
 

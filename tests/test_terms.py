@@ -19,10 +19,11 @@ from dgmzoo import functions
 from dgmzoo.config import load
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.model import Evidence, Latent, Model, functional, with_terms
+from dgmzoo.model import Evidence, Latent, Model, functional
 from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG
 from dgmzoo.training import parallel
 from dgmzoo.training.step import make_init, make_step
+from dgmzoo.wrapped import with_terms
 from dgmzoo.zoo.vae.vae import VAE
 from tests.zoo_cases import X
 

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from dgmzoo.layers.weights import SYMMETRIC, Init, VariationalWeights, Weights
-from dgmzoo.model import compute_dtype, weight_noise
+from dgmzoo.model import compute_dtype
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
+from dgmzoo.weight_noise import weight_noise
 
 _LEAST = 1e-16  # variance below which local noise carries no gradient: there the square root has none
 

@@ -17,7 +17,7 @@ from dgmzoo.overrides import Origin, flatten, override
 from dgmzoo.training.checkpoint import Checkpoints
 
 SCHEMA = 1
-_MEASURED = ("result.json", "report.html", "samples.png", "reconstructions.png")
+RESULT, REPORT, SAMPLES, RECONSTRUCTIONS = "result.json", "report.html", "samples.png", "reconstructions.png"
 _MAY_CHANGE = ("training.checkpoint_seconds",)
 
 
@@ -94,7 +94,7 @@ class Folder:
 
     def overtake(self) -> None:
         """A result, if there is one, is over, and so is the config it was of, where this training is a longer one."""
-        for name in _MEASURED:
+        for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS):
             with writing(self.path / name):
                 (self.path / name).unlink(missing_ok=True)
         if self._longer is not None:
@@ -125,7 +125,7 @@ class Folder:
 
     def result(self) -> dict[str, Any] | None:
         """What `result.json` holds; None where there is none, one that cannot be read, or that of a shorter training."""
-        path = self.path / "result.json"
+        path = self.path / RESULT
         if self._longer is not None:
             return None
         with contextlib.suppress(ValueError):

@@ -11,7 +11,7 @@ import numpy as np
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.model import Model, in_precision, rematerialized, with_terms
+from dgmzoo.model import Model, in_precision
 from dgmzoo.training import parallel
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.clock import Clock
@@ -19,6 +19,7 @@ from dgmzoo.training.feed import Feed, dispatch_size
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
 from dgmzoo.training.track import NonFinite, Track, Watcher
+from dgmzoo.wrapped import rematerialized, with_terms
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 

@@ -17,9 +17,10 @@ from dgmzoo.layers.masked import MaskedDense
 from dgmzoo.layers.networks import MLP
 from dgmzoo.layers.outputs import Bernoulli, Normal
 from dgmzoo.layers.weights import PiecewiseWeights, PointWeights, RectifiedWeights, VariationalWeights
-from dgmzoo.model import Evidence, Query, functional, in_precision, mean_weights, weights_drawn
+from dgmzoo.model import Evidence, Query, functional, in_precision, mean_weights
 from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG
 from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, PiecewiseNormal, RectifiedNormal, SpikeAndSlab
+from dgmzoo.weight_noise import weights_drawn
 from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.ddnn.regression import Regression
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork

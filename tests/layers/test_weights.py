@@ -11,9 +11,9 @@ from scipy import integrate, stats
 from dgmzoo.layers.horseshoe_weights import HorseshoeWeights
 from dgmzoo.layers.linear import VariationalConv, VariationalDense
 from dgmzoo.layers.weights import PiecewiseWeights, RectifiedWeights, VariationalWeights
-from dgmzoo.model import weights_drawn
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PiecewiseNormal
+from dgmzoo.weight_noise import weights_drawn
 from tests.layers.raw_weights import KEY, raw_of
 
 
