@@ -1,6 +1,5 @@
 """The rules every test runs under: strict promotion, typed keys, eight host devices."""
 
-import importlib.metadata
 import os
 import tempfile
 from pathlib import Path
@@ -16,8 +15,6 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # XLA's optimizations cost small programs more than they give, in the processes that tests start too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know the flag, and refuse it
-    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"  # which take half the time of compiling
 
 import jax
 import matplotlib
