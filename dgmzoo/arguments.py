@@ -94,8 +94,10 @@ def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
 def changed(base: Experiment, name: str, variant: str) -> dict[str, Any]:
     """The overrides that a variant's text asks for: `field=value`s, read as the options of these names are.
 
+    What is true or false is spelled so, `model.latent.noise=False`. Exits with status 2 where a value does not fit.
+
     Raises:
-      ValueError: the text has another form.
+      ValueError: the text has another form, or gives an experiment that is refused.
     """
     words: list[str] = []
     for word in [] if variant == "base" else shlex.split(variant):
@@ -103,10 +105,14 @@ def changed(base: Experiment, name: str, variant: str) -> dict[str, Any]:
         if not given and not words:
             raise ValueError(f"expected a variant such as 'objective=iwae objective.num-samples=5', got {variant!r}")
         words += [f"--{option.removeprefix('--')}", value] if given else [word]  # a tuple's further values
-    return overrides.difference(base, _parse(Compare, name, base, words).experiment)
+    try:
+        asked = _parse(Compare, f"{name} --variants {variant!r}", base, words, tyro.conf.FlagConversionOff)
+    except ValueError as error:
+        raise ValueError(f"variant {variant!r}: {error}") from error
+    return overrides.difference(base, asked.experiment)
 
 
-def _parse(kind: type[T], name: str, base: Experiment, arguments: Sequence[str]) -> T:
+def _parse(kind: type[T], name: str, base: Experiment, arguments: Sequence[str], *settings: Any) -> T:
     chosen, rest = _chosen(base, list(arguments))
     base = overrides.override(base, chosen)
     lengths = [length for length in LENGTHS if any(_is_option(word, f"training.{length}") for word in rest)]
@@ -119,7 +125,7 @@ def _parse(kind: type[T], name: str, base: Experiment, arguments: Sequence[str])
             prog=f"dgmzoo {kind.__name__.lower()} {name}",
             description=_description(base),
             default=kind(base),
-            config=(tyro.conf.AvoidSubcommands,),
+            config=(tyro.conf.AvoidSubcommands, *settings),
         )
 
 

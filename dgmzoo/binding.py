@@ -7,6 +7,7 @@ import numpy as np
 from dgmzoo import overrides
 from dgmzoo.config import Experiment
 from dgmzoo.data import Dataset
+from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.outputs import Output
 from dgmzoo.model import Model, Query
 from dgmzoo.wrapped import with_terms
@@ -41,16 +42,43 @@ def check_fits(exp: Experiment, model: Model, dataset: Dataset) -> None:
     """Try the experiment's shapes without computing anything.
 
     Raises:
-      ValueError: the batch is larger than the data, the model does not take them, or a term is not one per example.
+      ValueError: the batch is larger than the data, the model does not take them or answers in other shapes, a term is
+        not one per example, a layer that no field holds would be trained or measured wrongly, or there is nothing to
+        stop early by.
     """
+    if exp.training.patience is not None and "valid" not in dataset.splits:
+        raise ValueError(
+            f"expected a validation split for training.patience {exp.training.patience}, got {dataset.name!r} without; "
+            "set data.num_validation, or leave patience out"
+        )
     rows = dataset.splits["train"]
     exp.training.total_steps(len(rows["x"]))
     first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
     variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
-    if exp.terms:
-        whole, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
+    whole, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
+    met: list[LatentLayer] = []
 
-        def ask(variables, key):
-            return whole.evidence(variables, dataset.observe(key, first), key, query)
+    def ask(variables, key):
+        return whole.evidence(variables, dataset.observe(key, first), key, query)
 
+    def note(method, arguments, named, context):
+        if context.method_name == "infer" and isinstance(context.module, LatentLayer):
+            met.append(context.module)
+        return method(*arguments, **named)
+
+    with nn.intercept_methods(note):
         jax.eval_shape(ask, variables, jax.random.key(0))
+    for layer in met:
+        _check_seen(exp, model, layer)
+
+
+def _check_seen(exp: Experiment, model: Model, layer: LatentLayer) -> None:
+    """Refuse a layer that is made on the way, where neither the objective nor the record's bound could see what it is."""
+    reason = exp.objective.refusal(layer, exp.model)
+    if reason is None and model.bound is not None and not layer.has_bound:
+        reason = "there is no bound on log p(x) with it"
+    if reason:
+        raise ValueError(
+            f"expected {type(exp.model).__name__} to hold its {type(layer).__name__} {'/'.join(layer.path)!r} in a field "
+            f"(`latent: LatentLayer`), got one made outside of its fields: {reason}"
+        )

@@ -163,6 +163,7 @@ def train(words: list[str]) -> int:
     from dgmzoo import api
     from dgmzoo.arguments import Train, parse
     from dgmzoo.training import processes
+    from dgmzoo.training.folder import REPORT
     from dgmzoo.training.loop import Interrupted
 
     name, *rest = words
@@ -177,7 +178,7 @@ def train(words: list[str]) -> int:
             return _stopped(stopped.step, stopped.signal)
         for run in ([runs] if many is None else runs) if processes.is_first() else []:
             _say(run.record, run.path)
-            print(f"report: {run.path / 'report.html'}")
+            print(f"report: {run.path / REPORT}")
     return 0
 
 

@@ -2,12 +2,9 @@
 
 import dataclasses
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import math
 import operator
-import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Any, Literal
 
 import flax.linen as nn
 
-from dgmzoo import experiments
+from dgmzoo import experiments, user_file
 from dgmzoo.data import Data
 from dgmzoo.model import Term
 from dgmzoo.objectives import ELBO, Objective
@@ -241,7 +238,7 @@ def load(name: str) -> Experiment:
     """
     if name.endswith(".py"):
         name = str(Path(name).resolve())
-        module = _execute(Path(name))
+        module = user_file.execute(Path(name))
     elif name in experiments.names():
         module = importlib.import_module(f"{experiments.__name__}.{name.replace('/', '.')}")
     else:
@@ -255,25 +252,5 @@ def load(name: str) -> Experiment:
 
 
 def file_digest(name: str) -> str | None:
-    """sha256 of a user's experiment file; None for the zoo's own."""
-    return hashlib.sha256(Path(name).read_bytes()).hexdigest() if name.endswith(".py") else None
-
-
-def _execute(path: Path):
-    """Run a user's file as a module, whose classes and neighbours can be found like any other's."""
-    if not path.is_file():
-        raise ValueError(f"expected the path of an experiment's file, got {str(path)!r}, which is not there")
-    spec = importlib.util.spec_from_file_location(f"dgmzoo_user_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[spec.name]
-        if isinstance(error, ValueError):
-            raise
-        raise ValueError(f"expected {path} to run, got {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
-    return module
+    """sha256 of a user's experiment file and of the modules beside it that it imports; None for the zoo's own."""
+    return user_file.digest(Path(name)) if name.endswith(".py") else None

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dgmzoo.parts import has_random_weights, parts
 from dgmzoo.weight_noise import random_weights, weight_kl, weights_drawn
 
 Array = jax.Array
@@ -167,6 +168,9 @@ def functional(module: nn.Module) -> Model:
     The module may also have `generate(num, context)`, `prepare()` and a class attribute `bound` ("elbo" by default).
     A part of it that has no bound or no prior (a point layer) leaves the whole without.
     `init` asks for evidence once, in training: a module that moves its own state then checks `is_initializing()`.
+
+    Raises (when traced):
+      ValueError: the evidence has other shapes than `Evidence` and `Latent` say.
     """
     if not hasattr(module, "evidence"):
         raise ValueError(f"expected a module with evidence(batch, query), got {type(module).__name__}")
@@ -191,6 +195,7 @@ def functional(module: nn.Module) -> Model:
         ) as noise:
             answer = module.apply(variables, batch, query, rngs=keys, mutable=mutable, method="evidence")
         found, updates = answer if query.train else (answer, {})
+        _check_shapes(found, query.num_samples, len(batch["x"]), type(module).__name__)
         if unknown := set(query.given) - set(found.latents):
             raise ValueError(f"expected given samples for {sorted(found.latents)}, got {sorted(unknown)}")
         if noise.found and bound in ("elbo", "exact"):
@@ -218,24 +223,23 @@ def functional(module: nn.Module) -> Model:
     )
 
 
-def parts(module: nn.Module, path: str = "model") -> list[tuple[str, nn.Module]]:
-    """A module and those among its fields, at any depth, with their paths."""
-    found = [(path, module)]
-    for field in dataclasses.fields(module):
-        value = getattr(module, field.name, None)
-        if field.name != "parent" and isinstance(value, nn.Module):
-            found += parts(value, f"{path}.{field.name}")
-    return found
-
-
-def has_random_weights(module: nn.Module) -> bool:
-    """Whether a layer of the module, or of those among its fields, has random weights."""
-    return any(
-        getattr(getattr(part, field.name, None), "is_random", False)
-        for _, part in parts(module)
-        for field in dataclasses.fields(part)
-        if field.name != "parent"
-    )
+def _check_shapes(found: Evidence, num_samples: int, num: int, name: str) -> None:
+    """Refuse evidence that would be summed over the wrong axes, or only fail once training has ended."""
+    both, kl = (num_samples, num), f"({' or '.join(map(str, sorted({1, num_samples})))}, {num}, units)"
+    told = [
+        ("log_likelihood", found.log_likelihood, both),
+        *((f"aux[{key!r}]", aux, (num,)) for key, aux in found.aux.items()),
+    ]
+    for key, latent in found.latents.items():
+        told += [(f"latents[{key!r}].{which}", getattr(latent, which), both) for which in ("log_p", "log_q")]
+        if jnp.ndim(latent.kl) != 3 or latent.kl.shape[0] not in (1, num_samples) or latent.kl.shape[1] != num:
+            told.append((f"latents[{key!r}].kl", latent.kl, kl))
+    for what, value, expected in told:
+        if jnp.shape(value) != expected:
+            raise ValueError(
+                f"expected evidence of {name} with {what} of shape {expected}, got {jnp.shape(value)} "
+                f"(K = {num_samples} samples, B = {num} examples; shapes are told at dgmzoo.model.Evidence)"
+            )
 
 
 def num_parameters(variables: Variables) -> int:

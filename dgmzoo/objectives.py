@@ -17,7 +17,8 @@ import optax
 
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.networks import MLP
-from dgmzoo.model import Array, Batch, Evidence, Model, Query, Variables, parts
+from dgmzoo.model import Array, Batch, Evidence, Model, Query, Variables
+from dgmzoo.parts import mapped, parts
 from dgmzoo.reparam.estimators.score_function import normalized_signal, score_surrogate
 from dgmzoo.reparam.reduce import batch_mean
 
@@ -55,14 +56,16 @@ class Objective:
         if isinstance(module, LatentLayer):
             found = module.correction(estimate or self.estimate)
             return (found[0], (f"{path}: {found[1]}",)) if found else (module, ())
-        changes, said = {}, ()
-        for field in dataclasses.fields(module):
-            value = getattr(module, field.name, None)
-            if field.name != "parent" and isinstance(value, nn.Module):
-                part, words = self.corrected(value, f"{path}.{field.name}", estimate)
-                if words:
-                    changes[field.name], said = part, said + words
-        return (module.clone(**changes) if changes else module), said
+        said = []
+
+        def change(where, value):
+            if not isinstance(value, nn.Module):
+                return value
+            part, words = self.corrected(value, where, estimate)
+            said.extend(words)
+            return part
+
+        return mapped(module, change, path), tuple(said)
 
     def check(self, module: nn.Module) -> None:
         """Refuse a module with a layer whose gradient would be wrong under this objective.
@@ -70,15 +73,25 @@ class Objective:
         Raises:
           ValueError: with the reason.
         """
-        sampled = self.estimate == "closed" and getattr(module, "samples_kl", False)
-        self._check("sampled" if sampled else self.estimate, module)
-
-    def _check(self, estimate: str, module: nn.Module) -> None:
         for field, layer in variational_layers(module):
-            if reason := layer.refusal(estimate):
+            if reason := self.refusal(layer, module):
                 raise ValueError(
                     f"expected an objective with exact gradients for {field}, got {type(self).__name__}: {reason}"
                 )
+
+    def refusal(self, layer: LatentLayer, module: nn.Module) -> str | None:
+        """Why a layer's gradients would be wrong under this objective, in this module; None where they are exact."""
+        return next(filter(None, map(layer.refusal, self._estimates(module))), None)
+
+    def _estimates(self, module: nn.Module) -> tuple[str, ...]:
+        """How gradients reach the layers of the module."""
+        sampled = self.estimate == "closed" and getattr(module, "samples_kl", False)
+        return ("sampled" if sampled else self.estimate,)
+
+    @property
+    def bound_samples(self) -> int:
+        """Samples of which the bound is made that is maximised: K for one of K samples, 1 for a mean over K."""
+        return 1
 
     def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
         """Parameters and state of the objective's own, as collections to be merged into the model's."""
@@ -137,6 +150,10 @@ class IWAE(Objective):
 
     estimate: ClassVar[str] = "importance"
 
+    @property
+    def bound_samples(self) -> int:
+        return self.num_samples
+
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)
         evidence, updates = model.evidence(variables, batch, key, query)
@@ -159,9 +176,8 @@ class DReG(IWAE):
     Tucker et al. 2019 (arXiv 1810.04152), equation 8; several layers: Bauer & Mnih 2021 (arXiv 2101.11046), section 4.
     """
 
-    def check(self, module: nn.Module) -> None:
-        super().check(module)
-        self._check("doubly", module)
+    def _estimates(self, module: nn.Module) -> tuple[str, ...]:
+        return (*super()._estimates(module), "doubly")
 
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)

@@ -12,6 +12,7 @@ import numpy as np
 from dgmzoo import config, data, files, overrides
 from dgmzoo.binding import bind, outputs_of
 from dgmzoo.config import Experiment
+from dgmzoo.data.observe import covering
 from dgmzoo.evaluation import ask, layer_report, pictures, record, report
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive
@@ -79,12 +80,18 @@ class Run:
 
         Args:
           x: `[N, ...]` as the model sees it, or rows with more than x: `{"x": ..., "label": ...}`.
+
+        Raises:
+          ValueError: x lies outside of [0, 1] where the data are observed there (raw intensities up to 255, say).
         """
-        return ask.encode(self.model, self.variables, _rows(x), jax.random.key(seed))
+        return ask.encode(self.model, self.variables, self._rows(x), jax.random.key(seed))
 
     def reconstruct(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> np.ndarray | None:
-        """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not tell it."""
-        return ask.reconstruct(self.model, self.variables, _rows(x), jax.random.key(seed))
+        """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not tell it.
+
+        Takes and refuses what `encode` does.
+        """
+        return ask.reconstruct(self.model, self.variables, self._rows(x), jax.random.key(seed))
 
     def weights(self) -> dict[str, np.ndarray]:
         """Layer -> posterior means `[..., inputs, outputs]` of its weights, where they are random."""
@@ -184,7 +191,13 @@ class Run:
         """The result in one sentence."""
         return report.headline(self.record) if self.record else "not measured yet"
 
-
-def _rows(x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
-    rows = dict(x) if isinstance(x, Mapping) else {"x": x}
-    return {name: np.asarray(leaf) for name, leaf in rows.items()}
+    def _rows(self, x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
+        rows = {name: np.asarray(leaf) for name, leaf in (x if isinstance(x, Mapping) else {"x": x}).items()}
+        x = rows["x"]
+        seen = x[covering(rows["mask"], x.shape, np)] if "mask" in rows else x
+        if self.dataset.in_unit_interval and not ((seen >= 0) & (seen <= 1)).all():
+            raise ValueError(
+                f"expected x in [0, 1], as a model of {self.dataset.name!r} sees it, got {seen.min()} to {seen.max()}; take "
+                'rows of run.dataset.fixed("test"), or divide intensities by their largest'
+            )
+        return rows

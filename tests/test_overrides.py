@@ -9,8 +9,9 @@ import pytest
 
 import dgmzoo
 from dgmzoo import config, experiments, overrides
-from dgmzoo.arguments import Train, parse
+from dgmzoo.arguments import Train, changed, parse
 from dgmzoo.evaluation.record import paper
+from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.objectives import IWAE
 
 CHANGES = [
@@ -60,6 +61,16 @@ def test_the_command_line_says_the_same(changes):
     parsed = parse(Train, "vae/digits", words).experiment
     assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))
     assert parsed.name == "vae/digits" and parsed.papers == config.load("vae/digits").papers
+
+
+@pytest.mark.parametrize(
+    "changes", [change for change in CHANGES if not any("posterior" in path or value == [] for path, value in change.items())], ids=str
+)  # fmt: skip
+def test_a_variant_says_the_same(changes):
+    words = (f"{path.replace('_', '-')}={value}" for path, value in changes.items())
+    text = " ".join(words).translate(str.maketrans("", "", "(),")) or "base"
+    base = config.load("vae/digits")
+    assert changed(base, "vae/digits", text) == overrides.difference(base, overrides.override(base, changes))
 
 
 def test_choosing_an_objective_starts_from_its_own_defaults():
@@ -137,6 +148,11 @@ def test_outputs_are_chosen_by_name(output):
     stored = overrides.difference(config.load("vae/digits"), chosen)
     assert stored["model.output"] == output
     assert overrides.flatten(overrides.override(config.load("vae/digits"), stored)) == overrides.flatten(chosen)
+
+
+def test_a_function_that_chooses_a_distribution_is_refused():
+    with pytest.raises(ValueError, match=r"class of distributions, got .*BernoulliLogits"):
+        VariationalLayer(posterior=dist.Bernoulli, prior=dist.Bernoulli)
 
 
 def test_a_submodule_in_two_fields_is_refused():

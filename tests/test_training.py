@@ -52,6 +52,16 @@ def test_the_best_of_the_validation_split_is_kept(digits):
     assert digits.step == min(valid, key=lambda row: row["loss"])["step"]
 
 
+def test_the_validation_split_is_read_by_the_bound_that_is_trained():
+    changes = TINY | {"objective": "iwae", "objective.num_samples": 7, "training.epochs": 1}
+    exp, model, dataset = prepared(changes)
+    watcher = Quiet()
+    fitted = fit(exp, model, dataset, 0, watcher)
+    found = evaluate(model, fitted.variables, dataset.fixed("valid"), jax.random.key(0), num_samples=7)
+    read = [row for row in watcher.rows if row["split"] == "valid"][-1]
+    assert read["loss"] == found.value and read["elbo"] == found.elbo < -found.value
+
+
 def test_a_run_in_python(digits):
     x = digits.dataset.fixed("test", 7)["x"]
     code = digits.encode(x)["z"]
@@ -67,6 +77,9 @@ def test_a_run_in_python(digits):
     told = {"evaluation.num_samples": 3, "evaluation.num_examples": 7, "evaluation.seed": 5}
     assert few["overrides"] == digits.record["overrides"] | told
     assert "nats" in repr(digits) and "<svg" in digits._repr_html_() and "image/png" in digits._repr_html_()
+    for ask in (digits.encode, digits.reconstruct):
+        with pytest.raises(ValueError, match=r"x in \[0, 1\], as a model of 'digits' sees it, got 0 to 1\d;"):
+            ask(digits.dataset.splits["test"]["x"][:7])
     with pytest.raises(ValueError, match="expected a split"):
         digits.evaluate("dev")
     with pytest.raises(ValueError, match="expected a field of Evaluation"):

@@ -45,6 +45,12 @@ class Dataset:
     """The vocabulary of a text: word of each token or count."""
     entry: Entry
 
+    @property
+    def in_unit_interval(self) -> bool:
+        """Whether x is observed in [0, 1]: binary, or intensities over their largest (sound is in [-1, 1])."""
+        scaled = self.binarization is not None or (self.entry.maximum is not None and self.entry.kind != "sound")
+        return scaled and not self.observe.whole
+
     def fixed(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:
         """The first `num` (all) rows of a split as evaluation reads them: observed once, on the host.
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.evaluation import pictures
-from dgmzoo.model import Variables, parts
+from dgmzoo.model import Variables
+from dgmzoo.parts import parts
 from dgmzoo.reparam.distributions import PiecewiseNormal
 
 _DEAD = 0.01  # largest probability over examples of not being zero

@@ -35,6 +35,11 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
       ValueError: with the reason.
     """
     for family in (posterior, prior):
+        if not isinstance(family, type):  # NumPyro's Bernoulli, Categorical and the like are functions
+            raise ValueError(
+                f"expected a class of distributions, got {family!r}; NumPyro's functions that choose between probabilities "
+                "and logits have classes beside them, such as BernoulliLogits"
+            )
         raw = jax.ShapeDtypeStruct((1, 1, 1, raw_size(family)), jnp.float32)
         try:
             shape, drawn = (each.shape for each in jax.eval_shape(functools.partial(_drawn, family), raw))

@@ -94,7 +94,8 @@ class Folder:
 
     def overtake(self) -> None:
         """A result, if there is one, is over, and so is the config it was of, where this training is a longer one."""
-        for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS):
+        further = [path.name for path in self.path.glob("result-*.json")]  # by `dgmzoo evaluate`
+        for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS, *further):
             with writing(self.path / name):
                 (self.path / name).unlink(missing_ok=True)
         if self._longer is not None:
@@ -155,8 +156,8 @@ class Folder:
         loaded = load(name)
         if file_digest(name) != config["file_sha256"]:
             raise ValueError(
-                f"expected {name} as it was when the run began, got a changed file; restore it, or hand the experiment over: "
-                "dgmzoo.load(run_dir, experiment=...)"
+                f"expected {name}, and the modules beside it that it imports, as they were when the run began, got changed ones; "
+                "restore them, or hand the experiment over: dgmzoo.load(run_dir, experiment=...)"
             )
         return dataclasses.replace(
             override(loaded, config["overrides"]), corrections=tuple(config.get("corrections", ()))

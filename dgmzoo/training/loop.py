@@ -135,6 +135,7 @@ class _Run:
         self.feed = Feed(training, rows, [track.seed for track in tracks], self.devices)
         self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
         objective = experiment.objective
+        self.reading_samples = objective.bound_samples  # selected by the bound that is trained
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
         model = as_trained(experiment, model)
@@ -259,7 +260,8 @@ class _Run:
             track.end_epoch(step)
             if reads:
                 variables = self.variables(state, i)
-                track.read(step, evaluate(self.model, variables, self.valid, self.keys[i], num_samples=1), variables)
+                found = evaluate(self.model, variables, self.valid, self.keys[i], self.reading_samples)
+                track.read(step, found, variables)
 
     def _patience_is_over(self) -> bool:
         patience = self.training.patience

@@ -1,0 +1,81 @@
+"""A user's experiment file and its neighbours: each file's own, seen when they change, shared with who imported them."""
+
+import sys
+
+import pytest
+
+import dgmzoo
+from dgmzoo import user_file
+from tests.tiny import TINY
+
+MINE = """
+import dataclasses, json
+import dgmzoo
+from net import WIDTH
+
+base = dgmzoo.experiment("vae/digits")
+experiment = dataclasses.replace(base, model=base.model.clone(latent_dim=WIDTH), name="")
+"""
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Two folders, each with a file of the same name that imports a neighbour, which imports another, of its own."""
+    monkeypatch.setattr(user_file, "_BROUGHT", set())
+    for name, width in (("a", 2), ("b", 3)):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "mine.py").write_text(MINE)
+        (tmp_path / name / "net.py").write_text("from deep.er import WIDTH\n")
+        (tmp_path / name / "deep/__init__.py").write_text("")
+        (tmp_path / name / "deep/er.py").write_text(f"WIDTH = {width}\n")
+        (tmp_path / name / "unused.py").write_text("")
+    yield [tmp_path / "a/mine.py", tmp_path / "b/mine.py"]
+    for name in ("net", "deep", "deep.er", "dgmzoo_user_mine"):
+        sys.modules.pop(name, None)
+
+
+def test_each_file_has_its_own_neighbours(folders):
+    found = [dgmzoo.experiment(str(path)).model.latent_dim for path in (*folders, *folders)]
+    assert found == [2, 3, 2, 3]
+    assert not {str(path.parent) for path in folders} & set(sys.path)
+
+
+def test_a_changed_neighbour_is_seen(folders, tmp_path):
+    exp = dgmzoo.experiment(str(folders[0]), {**TINY, "training.epochs": 1, "model.latent_dim": 4})
+    run = dgmzoo.train(exp, tmp_path / "run", progress=False)
+    (folders[0].parent / "unused.py").write_text("# changed\n")
+    assert dgmzoo.load(tmp_path / "run").evaluate()["value"] == run.record["value"]
+    before = user_file.digest(folders[0])
+    (folders[0].parent / "deep/er.py").write_text("WIDTH = 22\n")
+    assert user_file.digest(folders[0]) != before
+    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 22
+    with pytest.raises(ValueError, match="modules beside it"):
+        dgmzoo.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="file_sha256"):
+        dgmzoo.train(exp, tmp_path / "run", progress=False)
+
+
+def test_what_the_caller_has_imported_is_shared(folders, monkeypatch):
+    monkeypatch.syspath_prepend(folders[0].parent)
+    import net
+
+    net.WIDTH = 7  # as a notebook might
+    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 7
+    assert sys.modules["net"] is net
+    assert dgmzoo.experiment(str(folders[1])).model.latent_dim == 3
+
+
+def test_a_file_that_fails_leaves_what_was_there(folders):
+    dgmzoo.experiment(str(folders[0]))
+    there = sys.modules["net"]
+    folders[1].write_text(MINE + "raise KeyError('this')\n")
+    with pytest.raises(ValueError, match="KeyError: 'this'"):
+        dgmzoo.experiment(str(folders[1]))
+    assert sys.modules["net"] is there
+
+
+def test_a_file_alone_has_its_own_digest(tmp_path):
+    (tmp_path / "mine.py").write_text("import json\nimport dgmzoo\n")
+    (tmp_path / "json.py").write_text("")  # the standard library's comes first
+    (tmp_path / "dgmzoo.py").write_text("")
+    assert user_file.digest(tmp_path / "mine.py") == user_file._sha256(tmp_path / "mine.py")
