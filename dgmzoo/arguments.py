@@ -72,7 +72,7 @@ class Compare:
     """Variational layers, each a variant, the first the one that others are compared with: normal,horseshoe. One of the
     experiment's own kind keeps its settings (--model.latent.slab 0.5), the others have their defaults."""
     variants: tuple[str, ...] = ()
-    """Further variants, each in quotes: "model.latent.prior=Laplace" "objective=iwae objective.num-samples=5"; base is the experiment as it stands."""
+    """Further variants, each in quotes: "model.latent.prior=Laplace" "objective=iwae objective.num-samples=5" "model.latent.learned-prior=True"; base is the experiment as it stands."""
     seeds: int = 3
     """Number of seeds; all variants have the same, from --seed on."""
     seed: int = 0

@@ -77,7 +77,7 @@ class Training:
     ema: float | None = None
     """Decay of a moving average of the parameters, which is then what is evaluated; None: the last parameters."""
     validate_epochs: int = 1
-    """Epochs between two readings of the validation split."""
+    """Epochs between two readings of the validation split, by the bound that is trained; the best parameters are kept."""
     patience: int | None = None
     """Readings without improvement after which training stops; None: never."""
     checkpoint_seconds: float = 60.0
