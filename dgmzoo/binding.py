@@ -1,5 +1,7 @@
 """A module bound to data: given its shape, and tried on it before anything is computed."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -55,10 +57,9 @@ def check_fits(exp: Experiment, model: Model, dataset: Dataset) -> None:
     exp.training.total_steps(len(rows["x"]))
     first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
     variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
-    whole, query = with_terms(model, exp.terms), Query(exp.objective.num_samples, train=True)
-    met: list[LatentLayer] = []
+    whole, met = with_terms(model, exp.terms), []
 
-    def ask(variables, key):
+    def ask(query, variables, key):
         return whole.evidence(variables, dataset.observe(key, first), key, query)
 
     def note(method, arguments, named, context):
@@ -66,8 +67,10 @@ def check_fits(exp: Experiment, model: Model, dataset: Dataset) -> None:
             met.append(context.module)
         return method(*arguments, **named)
 
+    measured = Query(1 if model.bound == "exact" else len(first["x"]) + 1)  # neither 1 nor the number of rows
     with nn.intercept_methods(note):
-        jax.eval_shape(ask, variables, jax.random.key(0))
+        for query in (Query(exp.objective.num_samples, train=True), measured):
+            jax.eval_shape(functools.partial(ask, query), variables, jax.random.key(0))
     for layer in met:
         _check_seen(exp, model, layer)
 

@@ -56,14 +56,13 @@ class Objective:
         if isinstance(module, LatentLayer):
             found = module.correction(estimate or self.estimate)
             return (found[0], (f"{path}: {found[1]}",)) if found else (module, ())
-        said = []
+        said, done = [], {}  # a layer in two places stays one
 
         def change(where, value):
-            if not isinstance(value, nn.Module):
-                return value
-            part, words = self.corrected(value, where, estimate)
-            said.extend(words)
-            return part
+            if isinstance(value, nn.Module) and id(value) not in done:
+                done[id(value)], words = self.corrected(value, where, estimate)
+                said.extend(words)
+            return done.get(id(value), value)
 
         return mapped(module, change, path), tuple(said)
 

@@ -16,6 +16,7 @@ from dgmzoo.layers import discretized, outputs
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.named import FAMILIES, LAYERS, WEIGHTS
 from dgmzoo.layers.weights import Weights
+from dgmzoo.parts import members, with_members
 
 # What is chosen by name.
 CHOICES: dict[type, dict[str, type]] = {
@@ -51,15 +52,39 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
     flat = {}
     for name in fields(part):
         value, here = getattr(part, name), f"{path}.{name}" if path else name
-        if is_part(value):
-            named = {cls: short for short, cls in (choices(value) or {}).items()}
-            flat[here] = named.get(type(value), type(value).__name__)
-            flat |= flatten(value, here)
-        elif isinstance(part, Experiment) and name == "terms":
+        if isinstance(part, Experiment) and name == "terms":
             flat[here] = {key: functions.named(term) for key, term in value.items()}
         else:
-            flat[here] = plain(value)
+            flat |= _flat(value, here)
     return flat
+
+
+def _flat(value: Any, path: str) -> dict[str, Any]:
+    """A field's value, or a member of one, as `flatten` tells it."""
+    if is_part(value):
+        named = {cls: short for short, cls in (choices(value) or {}).items()}
+        kept = {f"{path}.{name}": plain(given) for name, given in _set_by_hand(value).items()}
+        return {path: named.get(type(value), type(value).__name__)} | flatten(value, path) | kept
+    if items := _parts_in(value):
+        flat = {path: [str(key) for key in items]}
+        for key, item in items.items():
+            flat |= _flat(item, f"{path}.{key}")
+        return flat
+    return {path: plain(value)}
+
+
+def _parts_in(value: Any) -> dict[Any, Any] | None:
+    """Key or place -> member of a tuple, list or mapping that holds parts; None for any other value."""
+    items = members(value)
+    return items if items and any(map(is_part, items.values())) else None
+
+
+def _set_by_hand(part: Any) -> dict[str, Any]:
+    """Fields of a layer that an entry sets (such as `units`), where they have been set of old."""
+    if not isinstance(part, nn.Module):
+        return {}
+    hidden = [field for field in dataclasses.fields(part) if not field.metadata.get("cli", True)]
+    return {field.name: own for field in hidden if (own := getattr(part, field.name, None)) != field.default}
 
 
 def difference(base: Any, changed: Any) -> dict[str, Any]:
@@ -70,7 +95,8 @@ def difference(base: Any, changed: Any) -> dict[str, Any]:
         if (
             named and value in named and before.get(path) != value
         ):  # a part chosen by name: compare with its class's own defaults
-            kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.")}
+            stay = {f"{path}.{name}" for name in _set_by_hand(_at(changed, path))}
+            kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.") or key in stay}
             defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
             before = kept | defaults
     return {path: value for path, value in after.items() if before.get(path, dataclasses.MISSING) != value}
@@ -134,18 +160,33 @@ def _rebuild(part: Any, tree: dict, path: str) -> Any:
                 f"expected a field of {type(part).__name__} ({', '.join(known)}), got {here!r}"
                 + (f"; did you mean {' or '.join(near)}?" if near else "")
             )
-        value = getattr(part, name)
-        if _VALUE in below:
-            value = _coerce(below[_VALUE], value, hints[name], here)
-        deeper = {key: child for key, child in below.items() if key is not _VALUE}
-        if deeper:
-            if not is_part(value):
-                raise ValueError(f"expected no fields below {here!r}, got {here}.{next(iter(deeper))!r}")
-            value = _rebuild(value, deeper, here)
-        changes[name] = value
+        changes[name] = _changed(getattr(part, name), hints[name], below, here)
     if isinstance(part, Training):
         changes = {**dict.fromkeys(LENGTHS, None), **changes} if set(changes) & set(LENGTHS) else changes
     return part.clone(**changes) if isinstance(part, nn.Module) else dataclasses.replace(part, **changes)
+
+
+def _changed(value: Any, hint: Any, below: dict, path: str) -> Any:
+    """A field's value, or a member of one, with its own value and those below it changed."""
+    if _VALUE in below:
+        value = _coerce(below[_VALUE], value, hint, path)
+    deeper = {key: child for key, child in below.items() if key is not _VALUE}
+    if not deeper:
+        return value
+    if is_part(value):
+        return _rebuild(value, deeper, path)
+    items = {str(key): key for key in _parts_in(value) or ()}
+    if unknown := [key for key in deeper if key not in items]:
+        raise ValueError(
+            f"expected {f'one of {list(items)}' if items else 'no fields'} below {path!r}, got {path}.{unknown[0]!r}"
+        )
+    held = members(value)
+    for name, child in deeper.items():
+        item = held[items[name]]
+        held[items[name]] = _changed(
+            item, nn.Module if isinstance(item, nn.Module) else type(item), child, f"{path}.{name}"
+        )
+    return with_members(value, held)
 
 
 def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
@@ -153,9 +194,14 @@ def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
     if named and isinstance(value, str):
         if value not in named:
             raise ValueError(f"expected {path} one of {', '.join(named)}, got {value!r}")
-        return named[value]()
+        kept = {field.name for field in dataclasses.fields(named[value])}
+        return named[value](**{name: given for name, given in _set_by_hand(current).items() if name in kept})
     if is_part(current) and value == type(current).__name__:
         return current
+    if (items := _parts_in(current)) and isinstance(value, list | tuple) and all(isinstance(key, str) for key in value):
+        if list(value) == list(map(str, items)):
+            return current
+        raise ValueError(f"expected {path} of {', '.join(map(str, items))}, got {', '.join(value)}")
     if typing.get_origin(hint) is type and isinstance(value, str):
         return family(value)
     value = _tuples(value)
@@ -181,7 +227,8 @@ def family(name: str) -> type[dist.Distribution]:
 
 def _at(part: Any, path: str) -> Any:
     for name in path.split("."):
-        part = getattr(part, name)
+        items = members(part)
+        part = getattr(part, name) if items is None else {str(key): item for key, item in items.items()}[name]
     return part
 
 

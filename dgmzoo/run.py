@@ -82,7 +82,7 @@ class Run:
           x: `[N, ...]` as the model sees it, or rows with more than x: `{"x": ..., "label": ...}`.
 
         Raises:
-          ValueError: x lies outside of [0, 1] where the data are observed there (raw intensities up to 255, say).
+          ValueError: x is raw intensities, up to 255, say, where the model sees them in [0, 1].
         """
         return ask.encode(self.model, self.variables, self._rows(x), jax.random.key(seed))
 
@@ -194,10 +194,15 @@ class Run:
     def _rows(self, x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
         rows = {name: np.asarray(leaf) for name, leaf in (x if isinstance(x, Mapping) else {"x": x}).items()}
         x = rows["x"]
-        seen = x[covering(rows["mask"], x.shape, np)] if "mask" in rows else x
-        if self.dataset.in_unit_interval and not ((seen >= 0) & (seen <= 1)).all():
+        seen = x[covering(rows["mask"], x.shape, np).astype(bool)] if "mask" in rows else x
+        if (
+            self.dataset.in_unit_interval
+            and seen.size
+            and seen.max() > 1
+            and (seen.dtype.kind in "iu" or seen.mean() > 1)
+        ):
             raise ValueError(
-                f"expected x in [0, 1], as a model of {self.dataset.name!r} sees it, got {seen.min()} to {seen.max()}; take "
-                'rows of run.dataset.fixed("test"), or divide intensities by their largest'
+                f"expected x in [0, 1], as a model of {self.dataset.name!r} sees it, got raw intensities up to {seen.max()}; "
+                'take rows of run.dataset.fixed("test"), or divide by the largest intensity that there may be'
             )
         return rows

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "objectives": {"layers", "reparam", "model", "parts"},
     "user_file": set(),
     "config": {"user_file", "objectives", "data", "model", "experiments"},
-    "overrides": {"config", "objectives", "layers", "functions"},
+    "overrides": {"config", "objectives", "layers", "functions", "parts"},
     "evaluation": {"overrides", "config", "data", "model", "parts", "reparam", "files"},
     "training": {"evaluation", "overrides", "config", "objectives", "data", "wrapped", "model", "reparam", "files"},
     "binding": {"overrides", "config", "data", "layers", "wrapped", "model"},

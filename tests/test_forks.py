@@ -9,15 +9,19 @@ import numpyro.distributions as dist
 import pytest
 
 import dgmzoo
+from dgmzoo import overrides
+from dgmzoo.comparison import make_variants
+from dgmzoo.layers.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.piecewise import PiecewiseLayer
 from dgmzoo.layers.point import PointLayer
+from dgmzoo.layers.rectified import RectifiedLayer
 from dgmzoo.layers.variational import VariationalLayer
 from dgmzoo.layers.weights import VariationalWeights
 from dgmzoo.model import Evidence, functional
 from dgmzoo.objectives import ELBO, IWAE, NVIL, DReG, variational_layers
 from dgmzoo.parts import has_random_weights, parts
-from dgmzoo.reparam.distributions import PiecewiseNormal
+from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
 X = np.random.default_rng(0).integers(0, 2, (60, 4)).astype(np.float32)
@@ -103,6 +107,44 @@ def test_layers_are_seen_in_tuples_lists_and_mappings(kind):
     assert type(first) is VariationalLayer and second == PiecewiseLayer(3, prior=PiecewiseNormal)
 
 
+def test_a_correction_keeps_order_sharing_and_size():
+    layer = PiecewiseLayer(3, prior=PiecewiseNormal, centred=True)
+    with pytest.warns(UserWarning, match=r"model\.latents\.z: ") as said:
+        model = experiment(Held({"z": layer, "a": normal(), "m": layer}), IWAE()).model
+    assert list(model.latents) == ["z", "a", "m"] and len(said) == 1 and not model.latents["z"].centred
+    assert model.latents["z"] is model.latents["m"]
+    with pytest.warns(UserWarning, match=r"model\.latents\.0: "):
+        model = experiment(Held([normal(prior=Horseshoe)])).model
+    assert model.latents[0].units == 3
+    functional(Held(({1: "a", "b": None}, np.ones(3))))  # fields may hold anything
+
+
+def test_layers_in_a_tuple_are_overridden_and_told_apart(tmp_path):
+    base = experiment(Held())
+    laplace = {"model.latents.1": "horseshoe", "model.latents.1.slab": 0.5, "model.latents.0.learned_prior": True}
+    changed = overrides.override(base, laplace)
+    assert changed.model.latents == (normal(learned_prior=True), HorseshoeLayer(3, slab=0.5))
+    assert overrides.difference(base, changed) == laplace
+    told = overrides.flatten(experiment(Held((normal(), VariationalLayer(4)))))
+    assert told["model.latents"] == ["0", "1"] and told["model.latents.1.units"] == 4
+    assert (
+        told != overrides.flatten(base) != overrides.flatten(experiment(Held((normal(prior=dist.Laplace), normal()))))
+    )
+    assert list(make_variants(base, ["normal", "rectified"], [])["rectified"].model.latents) == 2 * [RectifiedLayer(3)]
+    dgmzoo.train(base, tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match=r"model\.latents\.0\.learned_prior was False, now True"):
+        dgmzoo.train(changed, tmp_path / "run", progress=False)
+    for wrong, answer in [
+        ({"model.latents.2": "normal"}, r"one of \['0', '1'\] below 'model.latents'"),
+        ({"model.latents": ["0", "1", "2"]}, "expected model.latents of 0, 1, got 0, 1, 2"),
+        ({"model.latents.0": "nrmal"}, "expected model.latents.0 one of normal"),
+        ({"model.latents.0.units": 4}, "expected a field of VariationalLayer"),
+        ({"model.shape.0": 4}, "expected no fields below 'model.shape'"),
+    ]:
+        with pytest.raises(ValueError, match=answer):
+            overrides.override(base, wrong)
+
+
 def test_paths_and_random_weights_of_what_a_field_holds():
     random = normal(weights=VariationalWeights())
     assert [path for path, _ in parts(Held())] == ["model", "model.latents.0", "model.latents.1"]
@@ -141,6 +183,13 @@ def of_z(**changes):
         return found._replace(latents={"z": z._replace(**{name: f(z) for name, f in changes.items()})})
 
     return change
+
+
+def test_evidence_of_one_sample_whatever_is_asked_for_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr("dgmzoo.api.fit_seeds", None)
+    model = Wrong(lambda found: found._replace(log_likelihood=found.log_likelihood[:1]))
+    with pytest.raises(ValueError, match=r"log_likelihood of shape \(3, 2\), got \(1, 2\)"):
+        dgmzoo.train(experiment(model, ELBO()), progress=False)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,15 @@ def test_a_run_in_python(digits):
     told = {"evaluation.num_samples": 3, "evaluation.num_examples": 7, "evaluation.seed": 5}
     assert few["overrides"] == digits.record["overrides"] | told
     assert "nats" in repr(digits) and "<svg" in digits._repr_html_() and "image/png" in digits._repr_html_()
+    raw = digits.dataset.splits["test"]["x"][:7]  # up to 16
     for ask in (digits.encode, digits.reconstruct):
-        with pytest.raises(ValueError, match=r"x in \[0, 1\], as a model of 'digits' sees it, got 0 to 1\d;"):
-            ask(digits.dataset.splits["test"]["x"][:7])
+        for wrong in (raw, raw.astype(np.float32)):
+            with pytest.raises(
+                ValueError, match=r"x in \[0, 1\], as a model of 'digits' sees it, got raw .* up to 1\d"
+            ):
+                ask(wrong)
+        ask(np.full_like(x, 0.1) + (x - 0.5) * 3)  # what a model with another output might draw
+    digits.encode({"x": np.where(x == 1, 99.0, x), "mask": np.int32(x != 1)})  # what is not observed does not matter
     with pytest.raises(ValueError, match="expected a split"):
         digits.evaluate("dev")
     with pytest.raises(ValueError, match="expected a field of Evaluation"):

@@ -21,7 +21,7 @@ experiment = dataclasses.replace(base, model=base.model.clone(latent_dim=WIDTH),
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Two folders, each with a file of the same name that imports a neighbour, which imports another, of its own."""
-    monkeypatch.setattr(user_file, "_BROUGHT", set())
+    monkeypatch.setattr(user_file, "_BROUGHT", {})
     for name, width in (("a", 2), ("b", 3)):
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "mine.py").write_text(MINE)
@@ -38,6 +38,13 @@ def test_each_file_has_its_own_neighbours(folders):
     found = [dgmzoo.experiment(str(path)).model.latent_dim for path in (*folders, *folders)]
     assert found == [2, 3, 2, 3]
     assert not {str(path.parent) for path in folders} & set(sys.path)
+
+
+def test_an_unchanged_neighbour_is_imported_once(folders):
+    dgmzoo.experiment(str(folders[0]))
+    there = sys.modules["net"], sys.modules["deep.er"]
+    dgmzoo.experiment(str(folders[0]))
+    assert (sys.modules["net"], sys.modules["deep.er"]) == there
 
 
 def test_a_changed_neighbour_is_seen(folders, tmp_path):
@@ -63,6 +70,33 @@ def test_what_the_caller_has_imported_is_shared(folders, monkeypatch):
     assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 7
     assert sys.modules["net"] is net
     assert dgmzoo.experiment(str(folders[1])).model.latent_dim == 3
+    assert sys.modules["net"] is net, "the caller's is back"
+    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 7
+    (folders[1].parent / "packaging.py").write_text("WIDTH = 5\n")  # as an installed package is called
+    folders[1].write_text(MINE.replace("net", "packaging"))
+    import packaging
+
+    assert dgmzoo.experiment(str(folders[1])).model.latent_dim == 5 and sys.modules["packaging"] is packaging
+
+
+def test_folders_without_init_and_packages_with_relative_imports(folders):
+    folder = folders[0].parent
+    (folder / "packaging").mkdir()  # empty, but with an installed package's name
+    (folder / "lib/sub").mkdir(parents=True)
+    (folder / "lib/net.py").write_text("from .sub import wide\nfrom .sub.wide import *\n")
+    (folder / "lib/sub/__init__.py").write_text("from . import wide\n")
+    (folder / "lib/sub/wide.py").write_text("from .. import other\nWIDTH = other.WIDTH\n")
+    (folder / "lib/other.py").write_text("WIDTH = 4\n")
+    (folder / "lib/broken.py").write_text("import (\n")
+    text = "try:\n    import lib.broken\nexcept SyntaxError:\n    import packaging.version\n"
+    folders[0].write_text(text + MINE.replace("from net", "from lib.net"))
+    try:
+        assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 4
+        found = set(user_file._beside(folders[0]))
+        assert found == {"lib.net", "lib.sub", "lib.sub.wide", "lib.other", "lib.broken"}
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "lib"]:
+            del sys.modules[name]
 
 
 def test_a_file_that_fails_leaves_what_was_there(folders):
@@ -79,3 +113,11 @@ def test_a_file_alone_has_its_own_digest(tmp_path):
     (tmp_path / "json.py").write_text("")  # the standard library's comes first
     (tmp_path / "dgmzoo.py").write_text("")
     assert user_file.digest(tmp_path / "mine.py") == user_file._sha256(tmp_path / "mine.py")
+
+
+def test_a_neighbour_that_is_not_reached_makes_nothing_anew(folders):
+    folders[0].write_text(MINE + "if False:\n    import unused\n")
+    dgmzoo.experiment(str(folders[0]))
+    there = sys.modules["net"]
+    dgmzoo.experiment(str(folders[0]))
+    assert sys.modules["net"] is there and "unused" not in sys.modules

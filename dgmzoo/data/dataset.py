@@ -47,8 +47,8 @@ class Dataset:
 
     @property
     def in_unit_interval(self) -> bool:
-        """Whether x is observed in [0, 1]: binary, or intensities over their largest (sound is in [-1, 1])."""
-        scaled = self.binarization is not None or (self.entry.maximum is not None and self.entry.kind != "sound")
+        """Whether x is observed in [0, 1]: binary, or intensities over their largest."""
+        scaled = self.binarization is not None or self.entry.kind == "images" or self.entry.maximum == 1
         return scaled and not self.observe.whole
 
     def fixed(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:

@@ -53,7 +53,7 @@ class VariationalLayer(LatentLayer):
     @nn.nowrap
     def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
         if form := _OTHER_FORMS.get((self.posterior, self.prior)):
-            return form.layer(noise=self.noise, weights=self.weights), f"{form.why}, so {form.does}"
+            return form.layer(units=self.units, noise=self.noise, weights=self.weights), f"{form.why}, so {form.does}"
         return super().correction(estimate)
 
     def refusal(self, estimate: str) -> str | None:

@@ -94,8 +94,7 @@ class Folder:
 
     def overtake(self) -> None:
         """A result, if there is one, is over, and so is the config it was of, where this training is a longer one."""
-        further = [path.name for path in self.path.glob("result-*.json")]  # by `dgmzoo evaluate`
-        for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS, *further):
+        for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS):
             with writing(self.path / name):
                 (self.path / name).unlink(missing_ok=True)
         if self._longer is not None:
