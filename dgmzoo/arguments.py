@@ -147,13 +147,14 @@ def _chosen(base: Experiment, words: list[str]) -> tuple[dict[str, str], list[st
 
 def _choosable(part: Any, path: str = "") -> dict[str, list[str]]:
     """Path -> names, of the parts that are chosen by name."""
-    found = {}
-    for name in overrides.fields(part):
-        value, here = getattr(part, name), f"{path}.{name}" if path else name
-        if overrides.is_part(value):
-            if named := overrides.choices(value):
-                found[here] = list(named)
-            found |= _choosable(value, here)
+    if overrides.is_part(part):
+        below = {name: getattr(part, name) for name in overrides.fields(part)}
+    else:
+        below = overrides.parts_in(part) or {}
+    named = path and overrides.choices(part)
+    found = {path: list(named)} if named else {}
+    for name, value in below.items():
+        found |= _choosable(value, f"{path}.{name}" if path else name)
     return found
 
 
@@ -182,7 +183,7 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         return None
     if isinstance(part, Train | Bench | Compare):
         return None
-    hints = typing.get_type_hints(type(part), include_extras=True)
+    hints = overrides.type_hints(type(part))
     shown, texts = [], {}
     for parent in reversed(type(part).__mro__[:-1]):  # fields of a parent are explained there
         if dataclasses.is_dataclass(parent) and parent.__module__.partition(".")[0] != "flax":

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import inspect
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -42,6 +44,17 @@ def is_part(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
+def type_hints(kind: type) -> dict[str, Any]:
+    """Field -> type, the names of each class looked up in the module that it was made in, if another has its name now."""
+    found = {}
+    for cls in reversed(kind.__mro__):
+        methods = (inspect.unwrap(each) for each in vars(cls).values() if inspect.isfunction(each))
+        names = next((each.__globals__ for each in methods if each.__globals__.get("__name__") == cls.__module__), None)
+        own = type(cls.__name__, (), {"__annotations__": vars(cls).get("__annotations__", {})})
+        found |= typing.get_type_hints(own, names or vars(sys.modules[cls.__module__]), include_extras=True)
+    return found
+
+
 def choices(part: Any) -> dict[str, type] | None:
     """The classes, by name, that may stand in place of this part."""
     return next((named for base, named in CHOICES.items() if isinstance(part, base)), None)
@@ -65,7 +78,7 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
         named = {cls: short for short, cls in (choices(value) or {}).items()}
         kept = {f"{path}.{name}": plain(given) for name, given in _set_by_hand(value).items()}
         return {path: named.get(type(value), type(value).__name__)} | flatten(value, path) | kept
-    if items := _parts_in(value):
+    if items := parts_in(value):
         flat = {path: [str(key) for key in items]}
         for key, item in items.items():
             flat |= _flat(item, f"{path}.{key}")
@@ -73,10 +86,19 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
     return {path: plain(value)}
 
 
-def _parts_in(value: Any) -> dict[Any, Any] | None:
-    """Key or place -> member of a tuple, list or mapping that holds parts; None for any other value."""
+def parts_in(value: Any) -> dict[Any, Any] | None:
+    """Key or place -> member of a tuple, list or mapping that holds parts, at any depth; None for any other value.
+
+    Raises:
+      ValueError: a key cannot stand in a path.
+    """
     items = members(value)
-    return items if items and any(map(is_part, items.values())) else None
+    if not items or not any(is_part(item) or parts_in(item) for item in items.values()):
+        return None
+    for key in items:
+        if not (isinstance(key, int) or str(key).isidentifier()):
+            raise ValueError(f"expected parts with keys of letters, digits and _, to be named in paths, got {key!r}")
+    return items
 
 
 def _set_by_hand(part: Any) -> dict[str, Any]:
@@ -150,7 +172,7 @@ _VALUE = object()  # the key under which a path's own value stands in the tree o
 
 
 def _rebuild(part: Any, tree: dict, path: str) -> Any:
-    known, hints = fields(part), typing.get_type_hints(type(part))
+    known, hints = fields(part), type_hints(type(part))
     changes: dict[str, Any] = {}
     for name, below in tree.items():
         here = f"{path}.{name}" if path else name
@@ -175,7 +197,7 @@ def _changed(value: Any, hint: Any, below: dict, path: str) -> Any:
         return value
     if is_part(value):
         return _rebuild(value, deeper, path)
-    items = {str(key): key for key in _parts_in(value) or ()}
+    items = {str(key): key for key in parts_in(value) or ()}
     if unknown := [key for key in deeper if key not in items]:
         raise ValueError(
             f"expected {f'one of {list(items)}' if items else 'no fields'} below {path!r}, got {path}.{unknown[0]!r}"
@@ -198,10 +220,8 @@ def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
         return named[value](**{name: given for name, given in _set_by_hand(current).items() if name in kept})
     if is_part(current) and value == type(current).__name__:
         return current
-    if (items := _parts_in(current)) and isinstance(value, list | tuple) and all(isinstance(key, str) for key in value):
-        if list(value) == list(map(str, items)):
-            return current
-        raise ValueError(f"expected {path} of {', '.join(map(str, items))}, got {', '.join(value)}")
+    if (items := parts_in(current)) and value == [str(key) for key in items]:
+        return current
     if typing.get_origin(hint) is type and isinstance(value, str):
         return family(value)
     value = _tuples(value)

@@ -1,6 +1,7 @@
 """A user's experiment file, and the modules beside it that it imports."""
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import sys
@@ -27,8 +28,12 @@ def execute(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     folder, groups = str(path.parent.resolve()), _grouped(_beside(path))
     stale = {top for top, own in groups.items() if _loaded(top) and _others(top, own)}
-    stale |= _BROUGHT.keys() & groups.keys() if stale else set()  # one may have taken names from another
+    if stale & _BROUGHT.keys():
+        stale |= _BROUGHT.keys() & groups.keys()  # one may have taken names from another
     new = stale | {top for top in groups if not _loaded(top)}
+    for file, _ in (of for top in stale for of in groups[top].values()):
+        with contextlib.suppress(OSError):  # Python takes it for new where size and second are those of before
+            Path(importlib.util.cache_from_source(file)).unlink(missing_ok=True)
     before = {name: sys.modules.pop(name) for top in new for name in _loaded(top)}
     before |= {spec.name: sys.modules[spec.name]} if spec.name in sys.modules else {}
     sys.modules[spec.name] = module
@@ -48,6 +53,8 @@ def execute(path: Path) -> ModuleType:
             _replace(_loaded(top), callers)
         elif top in new or top in _BROUGHT:  # else the caller's, shared
             _BROUGHT[top] = {name: of for name, of in own.items() if _file(name) == of[0]}
+    for top in [top for top, brought in _BROUGHT.items() if not brought]:
+        del _BROUGHT[top]  # named in the file, but not reached
     return module
 
 
@@ -61,19 +68,27 @@ def digest(path: Path) -> str:
 def _beside(path: Path) -> dict[str, tuple[Path, str]]:
     """Module -> file and digest, of those in the file's folder that it imports, or that these do.
 
-    Read from their import statements, without running them. The standard library and dgmzoo come first.
+    Read from their import statements, without running them.
+
+    Raises:
+      ValueError: one has the name of a module of the standard library, so that either might be imported.
     """
     found: dict[str, tuple[Path, str]] = {}
     left = [(path, "")]
     while left:
         file, package = left.pop()
         for name in _imported(file, package):
-            if name in found or _top(name) in sys.stdlib_module_names or _top(name) == "dgmzoo":
+            if name in found or _top(name) == "dgmzoo":
                 continue
             stem = path.parent.resolve().joinpath(*name.split("."))
             if where := next(
                 (each for each in (stem / "__init__.py", stem.with_name(f"{stem.name}.py")) if each.is_file()), None
             ):
+                if _top(name) in sys.stdlib_module_names:
+                    raise ValueError(
+                        f"expected modules beside {path} with names of their own, got {where}, which is called like one of "
+                        "the standard library; rename it"
+                    )
                 found[name] = where.resolve(), _sha256(where)
                 left.append((where, name if where.name == "__init__.py" else name.rpartition(".")[0]))
     return found

@@ -11,6 +11,7 @@ import pytest
 import dgmzoo
 from dgmzoo import overrides
 from dgmzoo.comparison import make_variants
+from dgmzoo.evaluation.layer_report import prior_densities
 from dgmzoo.layers.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latent import LatentLayer
 from dgmzoo.layers.piecewise import PiecewiseLayer
@@ -131,18 +132,23 @@ def test_layers_in_a_tuple_are_overridden_and_told_apart(tmp_path):
         told != overrides.flatten(base) != overrides.flatten(experiment(Held((normal(prior=dist.Laplace), normal()))))
     )
     assert list(make_variants(base, ["normal", "rectified"], [])["rectified"].model.latents) == 2 * [RectifiedLayer(3)]
+    nested = [
+        overrides.flatten(experiment(Held({"a": (normal(), normal(**own))}))) for own in ({}, {"prior": dist.Laplace})
+    ]
+    assert nested[0] != nested[1] and nested[1]["model.latents.a.1.prior"] == "Laplace"
     dgmzoo.train(base, tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match=r"model\.latents\.0\.learned_prior was False, now True"):
         dgmzoo.train(changed, tmp_path / "run", progress=False)
     for wrong, answer in [
         ({"model.latents.2": "normal"}, r"one of \['0', '1'\] below 'model.latents'"),
-        ({"model.latents": ["0", "1", "2"]}, "expected model.latents of 0, 1, got 0, 1, 2"),
         ({"model.latents.0": "nrmal"}, "expected model.latents.0 one of normal"),
         ({"model.latents.0.units": 4}, "expected a field of VariationalLayer"),
         ({"model.shape.0": 4}, "expected no fields below 'model.shape'"),
     ]:
         with pytest.raises(ValueError, match=answer):
             overrides.override(base, wrong)
+    with pytest.raises(ValueError, match=r"to be named in paths, got 'z\.1'"):
+        dgmzoo.train(experiment(Held({"z.1": normal()})), progress=False)
 
 
 def test_paths_and_random_weights_of_what_a_field_holds():
@@ -152,8 +158,12 @@ def test_paths_and_random_weights_of_what_a_field_holds():
 
 
 def test_layers_in_a_tuple_train():
-    run = dgmzoo.train(experiment(Held()), progress=False)
+    layers = (HorseshoeLayer(3, learned_prior=True), normal(learned_prior=True))
+    run = dgmzoo.train(experiment(Held(layers)), progress=False)
     assert run.record["bound"] == "iw" and set(run.encode(X[:5])) == {"z0", "z1"}
+    density = prior_densities(run.experiment.model, run.variables, np.linspace(-9, 9, 500))
+    assert {name: of.shape for name, of in density.items()} == {"latents_1": (500, 3)}
+    np.testing.assert_allclose(np.trapezoid(density["latents_1"], dx=18 / 499, axis=0), 1, atol=1e-3)
 
 
 @pytest.mark.parametrize(

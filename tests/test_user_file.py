@@ -1,11 +1,14 @@
 """A user's experiment file and its neighbours: each file's own, seen when they change, shared with who imported them."""
 
+import hashlib
+import os
 import sys
+import types
 
 import pytest
 
 import dgmzoo
-from dgmzoo import user_file
+from dgmzoo import overrides, user_file
 from tests.tiny import TINY
 
 MINE = """
@@ -110,14 +113,47 @@ def test_a_file_that_fails_leaves_what_was_there(folders):
 
 def test_a_file_alone_has_its_own_digest(tmp_path):
     (tmp_path / "mine.py").write_text("import json\nimport dgmzoo\n")
-    (tmp_path / "json.py").write_text("")  # the standard library's comes first
     (tmp_path / "dgmzoo.py").write_text("")
-    assert user_file.digest(tmp_path / "mine.py") == user_file._sha256(tmp_path / "mine.py")
+    assert user_file.digest(tmp_path / "mine.py") == hashlib.sha256(b"import json\nimport dgmzoo\n").hexdigest()
+
+
+def test_a_neighbour_called_like_one_of_the_standard_library_is_refused(folders):
+    (folders[0].parent / "trace.py").write_text("WIDTH = 6\n")
+    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 2
+    folders[0].write_text(MINE.replace("net", "trace"))
+    with pytest.raises(ValueError, match=r"names of their own, got .*trace\.py, .*rename it"):
+        dgmzoo.experiment(str(folders[0]))
+
+
+def test_a_change_within_a_second_is_seen(folders, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    dgmzoo.experiment(str(folders[0]))
+    changed = folders[0].parent / "deep/er.py"
+    when = changed.stat()
+    changed.write_text("WIDTH = 9\n")
+    os.utime(changed, ns=(when.st_atime_ns, when.st_mtime_ns))
+    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 9
+
+
+def test_a_class_of_a_file_keeps_its_own_names(folders):
+    """Types are written as text, and another file's module has the name of theirs since."""
+    text = "from __future__ import annotations\nfrom collections.abc import Sequence as S\nfrom dgmzoo.zoo.vae.vae import VAE\n"
+    text += "WIDTH = 5\n\n\nclass Net(VAE):\n    extra: S[int] = ()\n\n    def own(self): ...\n"
+    (folders[0].parent / "net.py").write_text(text)
+    folders[0].write_text(
+        MINE.replace("WIDTH\n", "WIDTH, Net\n").replace("base.model.clone(latent_dim=WIDTH)", "Net(WIDTH)")
+    )
+    exp = dgmzoo.experiment(str(folders[0]))
+    dgmzoo.experiment(str(folders[1]))
+    assert overrides.override(exp, {"model.extra": (3,)}).model.extra == (3,)
+    with pytest.raises(ValueError, match=r"model\.extra of type"):
+        overrides.override(exp, {"model.extra": 1})
 
 
 def test_a_neighbour_that_is_not_reached_makes_nothing_anew(folders):
     folders[0].write_text(MINE + "if False:\n    import unused\n")
     dgmzoo.experiment(str(folders[0]))
     there = sys.modules["net"]
+    unused = sys.modules["unused"] = types.ModuleType("unused")  # the caller's
     dgmzoo.experiment(str(folders[0]))
-    assert sys.modules["net"] is there and "unused" not in sys.modules
+    assert sys.modules["net"] is there and sys.modules.pop("unused") is unused

@@ -27,11 +27,13 @@ def dead_units(alive: np.ndarray) -> np.ndarray:
 
 def prior_densities(module: nn.Module, variables: Variables, grid: np.ndarray) -> dict[str, np.ndarray]:
     """Layer -> the density of its learned prior at points `grid [N]`, `[N, U]`; those with a density of each unit."""
-    layers = [part for _, part in parts(module) if hasattr(part, "density") and not _is_discrete(part)]
+    layers = {path.partition(".")[2].replace(".", "_"): part for path, part in parts(module) if hasattr(part, "infer")}
+    only = next(iter(layers.values())) if len(layers) == 1 else None  # an entry makes its layers of it
     found = {}
     for name, tree in variables["params"].items():
-        if len(layers) == 1 and isinstance(tree, Mapping) and "prior_raw" in tree:
-            layer = layers[0].clone(units=tree["prior_raw"]["raw"].shape[0], learned_prior=True, parent=None)
+        layer = layers.get(name, only)
+        if hasattr(layer, "density") and not _is_discrete(layer) and isinstance(tree, Mapping) and "prior_raw" in tree:
+            layer = layer.clone(units=tree["prior_raw"]["raw"].shape[0], learned_prior=True, parent=None)
             found[name] = np.asarray(layer.apply({"params": tree}, jnp.asarray(grid, jnp.float32), method="density"))
     return found
 
