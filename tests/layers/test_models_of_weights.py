@@ -168,7 +168,7 @@ class Twice(nn.Module):
     @nn.compact
     def evidence(self, batch, query):
         layer = VariationalDense(3, self.weights)
-        return Evidence((layer(batch["x"]) - layer(batch["x"])).sum(-1)[None])
+        return Evidence(jnp.tile((layer(batch["x"]) - layer(batch["x"])).sum(-1), (query.num_samples, 1)))
 
 
 def test_a_layer_that_is_used_twice_pays_once_and_keeps_its_weights():
@@ -256,7 +256,7 @@ def test_a_stack_of_layers_is_refused():
         @nn.compact
         def evidence(self, batch, query):
             layer = nn.vmap(VariationalDense, variable_axes={"params": 0}, split_rngs={"params": True})(2, self.weights)
-            return Evidence(layer(batch["x"]).sum((0, -1))[None])
+            return Evidence(jnp.tile(layer(batch["x"]).sum((1, -1)), (query.num_samples, 1)))
 
     model, batch = functional(Stacked()), {"x": jnp.ones((3, 4, 2))}
     variables = model.init(KEY, batch)
