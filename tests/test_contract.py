@@ -27,8 +27,10 @@ class Subject:
 
     def __init__(self, case: Case):
         self.case, self.model, self.batch = case, functional(case.module), case.batch
-        # Momentum is linear in the gradient: a factor in it shows, which Adam would hide.
-        main = optax.sgd(case.learning_rate, momentum=0.9)
+        # Momentum is linear in the gradient: a factor in it shows, which Adam would hide. In the second half steps become
+        # smaller: where a training ends should not depend on how a machine rounds.
+        rate = optax.linear_schedule(case.learning_rate, 0.0, case.steps // 2, transition_begin=case.steps // 2)
+        main = optax.sgd(rate, momentum=0.9)
         others = case.objective.optimizers()
         optimizer = optax.multi_transform(
             {"model": main, **others}, lambda params: {name: name if name in others else "model" for name in params}
