@@ -102,7 +102,7 @@ def parts_in(value: Any) -> dict[Any, Any] | None:
 
 
 def _set_by_hand(part: Any) -> dict[str, Any]:
-    """Fields of a layer that an entry sets (such as `units`), where they have been set of old."""
+    """Fields of a module that are not a user's to set (a layer's `units`, which its entry sets), where they differ from their defaults."""
     if not isinstance(part, nn.Module):
         return {}
     hidden = [field for field in dataclasses.fields(part) if not field.metadata.get("cli", True)]
@@ -113,11 +113,12 @@ def difference(base: Any, changed: Any) -> dict[str, Any]:
     """The overrides that turn one experiment, or one part of one, into the other, as plain values."""
     before, after = flatten(base), flatten(changed)
     for path, value in after.items():
-        named = choices(_at(changed, path))
+        part = _at(changed, path)
+        named = choices(part)
         if (
             named and value in named and before.get(path) != value
         ):  # a part chosen by name: compare with its class's own defaults
-            stay = {f"{path}.{name}" for name in _set_by_hand(_at(changed, path))}
+            stay = {f"{path}.{name}" for name in _set_by_hand(part)}
             kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.") or key in stay}
             defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
             before = kept | defaults

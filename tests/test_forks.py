@@ -26,6 +26,7 @@ from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal
 from dgmzoo.reparam.numpyro_rules import numpyro_rules
 
 X = np.random.default_rng(0).integers(0, 2, (60, 4)).astype(np.float32)
+ONE_SAMPLE = ELBO()
 
 
 def normal(**settings):
@@ -85,12 +86,12 @@ class Wrong(nn.Module):
         return self.change(Evidence(log_likelihood(self.decoder(z.value), batch["x"]), {"z": z}))
 
 
-def experiment(model, objective=ELBO(), x_valid=X[:20], **settings):  # noqa: B008 (frozen)
+def experiment(model, objective=ONE_SAMPLE):
     return dgmzoo.Experiment(
         model=model,
-        data=dgmzoo.from_arrays(X, x_valid, X[:20], binarization=None),
+        data=dgmzoo.from_arrays(X, X[:20], X[:20], binarization=None),
         objective=objective,
-        training=dgmzoo.Training(epochs=1, batch_size=20, **settings),
+        training=dgmzoo.Training(epochs=1, batch_size=20),
         evaluation=dgmzoo.Evaluation(num_samples=2),
     )
 
