@@ -1,5 +1,7 @@
 """A run that is killed at any moment, and goes on, is the run that was never killed."""
 
+import asyncio
+import gc
 import json
 import random
 import shutil
@@ -200,6 +202,22 @@ def test_saving_over_a_damaged_checkpoint_keeps_intact_ones(tmp_path):
     (tmp_path / "2" / "manifest.json").unlink()
     kept.save(3, {"a": np.full(1000, 3, np.float32)}, {})
     assert kept.steps() == [1, 3]
+
+
+def test_the_failed_tasks_of_orbax_alone_are_not_told(tmp_path, caplog):
+    checkpoint.Checkpoints(tmp_path, keep=1).save(1, {"a": np.zeros(2)}, {})
+    for place in ("site-packages/orbax/checkpoint/handler.py", "site-packages/other/handler.py"):
+        space = {}
+        exec(compile("async def write(): raise OSError(27, 'File too large')", place, "exec"), space)
+
+        async def lost(write=space["write"]):
+            asyncio.create_task(write())  # no one waits for it
+            await asyncio.sleep(0.01)
+
+        asyncio.run(lost())
+        gc.collect()
+    told = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+    assert len(told) == 1 and "never retrieved" in told[0] and "other/handler.py" in told[0]
 
 
 def test_checkpoint_of_another_tree_is_refused(tmp_path):

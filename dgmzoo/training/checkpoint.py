@@ -154,6 +154,7 @@ def _orbax():
     """Orbax, which costs 1.5 s to import; its accounts of every save, and of every thread of one that failed, are not shown."""
     import orbax.checkpoint
 
+    logging.getLogger("asyncio").addFilter(_not_of_orbax)  # for good: it tells of a failed task when that is collected
     log, hook = logging.getLogger("absl"), sys.unraisablehook
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
@@ -163,6 +164,11 @@ def _orbax():
     finally:
         log.setLevel(level)
         sys.unraisablehook = hook
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """Where several of Orbax's tasks fail, it looks after the first."""
+    return not re.search("orbax.checkpoint", record.getMessage())
 
 
 def _reason(error: BaseException) -> str | None:
