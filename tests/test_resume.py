@@ -211,7 +211,7 @@ def test_the_failed_tasks_of_orbax_alone_are_not_told(tmp_path, caplog):
         exec(compile("async def write(): raise OSError(27, 'File too large')", place, "exec"), space)
 
         async def lost(write=space["write"]):
-            asyncio.create_task(write())  # no one waits for it
+            asyncio.create_task(write())  # noqa: RUF006  no one waits for it
             await asyncio.sleep(0.01)
 
         asyncio.run(lost())
