@@ -71,21 +71,22 @@ def _importance_sampling(model, variables, rows) -> tuple[float, float | None]:
     """Samples a second, and the time of the matrix products alone over the whole."""
     at_once = 50
 
-    def timed(num: int) -> float:
-        one = jax.local_devices()[:1]
-        return _seconds(lambda: evaluate(model, variables, rows, jax.random.key(0), num, devices=one))
+    def asked(num: int) -> None:
+        evaluate(model, variables, rows, jax.random.key(0), num, devices=jax.local_devices()[:1])
 
     # Large decoders are asked for fewer samples, so that this takes seconds.
-    num = at_once * max(1, min(_IW_SAMPLES // at_once, int(_IW_SECONDS / timed(at_once))))
-    spent = timed(num)
+    (once,) = _seconds(lambda: asked(at_once))
+    num = at_once * max(1, min(_IW_SAMPLES // at_once, int(_IW_SECONDS / once)))
     samples = len(rows["x"]) * num
     few = {name: leaf[: max(1, rows_at_once() // at_once)] for name, leaf in rows.items()}
     ask = functools.partial(model.evidence, query=Query(at_once))
     products = list(_products(jax.make_jaxpr(ask)(variables, few, jax.random.key(0)).jaxpr, 1))
     if not products:
+        (spent,) = _seconds(lambda: asked(num))
         return samples / spent, None
-    repeats = samples // (len(few["x"]) * at_once)
-    return samples / spent, seconds_of_products(products, repeats) * repeats / spent
+    alone = program_of_products(products, repeats=samples // (len(few["x"]) * at_once))
+    spent, spent_alone = _seconds(lambda: asked(num), alone)
+    return samples / spent, spent_alone / spent
 
 
 def bench_layers(experiment: Experiment, layers: Sequence[str], rounds: int = 30, steps: int = 50) -> dict[str, dict]:
@@ -219,6 +220,11 @@ def _products(jaxpr, times: int) -> Iterator[Product]:
 
 def seconds_of_products(products: Sequence[Product], repeats: int) -> float:
     """Seconds that the products take once, from `repeats` rounds inside one program."""
+    return _seconds(program_of_products(products, repeats))[0] / repeats
+
+
+def program_of_products(products: Sequence[Product], repeats: int) -> Callable[[], None]:
+    """What computes the products and nothing else, `repeats` times."""
     left = [jnp.ones(shapes[0].shape, shapes[0].dtype) for shapes, _, _ in products]
     right = [jnp.ones(shapes[1].shape, shapes[1].dtype) for shapes, _, _ in products]
 
@@ -236,18 +242,19 @@ def seconds_of_products(products: Sequence[Product], repeats: int) -> float:
 
         return jax.lax.scan(once, left, length=repeats)[0]
 
-    return _seconds(lambda: jax.block_until_ready(run(left))) / repeats
+    return lambda: jax.block_until_ready(run(left))
 
 
-def _seconds(call: Callable) -> float:
-    """The median of three calls, after one that compiles."""
-    call()
-    spent = []
-    for _ in range(3):
-        start = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - start)
-    return statistics.median(spent)
+def _seconds(*calls: Callable) -> list[float]:
+    """The median of three of each, in turns so that load falls on all alike, after one that compiles."""
+    spent = [[] for _ in calls]
+    for i in range(4):
+        for call, each in zip(calls, spent, strict=True):
+            start = time.perf_counter()
+            call()
+            if i:
+                each.append(time.perf_counter() - start)
+    return [statistics.median(each) for each in spent]
 
 
 def _peak_memory() -> int:

@@ -205,7 +205,7 @@ def _sums(model: Model, num_samples: int, chunk: int):
         # no longer inside a loop (the only turn, an odd chunk) would be fused with, and rounded like, what is around it.
         at_once = 2 if jax.default_backend() == "cpu" and num_chunks > 2 and num_chunks % 2 == 0 else 1
         (log_sum, log_square, total, kl), means = jax.lax.scan(
-            body, start, (jax.random.split(quick(key), num_chunks), wanted), unroll=at_once
+            body, start, (jax.random.split(quick(key, reused=True), num_chunks), wanted), unroll=at_once
         )
         return {
             "log_sum": log_sum,

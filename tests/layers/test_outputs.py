@@ -22,9 +22,25 @@ def test_bernoulli_against_scipy(x64, x):
 
 @pytest.mark.parametrize("x", [0.0, 1.0])
 def test_bernoulli_gradient(x64, x):
-    """`x - sigmoid(l)`, at a logit of 0 and far out too."""
+    """`x - sigmoid(l)`, at a logit of 0 and far out too; the value beside it is the one without."""
 
-    def total(logits):
-        return log_likelihood(dist.BernoulliLogits(logits[None, :, None]), np.full((len(LOGITS), 1), x)).sum()
+    def found(logits, x):
+        each = log_likelihood(dist.BernoulliLogits(logits[None, :, None]), x[:, None])[0]
+        return each.sum(), each
 
-    np.testing.assert_allclose(jax.grad(total)(jnp.asarray(LOGITS)), x - special.expit(LOGITS), atol=1e-14)
+    logits, rows = jnp.asarray(LOGITS), jnp.full(len(LOGITS), x)
+    (of_logits, of_x), each = jax.grad(found, (0, 1), has_aux=True)(logits, rows)
+    np.testing.assert_allclose(of_logits, x - special.expit(LOGITS), atol=1e-14)
+    np.testing.assert_allclose(of_x, LOGITS, rtol=1e-14)
+    np.testing.assert_allclose(each, special.log_expit(LOGITS if x else -LOGITS), rtol=1e-12, atol=1e-13)
+    curvature = jax.grad(lambda logits: jax.grad(lambda each: found(each, rows)[0])(logits).sum())(logits)
+    np.testing.assert_allclose(curvature, -special.expit(LOGITS) * special.expit(-LOGITS), atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int32])
+def test_bernoulli_of_whole_numbers(kind):
+    p, x = dist.BernoulliLogits(jnp.linspace(-3, 3, 4)[None, :, None]), np.array([[0], [1], [0], [1]])
+    expected = log_likelihood(p, np.float32(x))
+    np.testing.assert_array_equal(log_likelihood(p, x.astype(kind)), expected)
+    gradient = jax.grad(lambda logits: log_likelihood(dist.BernoulliLogits(logits), x.astype(kind)).sum())(p.logits)
+    np.testing.assert_allclose(gradient[0, :, 0], x[:, 0] - special.expit(p.logits[0, :, 0]), atol=1e-6)
