@@ -11,19 +11,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dgmzoo import data, overrides
 from dgmzoo.binding import bind
 from dgmzoo.config import Experiment
 from dgmzoo.data.console import told
-from dgmzoo.evaluation.log_likelihood import evaluate, rows_at_once
+from dgmzoo.evaluation.log_likelihood import evaluate, examples_at_once
 from dgmzoo.model import Query, functional
 from dgmzoo.training import parallel
 from dgmzoo.training.loop import as_trained, fit
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
 
-_IW_SAMPLES, _IW_EXAMPLES, _IW_SECONDS = 1000, 100, 2.0
+_IW_SAMPLES, _IW_FEW, _IW_EXAMPLES, _IW_SECONDS = 1000, 50, 100, 2.0
 
 
 def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) -> dict[str, Any]:
@@ -55,7 +56,8 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
     alone = seconds_of_products(products, repeats=min(steps, 200)) if products else None
     samples = share = None
     if model.bound == "elbo":
-        samples, share = _importance_sampling(model, fitted.variables, dataset.fixed("test", _IW_EXAMPLES))
+        rows = dataset.fixed("test", max(_IW_EXAMPLES, examples_at_once(_IW_FEW)))
+        samples, share = _importance_sampling(model, fitted.variables, rows)
     return {
         "seconds_per_epoch": seconds,
         "steps_per_second": steps / seconds,
@@ -69,22 +71,22 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
 
 def _importance_sampling(model, variables, rows) -> tuple[float, float | None]:
     """Samples a second, and the time of the matrix products alone over the whole."""
-    at_once = 50
 
     def asked(num: int) -> None:
         evaluate(model, variables, rows, jax.random.key(0), num, devices=jax.local_devices()[:1])
 
     # Large decoders are asked for fewer samples, so that this takes seconds.
-    (once,) = _seconds(lambda: asked(at_once))
-    num = at_once * max(1, min(_IW_SAMPLES // at_once, int(_IW_SECONDS / once)))
-    samples = len(rows["x"]) * num
-    few = {name: leaf[: max(1, rows_at_once() // at_once)] for name, leaf in rows.items()}
-    ask = functools.partial(model.evidence, query=Query(at_once))
-    products = list(_products(jax.make_jaxpr(ask)(variables, few, jax.random.key(0)).jaxpr, 1))
+    (once,) = _seconds(lambda: asked(_IW_FEW))
+    num = _IW_FEW * max(1, min(_IW_SAMPLES // _IW_FEW, int(_IW_SECONDS / once)))
+    samples, size = len(rows["x"]) * num, examples_at_once(_IW_FEW)
+    part = {name: leaf[np.arange(size) % len(leaf)] for name, leaf in rows.items()}
+    ask = functools.partial(model.evidence, query=Query(_IW_FEW))
+    products = list(_products(jax.make_jaxpr(ask)(variables, part, jax.random.key(0)).jaxpr, 1))
     if not products:
         (spent,) = _seconds(lambda: asked(num))
         return samples / spent, None
-    alone = program_of_products(products, repeats=samples // (len(few["x"]) * at_once))
+    parts = -(-len(rows["x"]) // size)
+    alone = program_of_products(products, repeats=parts * num // _IW_FEW)
     spent, spent_alone = _seconds(lambda: asked(num), alone)
     return samples / spent, spent_alone / spent
 
@@ -223,7 +225,7 @@ def seconds_of_products(products: Sequence[Product], repeats: int) -> float:
     return _seconds(program_of_products(products, repeats))[0] / repeats
 
 
-def program_of_products(products: Sequence[Product], repeats: int) -> Callable[[], None]:
+def program_of_products(products: Sequence[Product], repeats: int) -> Callable[[], Any]:
     """What computes the products and nothing else, `repeats` times."""
     left = [jnp.ones(shapes[0].shape, shapes[0].dtype) for shapes, _, _ in products]
     right = [jnp.ones(shapes[1].shape, shapes[1].dtype) for shapes, _, _ in products]

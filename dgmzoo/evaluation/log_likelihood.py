@@ -21,6 +21,7 @@ from dgmzoo.model import Model, Query, Variables
 from dgmzoo.reparam.quick_keys import quick
 
 _ROWS = 1000  # of a core
+_CHUNK = 50  # samples
 _BATCH = 250  # examples at most; the same for every split, so that all share one program
 
 
@@ -95,8 +96,8 @@ def evaluate(
     key = jax.random.fold_in(key, zlib.crc32(b"evaluation"))  # the same seed may have drawn initial values
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
-    chunk = min(num_samples, 50)
-    batch = min(_BATCH, max(1, rows_at_once() // chunk))
+    chunk = min(num_samples, _CHUNK)
+    batch = examples_at_once(num_samples)
     joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
     if model.bound == "exact":
@@ -139,6 +140,11 @@ def _in_parts(sums, variables, rows, key, weights, batch, progress, devices):
     if processes > 1:
         joined = multihost_utils.process_allgather(joined, tiled=True)
     return jax.tree.map(lambda leaf: leaf[:num], joined)
+
+
+def examples_at_once(num_samples: int) -> int:
+    """Examples in one part, each with so many samples; what is left over is filled up to a whole part."""
+    return min(_BATCH, max(1, rows_at_once() // min(num_samples, _CHUNK)))
 
 
 def rows_at_once() -> int:
@@ -203,9 +209,10 @@ def _sums(model: Model, num_samples: int, chunk: int):
         start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
         # Two chunks in one turn don't wait for each other: cores of a CPU that one leaves idle work on the other. What is
         # no longer inside a loop (the only turn, an odd chunk) would be fused with, and rounded like, what is around it.
-        at_once = 2 if jax.default_backend() == "cpu" and num_chunks > 2 and num_chunks % 2 == 0 else 1
+        on_cpu = jax.default_backend() == "cpu"
+        at_once = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
         (log_sum, log_square, total, kl), means = jax.lax.scan(
-            body, start, (jax.random.split(quick(key, reused=True), num_chunks), wanted), unroll=at_once
+            body, start, (jax.random.split(quick(key, reused=on_cpu), num_chunks), wanted), unroll=at_once
         )
         return {
             "log_sum": log_sum,

@@ -198,7 +198,8 @@ def log_likelihood(p: Elements | dist.Distribution, x: jax.Array, mask: jax.Arra
         x = jnp.where(mask, x, jnp.ones((), x.dtype))
     twice = isinstance(p, dist.BernoulliLogits)
     if twice:
-        terms = _twice_log_bernoulli(p.logits, x[None].astype(p.logits.dtype))
+        logits = families.widened(p.logits)
+        terms = _twice_log_bernoulli(logits, x[None].astype(logits.dtype))
     else:
         with numpyro_rules():
             terms = p.log_prob(x[None])  # [K, B, *shape]
@@ -210,8 +211,9 @@ def log_likelihood(p: Elements | dist.Distribution, x: jax.Array, mask: jax.Arra
 
 @jax.custom_jvp
 def _twice_log_bernoulli(logits: jax.Array, x: jax.Array) -> jax.Array:
-    """`2 (x l - log(1 + e^l)) = (2 x - 1) l - |l| - 2 log(1 + e^-|l|)`, where no constant meets a logit: on CPU, XLA
-    would write it out as an array of that size. NumPyro's takes infinite logits, which no network gives, for more time."""
+    """`2 (x l - log(1 + e^l)) = (2 x - 1) l - |l| - 2 log(1 + e^-|l|)` of x in {0, 1}, where no constant meets a logit: on
+    CPU, XLA would write it out as an array of that size. NumPyro's takes infinite logits, which no network gives, for more
+    time."""
     far = jnp.abs(logits)
     rest = jnp.log1p(jnp.exp(-far))
     return (x + x - 1) * logits - far - (rest + rest)
@@ -219,9 +221,10 @@ def _twice_log_bernoulli(logits: jax.Array, x: jax.Array) -> jax.Array:
 
 @_twice_log_bernoulli.defjvp
 def _twice_log_bernoulli_jvp(primals, tangents):
-    """Autodiff's is off at the corner, at 0. What shares a loop with the gradient is quicker if used but once."""
+    """In a training step another form of the value is quicker, which has one logarithm's result in one place."""
     (logits, x), (logits_dot, x_dot) = primals, tangents
-    value = x * logits - jnp.maximum(logits, 0) - jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    positive = jnp.where(logits < 0, jnp.zeros_like(logits), logits)  # a maximum's derivative at 0 would be off by 1/2
+    value = x * logits - positive - jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return 2 * value, 2 * ((x - jax.nn.sigmoid(logits)) * logits_dot + logits * x_dot)
 
 

@@ -24,6 +24,7 @@ def quick(key: chex.PRNGKey, reused: bool = False) -> chex.PRNGKey:
       reused: whether a program asks for each draw in several places (a sample, its density, its prior's). The compiler
         would work it out anew for each; it does so once, for a little more where there is but one place.
     """
+    key = plain(key)
     if jax.random.key_impl(key) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_REUSED if reused else _USED_ONCE)
@@ -60,7 +61,7 @@ def _bits(key: chex.Array, bit_width: int, shape: tuple[int, ...], reused: bool)
         return jax.random.bits(_typed(key), shape, jnp.dtype(f"uint{bit_width}"))
     if not reused or size < _MANY:
         return _words(key, jnp.uint32(0), size).reshape(shape)
-    half = -(-size // 2)  # a loop of two turns: what a loop gives is never copied to where it is used
+    half = -(-size // 2)  # two turns: XLA keeps such a loop, and does not copy it to where its words are used
     _, words = jax.lax.scan(lambda _, start: (None, _words(key, start, half)), None, jnp.array([0, half], jnp.uint32))
     return words.ravel()[:size].reshape(shape)
 

@@ -154,7 +154,7 @@ def _orbax():
     """Orbax, which costs 1.5 s to import; its accounts of every save, and of every thread of one that failed, are not shown."""
     import orbax.checkpoint
 
-    logging.getLogger("asyncio").addFilter(_not_of_orbax)  # for good: it tells of a failed task when that is collected
+    logging.getLogger("asyncio").addFilter(_not_of_orbax)  # for good: a failed task is told of when it is collected
     log, hook = logging.getLogger("absl"), sys.unraisablehook
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
@@ -167,8 +167,8 @@ def _orbax():
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    """Where several of Orbax's tasks fail, it looks after the first."""
-    return not re.search("orbax.checkpoint", record.getMessage())
+    """Where several of its tasks fail, Orbax looks after the first; asyncio tells of the others and where they are from."""
+    return not re.search(r"(defined|running) at [^>\n]*[/\\]orbax[/\\]checkpoint[/\\]", str(record.msg))
 
 
 def _reason(error: BaseException) -> str | None:

@@ -33,6 +33,8 @@ def test_bernoulli_gradient(x64, x):
     np.testing.assert_allclose(of_logits, x - special.expit(LOGITS), atol=1e-14)
     np.testing.assert_allclose(of_x, LOGITS, rtol=1e-14)
     np.testing.assert_allclose(each, special.log_expit(LOGITS if x else -LOGITS), rtol=1e-12, atol=1e-13)
+    beside = jax.grad(lambda logits: jax.value_and_grad(found, has_aux=True)(logits, rows)[0][0])(logits)
+    np.testing.assert_allclose(beside, of_logits, atol=1e-14)
     curvature = jax.grad(lambda logits: jax.grad(lambda each: found(each, rows)[0])(logits).sum())(logits)
     np.testing.assert_allclose(curvature, -special.expit(LOGITS) * special.expit(-LOGITS), atol=1e-14)
 

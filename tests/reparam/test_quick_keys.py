@@ -29,7 +29,7 @@ DRAWS = {
 def test_draws_are_those_of_jax(name, reused):
     key, draw = jax.random.key(12345), jax.jit(DRAWS[name])
     np.testing.assert_array_equal(draw(key), draw(quick(key, reused)))
-    np.testing.assert_array_equal(draw(quick(quick(key, reused))), draw(key))
+    assert quick(quick(key, reused), not reused).dtype == quick(key, not reused).dtype != quick(key, reused).dtype
 
 
 def test_what_is_reused_is_worked_out_once():
