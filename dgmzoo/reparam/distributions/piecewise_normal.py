@@ -24,7 +24,9 @@ class _Pieces(NamedTuple):
     edges: np.ndarray  # [M + 1]  quantiles, the outer two infinite
     reach: np.ndarray  # [M - 1, M]  overlap, with sign, of [0, interior edge] with each piece
     mean: np.ndarray  # [M]  expected overlap, with sign, of [0, n] with each piece
-    covariance: np.ndarray  # [M, M]  of those overlaps
+    variance: np.ndarray  # [M]  of those overlaps; their covariance is fall[i] rise[j], i < j
+    rise: np.ndarray  # [M]  of n clipped to the piece, expected above the low end
+    fall: np.ndarray  # [M]  and below the high end
 
 
 def _overlap(x, edges):
@@ -48,10 +50,8 @@ def _pieces(num):
     square = low**2 * under + second + high**2 * over
     # Two pieces never move together: the upper one is at its low end, or the lower one at its high end.
     rise, fall = mean - low, high - mean
-    covariance = np.triu(np.outer(fall, rise), 1)
-    covariance = covariance + covariance.T + np.diag(square - mean**2)
     reach = np.array([_overlap(e, edges) for e in inner]).reshape(num - 1, num)
-    return _Pieces(edges, reach, mean - np.clip(0.0, edges[:-1], edges[1:]), covariance)
+    return _Pieces(edges, reach, mean - np.clip(0.0, edges[:-1], edges[1:]), square - mean**2, rise, fall)
 
 
 def _bounds(edges):
@@ -150,19 +150,32 @@ class PiecewiseNormal(dist.Distribution):
 
     @property
     def mean(self):
-        weights = jnp.asarray(_pieces(self.scales.shape[-1]).mean, self.scales.dtype)
-        return self.loc + jnp.dot(self.scales, weights, precision="highest")
+        weights = _pieces(self.scales.shape[-1]).mean.tolist()
+        return self.loc + sum(weight * scale for weight, scale in zip(weights, self._each_scale(), strict=True))
 
     @property
     def variance(self):
-        covariance = jnp.asarray(_pieces(self.scales.shape[-1]).covariance, self.scales.dtype)
-        return (self.scales * jnp.dot(self.scales, covariance, precision="highest")).sum(-1)
+        pieces = _pieces(self.scales.shape[-1])
+        moments = (pieces.variance.tolist(), pieces.rise.tolist(), pieces.fall.tolist())
+        total = below = jnp.zeros_like(self.loc)
+        for scale, own, rise, fall in zip(self._each_scale(), *moments, strict=True):
+            total += scale * (own * scale + 2 * rise * below)
+            below += fall * scale
+        return total
+
+    def mean_log_scale(self):
+        """E log T'(n)."""
+        return sum(jnp.log(scale) for scale in self._each_scale()) / self.scales.shape[-1]
+
+    def _each_scale(self):
+        """The scales [...] piece by piece: sums over a short last axis are slow."""
+        return [self.scales[..., piece] for piece in range(self.scales.shape[-1])]
 
 
 @kl_divergence.register(PiecewiseNormal, dist.Normal)
 def _piecewise_to_normal(p, q):
     """The entropy is the noise's plus E log T'; log q is a quadratic and needs p's mean and variance only."""
-    mean, variance, log_slope, loc, scale = aligned(p.mean, p.variance, jnp.log(p.scales).mean(-1), q.loc, q.scale)
+    mean, variance, log_slope, loc, scale = aligned(p.mean, p.variance, p.mean_log_scale(), q.loc, q.scale)
     return jnp.log(scale) - log_slope + (variance / scale**2 + ((mean - loc) / scale) ** 2 - 1) / 2
 
 
@@ -189,7 +202,7 @@ def _piecewise_to_piecewise(p, q):
     square += _tail_square(-noise[..., 0], -eta[..., 0], p.scales[..., 0] / q.scales[..., 0])
     square += _tail_square(noise[..., -1], eta[..., -1], p.scales[..., -1] / q.scales[..., -1])
     low, high = _bounds(preimages)
-    log_slope = ((ndtr(high) - ndtr(low)) * jnp.log(q.scales)).sum(-1) - jnp.log(p.scales).mean(-1)
+    log_slope = ((ndtr(high) - ndtr(low)) * jnp.log(q.scales)).sum(-1) - p.mean_log_scale()
     return log_slope + (square - 1) / 2
 
 
