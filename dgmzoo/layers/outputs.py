@@ -223,8 +223,8 @@ _log_bernoulli.defjvps(  # what autodiff makes of the corners at 0 is off by 1/2
 
 @jax.custom_jvp
 def _twice_log_bernoulli(logits: jax.Array, x: jax.Array) -> jax.Array:
-    """`(2 x - 1) l - |l| - 2 log(1 + e^-|l|)` of x in {0, 1}, where no constant meets a logit: on CPU, XLA would write it
-    out as an array of that size."""
+    """Twice `_log_bernoulli`, as `(2 x - 1) l - |l| - 2 log(1 + e^-|l|)`, where no constant meets a logit: on CPU, XLA would
+    write it out as an array of that size."""
     far = jnp.abs(logits)
     rest = jnp.log1p(jnp.exp(-far))
     return (x + x - 1) * logits - far - (rest + rest)

@@ -24,9 +24,9 @@ class _Pieces(NamedTuple):
     edges: np.ndarray  # [M + 1]  quantiles, the outer two infinite
     reach: np.ndarray  # [M - 1, M]  overlap, with sign, of [0, interior edge] with each piece
     mean: np.ndarray  # [M]  expected overlap, with sign, of [0, n] with each piece
-    variance: np.ndarray  # [M]  of those overlaps; their covariance is fall[i] rise[j], i < j
-    rise: np.ndarray  # [M]  of n clipped to the piece, expected above the low end
-    fall: np.ndarray  # [M]  and below the high end
+    variance: np.ndarray  # [M]  of those overlaps
+    rise: np.ndarray  # [M]  how far n clipped to the piece is expected above its low end, where that is finite
+    fall: np.ndarray  # [M]  and below its high end; the covariance of overlaps i < j is fall[i] rise[j]
 
 
 def _overlap(x, edges):
@@ -157,7 +157,7 @@ class PiecewiseNormal(dist.Distribution):
     def variance(self):
         pieces = _pieces(self.scales.shape[-1])
         moments = (pieces.variance.tolist(), pieces.rise.tolist(), pieces.fall.tolist())
-        total = below = jnp.zeros_like(self.loc)
+        total = below = jnp.zeros_like(self.scales[..., 0])
         for scale, own, rise, fall in zip(self._each_scale(), *moments, strict=True):
             total += scale * (own * scale + 2 * rise * below)
             below += fall * scale
