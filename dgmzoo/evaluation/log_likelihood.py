@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dgmzoo.model import Model, Query, Variables
 from dgmzoo.reparam.quick_keys import quick
 
-_ROWS = 1000  # of a core
+_ROWS = 1000  # examples times samples in one chunk of a core's work
 _CHUNK = 50  # samples
 _BATCH = 250  # examples at most; the same for every split, so that all share one program
 
@@ -144,12 +144,9 @@ def _in_parts(sums, variables, rows, key, weights, batch, progress, devices):
 
 def examples_at_once(num_samples: int) -> int:
     """Examples in one part, each with so many samples; what is left over is filled up to a whole part."""
-    return min(_BATCH, max(1, rows_at_once() // min(num_samples, _CHUNK)))
-
-
-def rows_at_once() -> int:
-    """Examples times samples in one chunk of a device's work: a core's cache holds few, an accelerator needs many."""
-    return _ROWS if jax.default_backend() == "cpu" else 50 * _ROWS
+    # A core's cache holds few rows, an accelerator needs many.
+    rows = _ROWS if jax.default_backend() == "cpu" else 50 * _ROWS
+    return min(_BATCH, max(1, rows // min(num_samples, _CHUNK)))
 
 
 def local_devices() -> list[jax.Device]:
