@@ -74,8 +74,11 @@ def bars(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
     """A number per unit, sorted, as SVG."""
     figure, axes = _figure(1)
     for name, values in units.items():
-        axes[0].plot(np.sort(values)[::-1], drawstyle="steps-mid", label=f"{name}: {len(values)} units")
+        ranks = np.arange(1, len(values) + 1)
+        legend = f"{name}: {len(values)} units"
+        axes[0].plot(ranks, np.sort(values)[::-1], ".-", drawstyle="steps-mid", label=legend)
     axes[0].set(xlabel="unit, sorted", ylabel=label, ylim=(0, None))
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure, axes)
 
 
