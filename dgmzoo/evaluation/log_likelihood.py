@@ -204,10 +204,10 @@ def _sums(model: Model, num_samples: int, chunk: int):
         num_chunks = -(-num_samples // chunk)
         wanted = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
         start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
-        # Chunks in one turn don't wait for each other: cores of a CPU that one leaves idle work on the next. What is no
-        # longer inside a loop (the only turn, chunks left over) would be fused with, and rounded like, what is around it.
+        # Two chunks in one turn don't wait for each other: cores of a CPU that one leaves idle work on the other. What is
+        # no longer inside a loop (the only turn, an odd chunk) would be fused with, and rounded like, what is around it.
         on_cpu = jax.default_backend() == "cpu"
-        at_once = next((n for n in (4, 2) if on_cpu and num_chunks > n and num_chunks % n == 0), 1)
+        at_once = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
         (log_sum, log_square, total, kl), means = jax.lax.scan(
             body, start, (jax.random.split(quick(key, reused=on_cpu), num_chunks), wanted), unroll=at_once
         )
