@@ -185,7 +185,7 @@ def test_dispatches_of_any_size_give_the_same():
         assert_close((gathered.variables, gathered_metrics), (whole.variables, whole_metrics))
 
 
-@pytest.mark.parametrize("num_samples", [1, 60, 150, 200])
+@pytest.mark.parametrize("num_samples", [1, 60, 150, 200, 400])
 def test_evaluation_does_not_depend_on_the_devices(num_samples):
     """Not even in rounding; the last part is not full, nor is the last round of parts."""
     model = functional(VAE(2, encoder=MLP((16,)), decoder=MLP((16,)), shape=(2, 2)))

@@ -205,7 +205,8 @@ def _sums(model: Model, num_samples: int, chunk: int):
         wanted = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
         start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
         # Two chunks in one turn don't wait for each other: cores of a CPU that one leaves idle work on the other. What is
-        # no longer inside a loop (the only turn, an odd chunk) would be fused with, and rounded like, what is around it.
+        # no longer inside a loop (the only turn, an odd chunk) would be fused with, and rounded like, what is around it;
+        # four chunks in one turn were 4 % quicker, and rounded otherwise on one device than on several.
         on_cpu = jax.default_backend() == "cpu"
         at_once = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
         (log_sum, log_square, total, kl), means = jax.lax.scan(

@@ -74,10 +74,12 @@ def bars(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
     """A number per unit, sorted, as SVG."""
     figure, axes = _figure(1)
     for name, values in units.items():
-        ranks = np.arange(1, len(values) + 1)
-        legend = f"{name}: {len(values)} units"
-        axes[0].plot(ranks, np.sort(values)[::-1], ".-", drawstyle="steps-mid", label=legend)
-    axes[0].set(xlabel="unit, sorted", ylabel=label, ylim=(0, None))
+        num = len(values)
+        line = "-" if num > 1 else "."  # a line of one point is not seen
+        legend = f"{name}: {num} unit{'s' if num > 1 else ''}"
+        axes[0].plot(np.arange(num) + 1, np.sort(values)[::-1], line, drawstyle="steps-mid", label=legend)
+    most = max(map(len, units.values()))
+    axes[0].set(xlabel="unit, sorted", ylabel=label, xlim=(0.5, most + 0.5), ylim=(0, None))
     axes[0].xaxis.get_major_locator().set_params(integer=True)
     return _svg(figure, axes)
 

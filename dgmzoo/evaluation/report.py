@@ -9,12 +9,13 @@ from dgmzoo.evaluation.pictures import inline
 from dgmzoo.files import write_text
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:90rem;margin:2rem auto;padding:0 1rem;color:#1d2430}
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2430}
 h1{font-size:1.5rem;margin:0 0 .3rem}h2{font-size:1.1rem;margin:2rem 0 .6rem}.lead{font-size:1.15rem;margin:.2rem 0 1rem}
 img,svg{max-width:100%;height:auto}img{image-rendering:pixelated;border:1px solid #dde2ea}
-.drawn img{image-rendering:auto;border:0}
-table{border-collapse:collapse;font-size:.9rem}td{padding:.15rem 1.2rem .15rem 0;vertical-align:top}
-th{text-align:left;padding:.15rem 1.2rem .15rem 0}.notes{color:#5a6474;font-size:.9rem}p,.notes{max-width:60rem}
+body:has(.drawn){max-width:90rem}.drawn img{image-rendering:auto;border:0}
+table{border-collapse:collapse;font-size:.9rem;display:block;overflow-x:auto}
+td{padding:.15rem 1.2rem .15rem 0;vertical-align:top}th{text-align:left;padding:.15rem 1.2rem .15rem 0}
+.notes{color:#5a6474;font-size:.9rem}p,.notes{max-width:60rem}
 td:first-child{color:#5a6474;white-space:nowrap}figure{margin:0 0 1rem}figcaption{color:#5a6474;font-size:.9rem}
 """
 
