@@ -80,7 +80,7 @@ def bars(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
         axes[0].plot(np.arange(num) + 1, np.sort(values)[::-1], line, drawstyle="steps-mid", label=legend)
     most = max(map(len, units.values()))
     axes[0].set(xlabel="unit, sorted", ylabel=label, xlim=(0.5, most + 0.5), ylim=(0, None))
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    axes[0].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return _svg(figure, axes)
 
 
