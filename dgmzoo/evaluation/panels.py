@@ -85,11 +85,11 @@ def _kl(place, view: View, layer: str, most: float) -> bool:
     if not view.kl:
         return False
     axes = place.add_subplot()
+    drawn = {}
     for name, units in view.kl.items():
         whole = len(units) == 1 and view.values[name].shape[1:] != (1,)  # of a code whose units have none of their own
-        at = np.arange(len(units)) + 1
-        label = f"{name}: {'the whole code' if whole else len(units)}"
-        axes.plot(at, np.sort(units)[::-1], ".", drawstyle="steps-mid", linestyle="-", label=label)
+        drawn[f"{name}: {'the whole code' if whole else len(units)}"] = units
+    pictures.steps(axes, drawn)
     own = max((units.max() for units in view.kl.values() if np.isfinite(units).all()), default=most)
     alone = all(len(units) == 1 for units in view.kl.values())  # beside the sums of others its scale would say nothing
     axes.set(ylim=(0, 1.05 * (own if alone else max(own, most)) or 1))

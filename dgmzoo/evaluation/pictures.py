@@ -73,15 +73,17 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> str:
 def bars(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
     """A number per unit, sorted, as SVG."""
     figure, axes = _figure(1)
-    for name, values in units.items():
-        num = len(values)
-        line = "-" if num > 1 else "."  # a line of one point is not seen
-        legend = f"{name}: {num} unit{'s' if num > 1 else ''}"
-        axes[0].plot(np.arange(num) + 1, np.sort(values)[::-1], line, drawstyle="steps-mid", label=legend)
-    most = max(map(len, units.values()))
-    axes[0].set(xlabel="unit, sorted", ylabel=label, xlim=(0.5, most + 0.5), ylim=(0, None))
-    axes[0].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    steps(axes[0], {f"{name}: {len(each)} unit{'s' if len(each) > 1 else ''}": each for name, each in units.items()})
+    axes[0].set(xlabel="unit, sorted", ylabel=label, ylim=(0, None))
     return _svg(figure, axes)
+
+
+def steps(axes, units: Mapping[str, np.ndarray]) -> None:
+    """Draw legend -> numbers, sorted, over units counted from one; the dots show a unit that is alone."""
+    for legend, values in units.items():
+        axes.plot(np.arange(len(values)) + 1, np.sort(values)[::-1], ".-", drawstyle="steps-mid", label=legend)
+    axes.set_xlim(0.5, max(map(len, units.values())) + 0.5)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def lines(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
