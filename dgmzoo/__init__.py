@@ -7,12 +7,16 @@ import importlib
 
 _HOMES = {
     "dgmzoo.api": ("experiment", "load", "train"),
-    "dgmzoo.comparison": ("Comparison", "compare"),
-    "dgmzoo.config": ("Evaluation", "Experiment", "Paper", "Training"),
+    "dgmzoo.compare.run": ("Comparison", "compare"),
+    "dgmzoo.config.experiment": ("Evaluation", "Experiment", "Paper"),
+    "dgmzoo.config.training": ("Training",),
     "dgmzoo.data": ("Data", "from_arrays"),
     "dgmzoo.files": ("CannotWrite",),
-    "dgmzoo.model": ("Draw", "Evidence", "Latent", "Model", "Query", "functional"),
-    "dgmzoo.objectives": ("ELBO", "DReG", "IWAE", "NVIL"),
+    "dgmzoo.model.contract": ("Draw", "Evidence", "Latent", "Model", "Query"),
+    "dgmzoo.model.functional": ("functional",),
+    "dgmzoo.objectives.elbo": ("ELBO",),
+    "dgmzoo.objectives.importance": ("DReG", "IWAE"),
+    "dgmzoo.objectives.score_function": ("NVIL",),
     "dgmzoo.run": ("Run",),
     "dgmzoo.training.loop": ("Interrupted", "NonFinite"),
 }

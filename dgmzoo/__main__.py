@@ -1,5 +1,5 @@
 """`python -m dgmzoo` is the `dgmzoo` command."""
 
-from dgmzoo.cli import main
+from dgmzoo.command.main import main
 
 main()

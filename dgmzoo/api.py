@@ -7,20 +7,23 @@ from typing import Any
 
 import jax
 
-from dgmzoo import config, data, overrides
-from dgmzoo.binding import bind, check_fits
-from dgmzoo.config import Experiment
-from dgmzoo.data.console import told
-from dgmzoo.model import functional
+from dgmzoo import data
+from dgmzoo.config import overrides
+from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.experiment import load as load_experiment
+from dgmzoo.config.preflight import bind, check_fits
+from dgmzoo.data.fetch_progress import told
+from dgmzoo.model.functional import functional
 from dgmzoo.run import Run
-from dgmzoo.training import processes
-from dgmzoo.training.folder import Folder, describe, differences
+from dgmzoo.training import multihost
 from dgmzoo.training.loop import Interrupted, check_seeds, fit_seeds, selected
-from dgmzoo.training.programs import Place, grouped
-from dgmzoo.training.track import Track
-from dgmzoo.training.watch import Watch
-from dgmzoo.training.writers import Writer
-from dgmzoo.training.writers import check as check_writers
+from dgmzoo.training.metric_writers import Writer
+from dgmzoo.training.metric_writers import check as check_writers
+from dgmzoo.training.progress import Watch
+from dgmzoo.training.run_directory import Folder, describe, differences
+from dgmzoo.training.seed_groups import Place, grouped
+from dgmzoo.training.seed_tracker import Track
+from dgmzoo.validation import check_seed
 
 
 def experiment(name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -32,7 +35,7 @@ def experiment(name: str, changes: Mapping[str, Any] | None = None) -> Experimen
     Raises:
       ValueError: no such experiment or field, or a value that does not fit; the nearest names are given.
     """
-    return overrides.override(config.load(name), changes or {})
+    return overrides.override(load_experiment(name), changes or {})
 
 
 def train(
@@ -65,18 +68,18 @@ def train(
       CannotWrite: the disk is full; the same call goes on once there is room.
     """
     check_writers(writers, in_memory=run_dir is None)
-    chosen = [config.check_seed(each) for each in ([seed] if seeds is None else seeds)]
+    chosen = [check_seed(each) for each in ([seed] if seeds is None else seeds)]
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"expected different seeds, at least one, got {chosen}")
-    exp = what if isinstance(what, Experiment) else config.load(str(what))
+    exp = what if isinstance(what, Experiment) else load_experiment(str(what))
     check_seeds(exp, len(chosen))
     origin = overrides.origin(exp)
     if len(chosen) > 1 and jax.process_count() > 1:
         raise ValueError(f"expected one seed with several processes, got {len(chosen)}; train them in turn")
-    processes.meet()
-    first = processes.is_first()
+    multihost.meet()
+    first = multihost.is_first()
     progress = progress and first
-    with processes.together():
+    with multihost.together():
         with told(progress) as (log, fetching):
             dataset = data.load(exp.data, log, fetching)
         if "test" not in dataset.splits:
@@ -89,13 +92,13 @@ def train(
     described = [describe(exp, origin, run.seed, dataset.sha256) for run in runs]
     devices = {"jax": jax.__version__, "devices in a process": jax.local_device_count()}
     flat = {name: value for name, value in described[0].items() if name != "resolved"} | described[0]["resolved"]
-    processes.agree(devices | {"run_dir given": run_dir is not None} | flat)
+    multihost.agree(devices | {"run_dir given": run_dir is not None} | flat)
     folders = [None] * len(runs)
     if run_dir is not None:
         folders = [Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}") for run in runs]
     claimed = [folder is not None and (folder.path / "config.json").is_file() for folder in folders]
     with contextlib.ExitStack() as held:
-        with processes.together():
+        with multihost.together():
             if first and run_dir is not None:
                 _claim(folders, described, held)
                 for run, folder in zip(runs, folders, strict=True):
@@ -116,7 +119,7 @@ def _train(
     kept: Sequence[tuple[Run, Folder | None]], writers: Sequence[str | Writer], several: bool, progress: bool
 ) -> None:
     """Train the runs of one program, and measure those that are not yet."""
-    shared, first, watches = kept[0][0], processes.is_first(), []
+    shared, first, watches = kept[0][0], multihost.is_first(), []
     for run, folder in kept:
         own = [_of_seed(writer, run.seed) for writer in writers] if several else writers
         watches.append(Watch(folder if first else None, progress and run is shared, own if first else ()))
@@ -132,9 +135,9 @@ def _train(
         raise
     for (run, folder), watch, found in zip(kept, watches, fitted, strict=True):
         run.variables, run.step, run.metrics = found.variables, found.step, watch.rows
-        if found.trained or not processes.first_says(run.is_measured()):
-            with processes.together():
-                if folder is not None and processes.is_first():  # a longer training may have had nothing left to do
+        if found.trained or not multihost.first_says(run.is_measured()):
+            with multihost.together():
+                if folder is not None and multihost.is_first():  # a longer training may have had nothing left to do
                     folder.overtake()
             run.measure(progress)
 
@@ -154,7 +157,7 @@ def _checkpoints(folder: Folder | None) -> tuple | None:
     if folder is None:
         return None
     kept = (folder.latest, folder.best)
-    return kept if jax.process_count() == 1 else tuple(processes.SharedCheckpoints(each) for each in kept)
+    return kept if jax.process_count() == 1 else tuple(multihost.SharedCheckpoints(each) for each in kept)
 
 
 def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:

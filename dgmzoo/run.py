@@ -9,17 +9,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from dgmzoo import config, data, files, overrides
-from dgmzoo.binding import bind, outputs_of
-from dgmzoo.config import Experiment
+from dgmzoo import data, files
+from dgmzoo.config import overrides
+from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.preflight import bind, outputs_of
 from dgmzoo.data.observe import covering
-from dgmzoo.evaluation import ask, layer_report, pictures, record, report
+from dgmzoo.evaluation import inference, record
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive
-from dgmzoo.model import Model, mean_weights, num_parameters
-from dgmzoo.training import parallel, processes
-from dgmzoo.training.folder import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES
-from dgmzoo.training.watch import measuring
+from dgmzoo.model.contract import Model
+from dgmzoo.model.functional import mean_weights, num_parameters
+from dgmzoo.report import html as page
+from dgmzoo.report import layers, plots
+from dgmzoo.training import devices, multihost
+from dgmzoo.training.progress import measuring
+from dgmzoo.training.run_directory import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES
+from dgmzoo.validation import check_whole
 
 
 @dataclasses.dataclass(eq=False)
@@ -67,12 +72,12 @@ class Run:
           mean: instead of x itself the mean of each element given what was drawn before it, as papers picture it.
           context: what a conditional model is given, such as `{"label": [num]}`; None: that of the first test examples.
         """
-        config.check_whole("num", num)
+        check_whole("num", num)
         if context is None:
             rows = self.dataset.fixed("test", num)
             given = {name: leaf for name, leaf in rows.items() if name != "x"}
             context = {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in given.items()}
-        draw = ask.sample(self.model, self.variables, jax.random.key(seed), num, context)
+        draw = inference.sample(self.model, self.variables, jax.random.key(seed), num, context)
         return draw.mean if mean else draw.x
 
     def encode(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
@@ -84,14 +89,14 @@ class Run:
         Raises:
           ValueError: x is raw intensities, up to 255, say, where the model sees them in [0, 1].
         """
-        return ask.encode(self.model, self.variables, self._rows(x), jax.random.key(seed))
+        return inference.encode(self.model, self.variables, self._rows(x), jax.random.key(seed))
 
     def reconstruct(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> np.ndarray | None:
         """The mean of p(x | z), `[N, ...]`, at one sample of q(z | x); None where the entry does not tell it.
 
         Takes and refuses what `encode` does.
         """
-        return ask.reconstruct(self.model, self.variables, self._rows(x), jax.random.key(seed))
+        return inference.reconstruct(self.model, self.variables, self._rows(x), jax.random.key(seed))
 
     def weights(self) -> dict[str, np.ndarray]:
         """Layer -> posterior means `[..., inputs, outputs]` of its weights, where they are random."""
@@ -108,7 +113,7 @@ class Run:
     def measure(self, progress: bool = True) -> None:
         """Measure the test split and, where there is a run directory, write pictures, report and result."""
         self.record, estimate = self._estimate(self.experiment, "test", progress)
-        with processes.together():
+        with multihost.together():
             if self.path is not None:
                 self._write(estimate)
 
@@ -116,18 +121,18 @@ class Run:
         shown = {}
         if self.model.generate is not None:
             caption = "Samples (means of the pixels)"
-            shown[caption] = pictures.png(pictures.grid(self.sample(mean=True)))
+            shown[caption] = plots.png(plots.grid(self.sample(mean=True)))
             files.write_bytes(self.path / SAMPLES, shown[caption])
         codes, again = {}, None
         if estimate.means:
             rows = self.dataset.fixed("test", 500)
-            codes, again = ask.encode_and_reconstruct(self.model, self.variables, rows, jax.random.key(0))
+            codes, again = inference.encode_and_reconstruct(self.model, self.variables, rows, jax.random.key(0))
         if again is not None:
             caption = "Test examples, and below each its reconstruction"
-            shown[caption] = pictures.png(pictures.pairs(rows["x"][:50], again[:50]))
+            shown[caption] = plots.png(plots.pairs(rows["x"][:50], again[:50]))
             files.write_bytes(self.path / RECONSTRUCTIONS, shown[caption])
-        figures = self._figures(estimate) | layer_report.figures(self.experiment.model, self.variables, codes)
-        report.write(self.path / REPORT, self._title, self.record, shown, figures)
+        figures = self._figures(estimate) | layers.figures(self.experiment.model, self.variables, codes)
+        page.write(self.path / REPORT, self._title, self.record, shown, figures)
         files.write_json(self.path / RESULT, self.record)
 
     def _estimate(self, exp: Experiment, split: str, progress: bool) -> tuple[dict[str, Any], Estimate]:
@@ -154,19 +159,19 @@ class Run:
             steps=self.step,
             parameters=num_parameters({"params": learned}),
             discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
-            num_devices=parallel.num_all(parallel.choose_devices(exp.training.part_size)),
+            num_devices=devices.num_all(devices.choose_devices(exp.training.part_size)),
             seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )
         return made, found
 
     def _figures(self, estimate: Estimate) -> dict[str, str]:
-        figures = {"Training": pictures.curves(self.metrics)} if self.metrics else {}
+        figures = {"Training": plots.curves(self.metrics)} if self.metrics else {}
         if estimate.kl:
-            figures["KL per unit"] = pictures.bars(estimate.kl)
+            figures["KL per unit"] = plots.bars(estimate.kl)
         for name, mean in estimate.means.items():
             if mean.shape[-1] == 2:
                 labels = self.dataset.fixed("test", len(mean)).get("label")
-                figures[f"The latent space of {name}"] = pictures.scatter(mean, labels)
+                figures[f"The latent space of {name}"] = plots.scatter(mean, labels)
         return figures
 
     @property
@@ -180,16 +185,16 @@ class Run:
     def _repr_html_(self) -> str:
         parts = [
             f"<h3>{html.escape(self._title)}</h3><p>{html.escape(self.headline)}</p>",
-            pictures.curves(self.metrics) if self.metrics else "",
+            plots.curves(self.metrics) if self.metrics else "",
         ]
         if self.model.generate is not None:
-            parts.append(pictures.inline(pictures.png(pictures.grid(self.sample(36, mean=True)))))
+            parts.append(plots.inline(plots.png(plots.grid(self.sample(36, mean=True)))))
         return "".join(parts)
 
     @property
     def headline(self) -> str:
         """The result in one sentence."""
-        return report.headline(self.record) if self.record else "not measured yet"
+        return page.headline(self.record) if self.record else "not measured yet"
 
     def _rows(self, x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
         rows = {name: np.asarray(leaf) for name, leaf in (x if isinstance(x, Mapping) else {"x": x}).items()}

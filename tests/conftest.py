@@ -43,10 +43,10 @@ def x64():
 def one_device():
     """Train and evaluate on one device unless a test names others: the eight share two cores."""
     from dgmzoo.evaluation import log_likelihood
-    from dgmzoo.training import parallel
+    from dgmzoo.training import devices
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "choose_devices", lambda batch_size: jax.local_devices()[:1])
+        patch.setattr(devices, "choose_devices", lambda batch_size: jax.local_devices()[:1])
         patch.setattr(log_likelihood, "local_devices", lambda: jax.local_devices()[:1])
         yield
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dgmzoo import config, experiments
-from tests.command import ROOT
+from dgmzoo import experiments
+from dgmzoo.config.experiment import load
+from tests.support.command import ROOT
 
 # Rooms from the ground up; each may import its own and those named. Experiments are loaded by config alone, by name.
 MAY_IMPORT = {
@@ -122,7 +123,7 @@ def test_setup_lists_every_package():
 
 @pytest.mark.parametrize("name", experiments.names())
 def test_the_static_listing_tells_the_truth(name):
-    shown, loaded = experiments.summary(name), config.load(name)
+    shown, loaded = experiments.summary(name), load(name)
     assert shown.description and shown.description.endswith(".") and len(shown.description) < 130
     assert shown.data == loaded.data.name
     assert shown.papers == tuple((paper.value, paper.source) for paper in loaded.papers)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.command import ROOT, environment
+from tests.support.command import ROOT, environment
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

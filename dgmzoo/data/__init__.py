@@ -9,12 +9,13 @@ import importlib
 _HOMES = {
     "config": ("Data", "from_arrays"),
     "dataset": ("Dataset", "load"),
-    "draws": ("order",),
+    "host_random": ("order",),
     "observe": ("Observe",),
-    "registry": ("Entry", "Source", "catalogue", "describe", "entry"),
-    "rows": ("Rows",),
-    "show": ("grid", "picture", "summary"),
-    "store": ("at_hand", "fetch", "verify"),
+    "entry": ("Entry", "Source"),
+    "registry": ("catalogue", "describe", "find"),
+    "lazy_rows": ("Rows",),
+    "preview": ("grid", "picture", "summary"),
+    "lookup": ("at_hand", "fetch", "verify"),
     "stream": ("gather", "prefetch"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from dgmzoo.data import files
+from dgmzoo.data.readers import files
 
 Arrays = dict[str, np.ndarray]
 T = TypeVar("T")

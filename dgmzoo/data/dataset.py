@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dgmzoo.data import draws, own, registry, store, toys
+from dgmzoo.data import host_random, lookup, registry, user_data
 from dgmzoo.data.config import Data
+from dgmzoo.data.entry import Entry
+from dgmzoo.data.lazy_rows import Joined, Rows
 from dgmzoo.data.observe import Observe, above_half, covering
-from dgmzoo.data.registry import Entry
-from dgmzoo.data.rows import Joined, Rows
-from dgmzoo.data.text import decode_words
+from dgmzoo.data.readers.text import decode_words
+from dgmzoo.data.sets import toys
 
 FIELDS = ("x", "label", "context", "mask")
 """What a row may have: what is modelled, its class, what else a conditional model is given, what of it is observed."""
@@ -62,7 +63,7 @@ class Dataset:
         rows = {name: np.asarray(a[:num]) for name, a in self.splits[split].items()}
         x, maximum = rows["x"], self.entry.maximum
         if self.binarization == "dynamic":
-            x = draws.binarize(x, self.numbers[split][:num], maximum, self.seed)
+            x = host_random.binarize(x, self.numbers[split][:num], maximum, self.seed)
         elif self.binarization == "threshold":
             x = above_half(x, maximum, np)
         elif self.binarization in (None, "gray") and maximum not in (None, 1):
@@ -73,7 +74,7 @@ class Dataset:
         return rows
 
 
-def load(config: Data, log: store.Log = store.silent, progress: store.Progress | None = None) -> Dataset:
+def load(config: Data, log: lookup.Log = lookup.silent, progress: lookup.Progress | None = None) -> Dataset:
     """The data set that a config names: found (fetched, if need be), verified, split, binarized.
 
     Args:
@@ -120,26 +121,27 @@ def _static(x: Any, numbers: np.ndarray, maximum: int | None, seed: int) -> Rows
 
     def draw(values: np.ndarray, index: Any) -> np.ndarray:
         flat = values.reshape(-1, *x.shape[1:])
-        return draws.binarize(flat, numbers[index].reshape(-1), maximum, seed).reshape(values.shape)
+        return host_random.binarize(flat, numbers[index].reshape(-1), maximum, seed).reshape(values.shape)
 
     return Rows(x, np.arange(len(x)), draw)
 
 
-def _source(config: Data, log: store.Log, progress: store.Progress | None) -> tuple[Entry, store.Arrays, str]:
+def _source(config: Data, log: lookup.Log, progress: lookup.Progress | None) -> tuple[Entry, lookup.Arrays, str]:
     """What a config names: its entry, decoded arrays, digest."""
     if config.arrays is not None:
-        return own.check(config.name, own.in_memory(config.arrays))
+        return user_data.check(config.name, user_data.in_memory(config.arrays))
     if config.name in toys.TOYS:
-        arrays = toys.draw(config.name, config.seed)
-        return registry.entry(config.name), arrays, store.digest(arrays)
+        known = registry.find(config.name)
+        arrays = toys.draw(known, config.seed)
+        return known, arrays, lookup.digest(arrays)
     if config.name in registry.catalogue():
-        return registry.entry(config.name), *store.arrays(config.name, log, progress)
+        return registry.find(config.name), *lookup.arrays(config.name, log, progress)
     path = Path(config.name).expanduser()
     if path.exists():
-        return own.read(path)
+        return user_data.read(path)
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"expected a file or folder of data, found nothing at {path}")
-    return registry.entry(config.name), {}, ""  # raises, with the nearest names
+    return registry.find(config.name), {}, ""  # raises, with the nearest names
 
 
 def _binarization(config: Data, known: Entry) -> str | None:
@@ -176,7 +178,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
     pools = {name: np.arange(*bounds) for name, bounds in zip(known.splits, itertools.pairwise(starts), strict=True)}
     out, num_valid = {}, config.num_validation
     if "all" in pools:
-        rest = draws.order(config.seed, 0, int(starts[-1]), "split").astype(np.int64)
+        rest = host_random.order(config.seed, 0, int(starts[-1]), "split").astype(np.int64)
         if known.folds:
             low, high = (len(rest) * fold // known.folds for fold in (config.fold, config.fold + 1))
         else:
@@ -189,7 +191,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
         if num_valid is None:
             return {name: pools[name] for name in ("train", "valid", "test") if name in pools}
         rest = np.concatenate([pools["train"], pools.get("valid", starts[:0])])
-        rest = rest[draws.order(config.seed, 0, len(rest), "split")]
+        rest = rest[host_random.order(config.seed, 0, len(rest), "split")]
     if num_valid >= len(rest):
         raise ValueError(
             f"expected data.num_validation below the {len(rest)} training rows of {known.name}, got {num_valid}"
@@ -198,7 +200,7 @@ def split(config: Data, known: Entry) -> dict[str, np.ndarray]:
     return {"train": np.sort(rest[num_valid:]), **valid, **out}
 
 
-def _gather(arrays: store.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
+def _gather(arrays: lookup.Arrays, known: Entry, numbers: np.ndarray, field: str) -> Any:
     """The rows `numbers` (ascending) of one field, None if some lack it; a whole split is not copied."""
     start, parts, places = 0, [], []
     for name, count in known.splits.items():

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from dgmzoo.data.registry import Entry, Source
+from dgmzoo.data.entry import Entry, Source
 
 Progress = Callable[[str, int, int | None], None]
 """(file, bytes so far, bytes in all or None)"""

@@ -17,8 +17,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from dgmzoo.model import Model, Query, Variables
-from dgmzoo.reparam.quick_keys import quick
+from dgmzoo.model.contract import Model, Query, Variables
+from dgmzoo.reparam.fast_threefry import quick
 
 _ROWS = 1000  # examples times samples in one chunk of a core's work
 _CHUNK = 50  # samples

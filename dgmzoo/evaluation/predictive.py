@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
-from dgmzoo.model import Model, Variables
+from dgmzoo.model.contract import Model, Variables
 
 
 def predictive(

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 import dgmzoo
-from dgmzoo import overrides
-from dgmzoo.config import Experiment, Paper
+from dgmzoo.config import overrides
+from dgmzoo.config.experiment import Experiment, Paper
+from dgmzoo.config.overrides import Origin
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import Estimate
-from dgmzoo.overrides import Origin
 
 SCHEMA = 1
 _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")

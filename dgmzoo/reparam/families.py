@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution, biject_to, constraints
 
-from dgmzoo.reparam.numpyro_rules import numpyro_rules
+from dgmzoo.reparam.ops import numpyro_rules
 
 LOCATIONS = ("loc", "locs")
 _SCALES = ("scale", "scales", "spike", "slab")

@@ -8,18 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dgmzoo.config import Experiment
+from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.model import Model, in_precision
-from dgmzoo.training import parallel
+from dgmzoo.model.contract import Model
+from dgmzoo.model.precision import in_precision
+from dgmzoo.model.transforms import rematerialized, with_terms
+from dgmzoo.training.batches import Feed, dispatch_size
 from dgmzoo.training.checkpoint import Checkpoints
-from dgmzoo.training.clock import Clock
-from dgmzoo.training.feed import Feed, dispatch_size
+from dgmzoo.training.devices import (
+    Votes,
+    choose_devices,
+    compile_dispatch,
+    fetch,
+    from_one_device,
+    init_on,
+    num_all,
+    one_seed,
+    place,
+    stack_seeds,
+    stacked_shapes,
+)
 from dgmzoo.training.optimizer import build
+from dgmzoo.training.seed_tracker import NonFinite, Track, Watcher
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
-from dgmzoo.training.track import NonFinite, Track, Watcher
-from dgmzoo.wrapped import rematerialized, with_terms
+from dgmzoo.training.stopwatch import Clock
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
@@ -116,8 +129,8 @@ def selected(
     if latest is None:
         raise ValueError(f"expected a checkpoint in {track.latest.folder.parent}, got none; train first")
     if track.best_step is None:
-        return run.variables(parallel.place(latest.tree, run.devices), 0), latest.step
-    return parallel.place(track.restore_best(evaluation_variables(one)), run.devices[:1]), track.best_step
+        return run.variables(place(latest.tree, run.devices), 0), latest.step
+    return place(track.restore_best(evaluation_variables(one)), run.devices[:1]), track.best_step
 
 
 class _Run:
@@ -125,8 +138,8 @@ class _Run:
         training = experiment.training
         rows = dataset.splits["train"]
         self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
-        self.devices = parallel.choose_devices(training.part_size) if devices is None else list(devices)
-        self.num_devices = parallel.num_all(self.devices)
+        self.devices = choose_devices(training.part_size) if devices is None else list(devices)
+        self.num_devices = num_all(self.devices)
         if training.batch_size % (self.num_devices * training.accumulate):
             raise ValueError(
                 f"expected training.batch_size to be a multiple of {self.num_devices} devices times "
@@ -159,15 +172,15 @@ class _Run:
         fitted = []
         for i, track in enumerate(self.tracks):
             variables, at = track.selection(step, self.variables(state, i))
-            fitted.append(Fitted(parallel.place(variables, self.devices[:1]), at, step - begun))
+            fitted.append(Fitted(place(variables, self.devices[:1]), at, step - begun))
         return fitted
 
     def _advance(self, state: State, step: int) -> tuple[State, int]:
         """Train to the end, and give back the state and its step."""
         n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
-        dispatch = parallel.compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
+        dispatch = compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
         self.since_save = self.since_look = Clock()
-        votes = parallel.Votes(self.devices)
+        votes = Votes(self.devices)
         over = False
         with contextlib.closing(self.feed.portions(step, n)) as portions:
             while step < self.total and not over:
@@ -194,7 +207,7 @@ class _Run:
 
     def template(self) -> State:
         """Shapes of one seed's state."""
-        return parallel.stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), self.num_devices)
+        return stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), self.num_devices)
 
     def _begin(self) -> State:
         """A fresh state, or that of the newest step of which every seed has an intact checkpoint.
@@ -219,17 +232,17 @@ class _Run:
                 break
             upto = min(each.step for each in found)
         if None in found:
-            states = [parallel.init_on(self.init, key, self.first, self.devices) for key in self.keys]
+            states = [init_on(self.init, key, self.first, self.devices) for key in self.keys]
         else:
-            states = [parallel.place(each.tree, self.devices) for each in found]
+            states = [place(each.tree, self.devices) for each in found]
         for track in self.tracks:
             track.begin(int(states[0].step), self.total, [each.seed for each in self.tracks])
-        return parallel.stack_seeds(states, self.devices)
+        return stack_seeds(states, self.devices)
 
     def _save(self, state: State, step: int) -> None:
         self._look(everything=True)  # a NaN must not reach the disk
         if any(track.latest for track in self.tracks):
-            host = parallel.fetch(state)
+            host = fetch(state)
             for i, track in enumerate(self.tracks):
                 track.save(step, self._one(host, i))
         self.since_save = Clock()
@@ -270,10 +283,10 @@ class _Run:
     def variables(self, state: State, i: int) -> Any:
         """One seed's variables as they are to be evaluated, on one device."""
         variables = evaluation_variables(self._one(state, i))
-        return parallel.from_one_device(variables) if self.num_devices > 1 else variables
+        return from_one_device(variables) if self.num_devices > 1 else variables
 
     def _one(self, state: State, i: int) -> State:
-        return parallel.one_seed(state, i, len(self.tracks), self.num_devices)
+        return one_seed(state, i, len(self.tracks), self.num_devices)
 
     def _has_loop_hazard(self) -> bool:
         """Whether the step has convolutions and runs on CPU, where XLA runs them 4 to 13 times slower inside a loop."""

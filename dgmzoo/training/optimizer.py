@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import optax
 
-from dgmzoo.config import Training
+from dgmzoo.config.training import Training
 
 
 def build(

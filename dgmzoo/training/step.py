@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dgmzoo.model import Batch, Model, Variables
-from dgmzoo.objectives import Objective
-from dgmzoo.reparam.numpyro_rules import numpyro_rules
-from dgmzoo.reparam.quick_keys import quick
-from dgmzoo.reparam.reduce import DEVICES, spread
+from dgmzoo.model.contract import Batch, Model, Variables
+from dgmzoo.objectives.base import Objective
+from dgmzoo.reparam.collectives import DEVICES, spread
+from dgmzoo.reparam.fast_threefry import quick
+from dgmzoo.reparam.ops import numpyro_rules
 
 LOCAL = "local"  # the collection of which every device has its own (persistent chains)
 

@@ -3,9 +3,10 @@
 ELBO is maximum likelihood here: the model has no latents. Binary pixels are drawn afresh in every step.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.objectives import ELBO
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.ddnn.made import MADE
 
 experiment = Experiment(

@@ -4,10 +4,11 @@ What is recorded is the predictive log-likelihood at the mean weights; over draw
 `--evaluation.weight-draws 20`.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.weights import VariationalWeights
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.weights.base import VariationalWeights
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.ddnn.made import MADE
 
 experiment = Experiment(

@@ -4,11 +4,12 @@ The coefficients are `run.weights()["output/VariationalDense_0"]`; an input is t
 tenth of the largest. Beside it: `--model.output.weights normal`. Other data: `--data.seed 1`.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.horseshoe_weights import HorseshoeWeights
-from dgmzoo.layers.outputs import Normal
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.likelihoods.normal import Normal
+from dgmzoo.layers.weights.horseshoe import HorseshoeWeights
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.ddnn.regression import Regression
 
 experiment = Experiment(

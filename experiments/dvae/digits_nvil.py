@@ -1,8 +1,9 @@
 """A sigmoid belief network of 50 bits on the 8x8 digits, trained by the score function with learned baselines."""
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.objectives import NVIL
+from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 
 experiment = Experiment(

@@ -5,10 +5,11 @@ training stops once the validation bound has not improved for 20 readings. No pu
 those at hand are for convolutional networks or other posteriors.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.networks import MLP
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(

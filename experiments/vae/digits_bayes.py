@@ -4,12 +4,13 @@ What is recorded is the predictive log-likelihood at the mean weights; over draw
 `--evaluation.weight-draws 20`. Other weights by name: `--model.decoder.weights horseshoe --model.output.weights horseshoe`.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.outputs import Bernoulli
-from dgmzoo.layers.weights import VariationalWeights
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.weights.base import VariationalWeights
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(

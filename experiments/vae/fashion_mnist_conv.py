@@ -3,11 +3,12 @@
 Nobody's published row: the start for those who want convolutions. 10,000 of the training rows are held out.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.convolutional import ConvDecoder, ConvEncoder
-from dgmzoo.layers.discretized import DiscretizedLogistic
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic
+from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(

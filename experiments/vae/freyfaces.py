@@ -5,11 +5,12 @@ and not with densities of dequantized pixels. `data.seed` draws the split of 156
 film: give the seed with a figure. Training stops once the validation bound has not improved for 20 readings.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.discretized import DiscretizedLogistic
-from dgmzoo.layers.networks import MLP
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(

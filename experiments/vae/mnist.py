@@ -1,9 +1,10 @@
 """The one-layer VAE on dynamically binarized MNIST: 400 epochs, some 15 minutes on two cores."""
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.networks import MLP
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(

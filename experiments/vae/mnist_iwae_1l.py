@@ -13,10 +13,11 @@ Adam's settings are those of the authors' code: b1 .99, and an epsilon of 1e-4 f
 table 1 and section 5.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Paper, Training
+from dgmzoo.config.experiment import Evaluation, Experiment, Paper
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.networks import MLP
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(

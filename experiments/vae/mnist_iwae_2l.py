@@ -11,9 +11,10 @@ paper). Adam's epsilon: see `mnist_iwae_1l`. A shorter run keeps the schedule's 
 "Importance weighted autoencoders" (arXiv 1509.00519), table 1 and section 5.
 """
 
-from dgmzoo.config import Evaluation, Experiment, Paper, Training
+from dgmzoo.config.experiment import Evaluation, Experiment, Paper
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.objectives import ELBO
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 
 experiment = Experiment(

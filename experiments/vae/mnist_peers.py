@@ -1,9 +1,10 @@
 """The VAE that other libraries' benchmarks train on MNIST: 784-200-200-50, batch 100, Adam at 1e-3, all 60,000 rows."""
 
-from dgmzoo.config import Evaluation, Experiment, Training
+from dgmzoo.config.experiment import Evaluation, Experiment
+from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.layers.networks import MLP
-from dgmzoo.objectives import ELBO
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(

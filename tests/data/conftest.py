@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dgmzoo.data import catalogue, download, registry, store
-from dgmzoo.data.registry import Source
-
-from .server import ARRAYS, NAMES, ROWS, Server
+from dgmzoo.data import catalogue, download, lookup, registry
+from dgmzoo.data.entry import Source
+from tests.support.server import ARRAYS, NAMES, ROWS, Server
 
 _DATA = os.environ.get("DGMZOO_DATA")
 
@@ -65,7 +64,7 @@ def mnist(registered, server, monkeypatch):
 
     def register(*sources):
         web = [Source("web", s.address, NAMES) if isinstance(s, Server) else s for s in sources or (server,)]
-        sha256 = store.digest(ARRAYS)
+        sha256 = lookup.digest(ARRAYS)
         return registered("mnist", splits=ROWS, size=400_000, sources=tuple(web), sha256=sha256)
 
     register()

@@ -8,72 +8,71 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, cache, load, store
-from dgmzoo.data.registry import Source
-
-from . import forms
-from .server import ARRAYS, CONTENTS, ROWS, WHOLE, held
+from dgmzoo.data import Data, cache, load, lookup
+from dgmzoo.data.entry import Source
+from tests.support import file_writers
+from tests.support.server import ARRAYS, CONTENTS, ROWS, WHOLE, held
 
 
 def test_altered_cache_is_noticed_and_decoded_again(mnist, server):
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     path = cache.root() / "mnist" / "test-x.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.warns(UserWarning, match="is damaged"):
-        arrays, _ = store.arrays("mnist")
+        arrays, _ = lookup.arrays("mnist")
     np.testing.assert_array_equal(arrays["test/x"], ARRAYS["test/x"])
     path.write_bytes(content[:-9])
     with pytest.warns(UserWarning, match="is damaged"):
-        store.arrays("mnist")
+        lookup.arrays("mnist")
 
 
 def test_digest_is_not_computed_again_on_every_start(mnist, monkeypatch):
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     monkeypatch.setattr(cache, "digest", lambda arrays: pytest.fail("computed again"))
-    assert isinstance(store.arrays("mnist")[0]["train/x"], np.memmap)
+    assert isinstance(lookup.arrays("mnist")[0]["train/x"], np.memmap)
 
 
 def test_verify_reads_every_byte(mnist):
     with pytest.raises(FileNotFoundError, match="dgmzoo data fetch mnist"):
-        store.verify("mnist")
-    store.fetch("mnist")
+        lookup.verify("mnist")
+    lookup.fetch("mnist")
     path = cache.root() / "mnist" / "test-x.npy"
     stamp = path.stat()
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    store.arrays("mnist")  # stamps are as they were
+    lookup.arrays("mnist")  # stamps are as they were
     with pytest.raises(ValueError, match=r"is damaged.*struck off"):
-        store.verify("mnist")
-    assert store.digest(store.arrays("mnist")[0]) == store.digest(ARRAYS) == store.verify("mnist")
+        lookup.verify("mnist")
+    assert lookup.digest(lookup.arrays("mnist")[0]) == lookup.digest(ARRAYS) == lookup.verify("mnist")
 
 
 def test_verify_does_not_bless_an_altered_copy_since_the_files_are_good(mnist, tmp_path, monkeypatch):
-    forms.put(tmp_path / "data" / "mnist", CONTENTS)
+    file_writers.put(tmp_path / "data" / "mnist", CONTENTS)
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
-    path = store.fetch("mnist") / "train-x.npy"
+    path = lookup.fetch("mnist") / "train-x.npy"
     stamp, content = path.stat(), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     with pytest.raises(ValueError, match="is damaged"):
-        store.verify("mnist")
+        lookup.verify("mnist")
     np.testing.assert_array_equal(load(Data("mnist")).splits["train"]["x"], ARRAYS["train/x"])
 
 
 def test_a_cached_set_is_as_readable_as_the_umask_says(mnist):
     before = os.umask(0o022)
     try:
-        assert store.fetch("mnist").stat().st_mode & 0o777 == 0o755
+        assert lookup.fetch("mnist").stat().st_mode & 0o777 == 0o755
     finally:
         os.umask(before)
 
 
 def test_a_copy_that_may_not_be_read_is_told_and_passed_over(mnist, monkeypatch):
-    folder = store.fetch("mnist")
+    folder = lookup.fetch("mnist")
     closed = PermissionError(errno.EACCES, "Permission denied")
 
     def refuse(path, *args, **kwargs):
@@ -86,46 +85,46 @@ def test_a_copy_that_may_not_be_read_is_told_and_passed_over(mnist, monkeypatch)
             original = getattr(Path, method)
             patch.setattr(Path, method, refuse)
             if method == "is_file":
-                assert store.at_hand("mnist") is None
+                assert lookup.at_hand("mnist") is None
             else:
                 with pytest.warns(UserWarning, match="cannot be read"):
-                    store.arrays("mnist")
+                    lookup.arrays("mnist")
 
 
 def test_fetch_says_when_nothing_was_kept(mnist, monkeypatch):
     monkeypatch.setattr(np, "save", lambda *args, **kwargs: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.warns(UserWarning, match="could not cache"), pytest.raises(OSError, match="set DGMZOO_CACHE"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
 
 
 def test_what_a_killed_process_left_is_removed(mnist):
     left = cache.root() / ".mnist-abcd"
     left.mkdir(parents=True)
     (left / "train-x.npy").write_bytes(b"half")
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert held() == WHOLE and not left.exists()
 
 
 def test_a_set_without_digest_is_decoded_again_by_a_newer_decoder(registered, tmp_path, monkeypatch):
-    forms.put(tmp_path / "data" / "mnist", CONTENTS)
+    file_writers.put(tmp_path / "data" / "mnist", CONTENTS)
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     registered("mnist", splits=ROWS)
-    store.fetch("mnist")
-    forms.put(tmp_path / "data" / "mnist", forms.mnist(ROWS, seed=1)[0])
-    assert store.arrays("mnist")[1] == store.digest(ARRAYS)
+    lookup.fetch("mnist")
+    file_writers.put(tmp_path / "data" / "mnist", file_writers.mnist(ROWS, seed=1)[0])
+    assert lookup.arrays("mnist")[1] == lookup.digest(ARRAYS)
     monkeypatch.setattr(cache, "_DECODERS", -1)
-    assert store.arrays("mnist")[1] == store.digest(forms.mnist(ROWS, seed=1)[1])
+    assert lookup.arrays("mnist")[1] == lookup.digest(file_writers.mnist(ROWS, seed=1)[1])
 
 
 def test_a_copy_that_another_library_left(mnist, tmp_path, server):
-    forms.put(tmp_path / "home" / "data" / "MNIST" / "raw", CONTENTS)
+    file_writers.put(tmp_path / "home" / "data" / "MNIST" / "raw", CONTENTS)
     mnist(Source("copy", "~/data/MNIST/raw"), server)
-    assert store.at_hand("mnist") == "~/data/MNIST/raw"
-    store.fetch("mnist")
+    assert lookup.at_hand("mnist") == "~/data/MNIST/raw"
+    lookup.fetch("mnist")
     assert not server.requests
     shutil.rmtree(cache.root())
-    forms.put(tmp_path / "home" / "data" / "MNIST" / "raw", forms.mnist(ROWS, seed=1)[0])
-    store.fetch("mnist")  # a wrong copy is passed over
+    file_writers.put(tmp_path / "home" / "data" / "MNIST" / "raw", file_writers.mnist(ROWS, seed=1)[0])
+    lookup.fetch("mnist")  # a wrong copy is passed over
     assert len(server.requests) == 4 and held() == WHOLE
 
 
@@ -136,26 +135,26 @@ def test_keras_copy(mnist, tmp_path, server):
     raw = {name: ARRAYS[key] for name, key in named.items()}
     np.savez_compressed(folder / "mnist.npz", **{n: a[..., 0] if n[0] == "x" else a for n, a in raw.items()})
     mnist(Source("copy", "~/.keras/datasets", {"mnist.npz": "mnist.npz"}), server)
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert not server.requests and held() == WHOLE
 
 
 def test_data_folder_comes_before_the_net(mnist, tmp_path, server, monkeypatch):
-    forms.put(tmp_path / "data" / "mnist", CONTENTS)
+    file_writers.put(tmp_path / "data" / "mnist", CONTENTS)
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert not server.requests
 
 
 def test_data_folder_with_other_content_is_an_error_not_passed_over(mnist, tmp_path, monkeypatch):
-    forms.put(tmp_path / "data" / "mnist", forms.mnist(ROWS, seed=1)[0])
+    file_writers.put(tmp_path / "data" / "mnist", file_writers.mnist(ROWS, seed=1)[0])
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     with pytest.raises(ValueError, match="altered or another variant"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
 
 
 def test_unwritable_cache_is_a_clear_message(mnist, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DGMZOO_CACHE", str(tmp_path / "file"))
     with pytest.raises(OSError, match="file"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")

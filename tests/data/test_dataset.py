@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dgmzoo.data import Data, Rows, dataset, from_arrays, load, own, prefetch, store, toys
+from dgmzoo.data import Data, Rows, dataset, from_arrays, load, lookup, prefetch, user_data
 from dgmzoo.data.observe import Observe
-
-from . import forms
+from dgmzoo.data.sets import toys
+from tests.support import file_writers
 
 
 @pytest.fixture
 def small_mnist(registered, tmp_path, monkeypatch):
     """A mnist of 500 / 80 random rows."""
-    contents, arrays = forms.mnist({"train": 500, "test": 80})
-    forms.put(tmp_path / "data" / "mnist", contents)
+    contents, arrays = file_writers.mnist({"train": 500, "test": 80})
+    file_writers.put(tmp_path / "data" / "mnist", contents)
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     registered("mnist", splits={"train": 500, "test": 80})
     return arrays
@@ -148,7 +148,7 @@ def test_published_binarization_is_static_and_has_no_other(registered, tmp_path,
     random = np.random.default_rng(0)
     rows = {split: random.integers(0, 2, (9, 784)) for split in ("train", "valid", "test")}
     text = {f"binarized_mnist_{s}.amat": "".join(" ".join(map(str, r)) + " \n" for r in x) for s, x in rows.items()}
-    forms.put(tmp_path / "data" / "binarized_mnist", {name: t.encode() for name, t in text.items()})
+    file_writers.put(tmp_path / "data" / "binarized_mnist", {name: t.encode() for name, t in text.items()})
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     registered("binarized_mnist", splits={"train": 9, "valid": 9, "test": 9})
     data = load(Data("binarized_mnist"))
@@ -162,7 +162,7 @@ def test_published_binarization_is_static_and_has_no_other(registered, tmp_path,
 def test_folds_of_a_table_cover_it_and_are_normalised_by_their_training_rows(registered, tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(3, 5, (203, 12)).round(4)
     lines = [";".join(f'"c{i}"' for i in range(12)), *(";".join(map(str, row)) for row in x)]
-    forms.put(tmp_path / "data" / "uci", {"winequality-red.csv": "\n".join(lines).encode()})
+    file_writers.put(tmp_path / "data" / "uci", {"winequality-red.csv": "\n".join(lines).encode()})
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     registered("winequality_red", splits={"all": 203}, drawn={"valid": 20})
     folds = [load(Data("winequality_red", fold=fold)) for fold in range(10)]
@@ -225,7 +225,7 @@ def test_a_mapped_file_of_another_dtype_is_converted_as_it_is_read(dtype, monkey
     np.save(tmp_path / "big.npy", x)
     want = load(from_arrays(x))
     half = x.astype(want.entry.dtype).nbytes // 2
-    monkeypatch.setattr(own, "_STEP", 1 << 20)
+    monkeypatch.setattr(user_data, "_STEP", 1 << 20)
     tracemalloc.start()
     data = load(Data(str(tmp_path / "big.npy")))
     peak = tracemalloc.get_traced_memory()[1]
@@ -300,11 +300,11 @@ def test_altered_benchmark_file_is_refused(small_mnist, registered, tmp_path):
 
 
 def test_digest_is_of_content_not_of_containers(small_mnist):
-    assert load(Data("mnist")).sha256 == store.digest(small_mnist)
-    assert store.digest({"a": np.arange(4)}) == store.digest({"a": np.arange(4).astype(">i8")})
+    assert load(Data("mnist")).sha256 == lookup.digest(small_mnist)
+    assert lookup.digest({"a": np.arange(4)}) == lookup.digest({"a": np.arange(4).astype(">i8")})
     changed = {key: a.copy() for key, a in small_mnist.items()}
     changed["test/label"][3] ^= 1
-    assert store.digest(changed) != store.digest(small_mnist)
+    assert lookup.digest(changed) != lookup.digest(small_mnist)
 
 
 def test_prefetch_keeps_order_and_passes_errors_on():

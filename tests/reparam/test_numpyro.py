@@ -14,7 +14,7 @@ from scipy import stats
 
 from dgmzoo.reparam.distributions import Horseshoe, HorseshoeReparam, PiecewiseNormal, RectifiedNormal
 from dgmzoo.reparam.distributions.special import scaled_e1_slope
-from dgmzoo.reparam.numpyro_rules import numpyro_rules
+from dgmzoo.reparam.ops import numpyro_rules
 
 pytestmark = pytest.mark.optimized
 

@@ -7,13 +7,15 @@ import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
-from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.outputs import Normal
-from dgmzoo.layers.piecewise import PiecewiseLayer
-from dgmzoo.layers.point import PointLayer
-from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.model import Query, functional, num_parameters
-from dgmzoo.objectives import ELBO, IWAE
+from dgmzoo.layers.latents.piecewise import PiecewiseLayer
+from dgmzoo.layers.latents.point import PointLayer
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.likelihoods.normal import Normal
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.model.contract import Query
+from dgmzoo.model.functional import functional, num_parameters
+from dgmzoo.objectives.elbo import ELBO
+from dgmzoo.objectives.importance import IWAE
 from dgmzoo.reparam.distributions import PiecewiseNormal
 from dgmzoo.reparam.families import _inverse_softplus
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork

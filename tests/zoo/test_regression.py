@@ -13,12 +13,14 @@ import pytest
 from scipy import stats
 
 import dgmzoo
-from dgmzoo.data import toys
+from dgmzoo.data.sets import toys
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import averaged, predictive
-from dgmzoo.layers.outputs import Bernoulli, Normal
-from dgmzoo.layers.weights import VariationalWeights
-from dgmzoo.model import Query, functional
+from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.likelihoods.normal import Normal
+from dgmzoo.layers.weights.base import VariationalWeights
+from dgmzoo.model.contract import Query
+from dgmzoo.model.functional import functional
 from dgmzoo.zoo.ddnn.regression import Regression
 
 pytestmark = pytest.mark.optimized

@@ -9,12 +9,11 @@ from dgmzoo.reparam.distributions.augmented_horseshoe import (
     horseshoe_log_prob_surrogate,
     log_regularized_scale,
 )
-from dgmzoo.reparam.distributions.horseshoe import Horseshoe
+from dgmzoo.reparam.distributions.horseshoe import Horseshoe, HorseshoeReparam
 from dgmzoo.reparam.distributions.mixtures import NormalMixture, SpikeAndSlab
 from dgmzoo.reparam.distributions.piecewise_normal import PiecewiseNormal
 from dgmzoo.reparam.distributions.power_spherical import PowerSpherical, UniformSphere
 from dgmzoo.reparam.distributions.rectified_normal import RectifiedNormal
-from dgmzoo.reparam.distributions.reparam import HorseshoeReparam
 from dgmzoo.reparam.distributions.slab import log_slab_mass
 
 __all__ = [

@@ -10,7 +10,7 @@ from jax import lax
 from jax.nn import sigmoid, softplus
 from numpyro.distributions.kl import kl_divergence
 
-from dgmzoo.reparam.distributions.arrays import aligned
+from dgmzoo.reparam.distributions.broadcast import aligned
 from dgmzoo.reparam.distributions.horseshoe import Horseshoe, log_density_at_square
 from dgmzoo.reparam.distributions.slab import log_slab_mass, slab_ratio
 from dgmzoo.reparam.distributions.special import HALF_LOG_2PI, log_normal_density, ndtr

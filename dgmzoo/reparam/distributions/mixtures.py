@@ -10,7 +10,7 @@ from jax.nn import log_softmax, logsumexp
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
-from dgmzoo.reparam.distributions.arrays import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
 from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
 
 _END = 2.0**-23  # both it and 1 less it are exact in single precision

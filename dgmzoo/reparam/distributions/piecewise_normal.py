@@ -14,7 +14,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 from numpyro.distributions.util import validate_sample
 
-from dgmzoo.reparam.distributions.arrays import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
 from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
 
 

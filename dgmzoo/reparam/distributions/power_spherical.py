@@ -10,7 +10,7 @@ from jax import lax
 from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 
-from dgmzoo.reparam.distributions.arrays import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
 
 _SHIFT = 16  # steps up before the asymptotic series below, which is then right to 1e-14
 

@@ -10,9 +10,9 @@ from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 from numpyro.distributions.util import validate_sample
 
-from dgmzoo.reparam.distributions.arrays import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
+from dgmzoo.reparam.distributions.no_bijection import Unexplored
 from dgmzoo.reparam.distributions.special import excess_moment, log_ndtr, log_normal_density, ndtr
-from dgmzoo.reparam.distributions.unexplored import Unexplored
 
 
 class _AtomAtZero(Unexplored):

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from dgmzoo.reparam.numpyro_rules import numpyro_rules
-from dgmzoo.reparam.quick_keys import plain
+from dgmzoo.reparam.fast_threefry import plain
+from dgmzoo.reparam.ops import numpyro_rules
 
 
 def has_path(family: type[Distribution]) -> bool:

@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.reparam.reduce import batch_mean
+from dgmzoo.reparam.collectives import batch_mean
 
 
 def score_surrogate(log_q: chex.Array, signal: chex.Array) -> chex.Array:

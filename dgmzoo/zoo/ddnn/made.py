@@ -15,11 +15,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.layers.checks import check_entry, check_has_no_head, flat
-from dgmzoo.layers.masked import MaskedDense, made_degrees
-from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
-from dgmzoo.layers.weights import PointWeights, Weights
-from dgmzoo.model import Batch, Draw, Evidence, Query
+from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.masked import MaskedDense, made_degrees
+from dgmzoo.layers.networks.mlp import flat
+from dgmzoo.layers.validation import check_entry, check_has_no_head
+from dgmzoo.layers.weights.base import PointWeights, Weights
+from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class MADE(nn.Module):

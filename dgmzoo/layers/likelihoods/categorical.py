@@ -1,0 +1,34 @@
+"""The categorical likelihood of class-valued data."""
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+
+from dgmzoo.layers.likelihoods.base import Output
+from dgmzoo.reparam import families
+
+
+class Categorical(Output):
+    """Integer x in {0, ..., num_classes - 1}."""
+
+    num_classes: int = 256
+    """Number of values an element of x takes."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_classes < 2:
+            raise ValueError(f"expected num_classes >= 2, got {self.num_classes}")
+
+    @property
+    def size(self) -> int:
+        return self.num_classes
+
+    def check_support(self, x: np.ndarray) -> None:
+        if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= self.num_classes:
+            raise ValueError(
+                f"expected integer x in 0..{self.num_classes - 1} for a categorical output, "
+                f"got {x.dtype} from {x.min():g} to {x.max():g}"
+            )
+
+    def distribution(self, raw: jax.Array) -> dist.Distribution:
+        return dist.CategoricalLogits(families.widened(raw))

@@ -1,0 +1,90 @@
+"""Score-function objectives for discrete latents: NVIL."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.model.contract import Array, Batch, Model, Query, Variables
+from dgmzoo.objectives.base import Objective, Result, finish
+from dgmzoo.reparam.estimators.score_function import normalized_signal, score_surrogate
+
+
+@dataclasses.dataclass(frozen=True)
+class NVIL(Objective):
+    """The ELBO of a model with discrete latents, by the score function with baselines.
+
+    The learning signal `log p(x, z) - log q(z | x)` is centred by a network of x and a running mean, and divided by its
+    running standard deviation. The running mean includes the batch itself, as in the paper's algorithm 1, which scales
+    the gradient of q by 1 - (1 - decay) / (K B). Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
+    """
+
+    baseline_hidden: tuple[int, ...] = (100,)
+    """Widths of the baseline network of x."""
+    baseline_learning_rate: float = 1e-3
+    """Of the baseline's own Adam."""
+    decay: float = 0.8
+    """Of the running moments of the signal."""
+
+    estimate: ClassVar[str] = "score"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if any(width < 1 for width in self.baseline_hidden):
+            raise ValueError(f"expected objective.baseline_hidden of widths >= 1, got {self.baseline_hidden}")
+        if not 0 < self.baseline_learning_rate < math.inf or not 0 <= self.decay < 1:
+            raise ValueError(f"expected baseline_learning_rate > 0 and decay in [0, 1), got {self}")
+
+    def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
+        zero = jnp.zeros(())
+        return {
+            "params": {"baseline": self._baseline.init(key, batch["x"])["params"]},
+            "signal": {"mean": zero, "variance": zero},
+        }
+
+    def optimizers(self) -> Mapping[str, optax.GradientTransformation]:
+        return {"baseline": optax.adam(self.baseline_learning_rate)}
+
+    @property
+    def _baseline(self) -> nn.Module:
+        return _Baseline(self.baseline_hidden)
+
+    def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
+        query = Query(self.num_samples, train=True, step=step)
+        evidence, updates = model.evidence(variables, batch, key, query)
+        predicted = self._baseline.apply({"params": variables["params"]["baseline"]}, batch["x"])  # [B]
+        reward = jax.lax.stop_gradient(evidence.log_weight)  # [K, B]
+        moments = variables["signal"]
+        signal, mean, variance = normalized_signal(
+            reward - jax.lax.stop_gradient(predicted)[None], moments["mean"], moments["variance"], self.decay
+        )
+        error = jnp.square(reward - mean - predicted[None])
+        # The score of log_q has mean zero, so the generative gradient is that of log_joint alone.
+        surrogate = (
+            evidence.log_joint
+            - jax.lax.stop_gradient(evidence.log_q)
+            + score_surrogate(evidence.log_q, signal)
+            - (error - jax.lax.stop_gradient(error))
+        )
+        loss = -surrogate.mean() + evidence.weight_kl / num_data
+        for term in evidence.aux.values():  # through samples without a path; the other examples' mean as its baseline
+            others = (term.sum() - term) / max(1, len(term) - 1)
+            loss = loss + score_surrogate(evidence.log_q.sum(0), term - others).mean()
+        updates = {**updates, "signal": {"mean": mean, "variance": variance}}
+        return finish(loss, evidence, num_data, updates)
+
+
+class _Baseline(nn.Module):
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        h = MLP(self.hidden)(x.reshape(x.shape[0], -1))
+        return nn.Dense(1)(h)[:, 0]

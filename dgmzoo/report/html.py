@@ -1,0 +1,101 @@
+"""The report of a run: one HTML file with nothing outside it."""
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dgmzoo.files import write_text
+from dgmzoo.report.plots import inline
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2430}
+h1{font-size:1.5rem;margin:0 0 .3rem}h2{font-size:1.1rem;margin:2rem 0 .6rem}.lead{font-size:1.15rem;margin:.2rem 0 1rem}
+img,svg{max-width:100%;height:auto}img{image-rendering:pixelated;border:1px solid #dde2ea}
+body:has(.drawn){max-width:90rem}.drawn img{image-rendering:auto;border:0}
+table{border-collapse:collapse;font-size:.9rem;display:block;overflow-x:auto}
+td{padding:.15rem 1.2rem .15rem 0;vertical-align:top}th{text-align:left;padding:.15rem 1.2rem .15rem 0}
+.notes{color:#5a6474;font-size:.9rem}p,.notes{max-width:60rem}
+td:first-child{color:#5a6474;white-space:nowrap}figure{margin:0 0 1rem}figcaption{color:#5a6474;font-size:.9rem}
+"""
+
+_BOUNDS = {
+    "exact": "negative log-likelihood (exact)",
+    "iw": "negative log-likelihood, importance-weighted",
+    "elbo": "negative ELBO",
+    "predictive": "negative predictive log-likelihood",
+    None: "loss (no bound on log p(x))",
+}
+
+
+def headline(record: Mapping[str, Any]) -> str:
+    """The result in one sentence."""
+    what = _BOUNDS.get(record["bound"], record["bound"])
+    if record["bound"] == "iw":
+        what += f" with {record['num_samples']} samples"
+    if record["bound"] == "predictive":
+        draws = record["weight_draws"]
+        what += f" over {draws} draws of the weights" if draws else " at the mean weights"
+    value = "not finite" if record["value"] is None else f"{record['value']:.2f}"
+    error = "" if record["standard_error"] is None else f" ± {record['standard_error']:.2f}"
+    text = f"{value}{error} nats, {what}, {record['split']} split"
+    if record["monte_carlo_error"]:
+        text += f" (Monte Carlo error {record['monte_carlo_error']:.3f})"
+    return text
+
+
+def comparison(record: Mapping[str, Any]) -> str:
+    """The published figure beside it, or the empty string."""
+    paper = record["paper"]
+    if not paper:
+        return ""
+    budget = "" if paper["budget"] is None else f"; this run took {paper['budget']:.2g} times the paper's steps"
+    return f"published: {paper['value']} ({paper['source']}; {paper['protocol']}){budget}"
+
+
+def write(
+    path: Path,
+    title: str,
+    record: Mapping[str, Any],
+    pictures: Mapping[str, bytes],
+    figures: Mapping[str, str],
+):
+    """Write the report.
+
+    Args:
+      record: the result.
+      pictures: caption -> PNG.
+      figures: caption -> SVG.
+    """
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=lead>{html.escape(headline(record))}</p>"]
+    if text := comparison(record):
+        parts.append(f"<p>{html.escape(text)}</p>")
+    for caption, svg in figures.items():
+        parts.append(f"<h2>{html.escape(caption)}</h2><figure>{svg}</figure>")
+    for caption, picture in pictures.items():
+        parts.append(f"<h2>{html.escape(caption)}</h2><figure>{inline(picture, caption)}</figure>")
+    parts.append(f"<h2>Record</h2>{table(record)}")
+    write_text(path, page(title, parts))
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole HTML page around parts of one."""
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+        f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
+    )
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """A record as an HTML table."""
+    rows = "".join(
+        f"<tr><td>{html.escape(str(key))}</td><td>{html.escape(_readable(value))}</td></tr>"
+        for key, value in record.items()
+    )
+    return f"<table>{rows}</table>"
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_readable(item)}" for key, item in value.items()) or "none"
+    return "none" if value is None else str(value)

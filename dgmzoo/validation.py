@@ -1,0 +1,32 @@
+"""Checks of numbers that a user gives: whole numbers, seeds, ranges."""
+
+import math
+import operator
+from typing import Any
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Refuse anything but an integer >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"expected {name} to be a whole number, 1 or more, got {value!r}")
+
+
+def check_seed(seed: int) -> int:
+    """A seed as a Python integer.
+
+    Raises:
+      ValueError: not a whole number from 0 to 2^32 - 1, the seeds that JAX tells apart.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise ValueError(f"expected a seed that is a whole number, got {seed!r}") from None
+    if not 0 <= number < 2**32:
+        raise ValueError(f"expected a seed from 0 to {2**32 - 1}, got {number}")
+    return number
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Refuse anything but a finite number strictly between `low` and `high`."""
+    if not math.isfinite(value) or not low < value < high:
+        raise ValueError(f"expected {name} between {low} and {high}, got {value!r}")

@@ -1,0 +1,64 @@
+"""The verbs of `dgmzoo data`."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dgmzoo.command.data import HELP, data
+from dgmzoo.data import catalogue, lookup, preview
+
+
+def test_list_has_one_line_a_set_and_says_what_is_here(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert data(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["set", *catalogue()] and max(map(len, lines)) <= 80
+    here = {line.split()[0] for line in lines[1:] if line.split()[-1] == "yes"}
+    assert {"digits", "toy_moons"} <= here and "binarized_mnist" not in here
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["list", "--help"], ["fetch", "-h"], ["verify", "mnist", "--help"]])
+def test_help(words, capsys):
+    assert data(words) == 0 and capsys.readouterr().out == HELP
+
+
+def test_show_of_a_folder_and_of_a_file(tmp_path, capsys):
+    (tmp_path / "pets").mkdir()
+    for at in range(9):
+        Image.new("L", (5, 4), 20 * at).save(tmp_path / "pets" / f"{at}.png")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    for name, start in (("pets", "pets: train 7, valid 1, test 1 of 4 x 5 x 1"), ("x.npy", "x.npy: train 24")):
+        assert data(["show", str(tmp_path / name), "--out", str(tmp_path / "a.png")]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(start) and (tmp_path / "a.png").exists()
+    assert data(["show", "cifar10"]) == 0 and "not at hand" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="did you mean mnist"):
+        data(["show", "minst"])
+
+
+def test_show_writes_the_file_it_names_or_none(tmp_path):
+    with pytest.raises(ValueError, match=r"name a \.png file, got x"):
+        data(["show", "digits", "--out", "x"])
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_a_set_that_has_to_be_brought_by_hand_says_why():
+    with pytest.raises(FileNotFoundError, match="Published as a pickle, which is never read here"):
+        lookup.fetch("gas")
+
+
+def test_a_picture_shows_what_is_stored_not_a_draw(monkeypatch):
+    from dgmzoo.data import Data, load
+
+    digits = load(Data())
+    drawn = []
+    monkeypatch.setattr(preview, "grid", lambda images: drawn.append(images) or images[0, ..., 0])
+    preview.picture(digits, "a.png", num=9)
+    np.testing.assert_array_equal(drawn[0], digits.splits["train"]["x"][:9] / np.float32(16))
+
+
+def test_letters_are_shown_as_letters(benchmark):
+    from dgmzoo.data import Data, load
+
+    lines = preview.summary(load(Data("ocr_letters"))).splitlines()[2:]
+    assert len(lines) == 8 and any("@@" in line for line in lines)

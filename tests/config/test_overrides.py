@@ -1,0 +1,205 @@
+"""Overrides: typed, by path, and recoverable from a run's config."""
+
+import dataclasses
+
+import flax.linen as nn
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+
+import dgmzoo
+from dgmzoo import experiments
+from dgmzoo.command.options import Train, changed, parse
+from dgmzoo.config import overrides
+from dgmzoo.config.experiment import load
+from dgmzoo.evaluation.record import paper
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.objectives.importance import IWAE
+
+CHANGES = [
+    {"model.latent_dim": 10},
+    {"model.latent-dim": 20, "training.learning-rate": 2e-3},
+    {"objective": "iwae"},
+    {"objective": "iwae", "objective.num_samples": 50},
+    {"model.latent.posterior": dist.Laplace, "model.latent.prior": "Laplace"},
+    {"model.latent": "horseshoe", "model.latent.slab": None},
+    {"model.latent": "rectified", "model.latent.smooth": True, "objective": "iwae"},
+    {"model.latent": "piecewise", "model.latent.prior": "piecewise", "model.latent.pieces": 7},
+    {"model.latent": "point"},
+    {"model.latent.prior": "piecewise"},
+    {"model.latent": "piecewise", "model.latent.posterior": "normal", "model.latent.prior": "PiecewiseNormal"},
+    {"model.latent.noise": False},
+    {"model.decoder.weights": "normal", "model.decoder.weights.learned_prior": False, "evaluation.weight_draws": 10},
+    {"model.decoder.weights": "horseshoe", "model.decoder.weights.slab": None, "model.output.weights": "piecewise"},
+    {"model.decoder.weights": "normal", "model.decoder.weights.posterior": "Laplace"},
+    {"model.encoder.hidden": (3, 4), "model.decoder.hidden": []},
+    {"training.steps": 10},
+    {"data.seed": 3, "evaluation.num_examples": 7, "training.clip_norm": 1},
+    {},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_overrides_survive_the_config_file(changes):
+    base = load("vae/digits")
+    changed = overrides.override(base, changes)
+    stored = overrides.difference(base, changed)
+    assert overrides.flatten(overrides.override(base, stored)) == overrides.flatten(changed)
+    assert (stored == {}) == (changes == {})
+    assert overrides.origin(changed)[:2] == ("vae/digits", stored)
+
+
+@pytest.mark.parametrize(
+    "changes", [change for change in CHANGES[:-1] if not any("posterior" in path for path in change)], ids=str
+)
+def test_the_command_line_says_the_same(changes):
+    words = []
+    for path, value in changes.items():
+        if isinstance(value, bool):
+            above, _, name = path.rpartition(".")
+            words.append(f"--{path}" if value else f"--{above}.no-{name}")
+            continue
+        words += [f"--{path}", *(map(str, value) if isinstance(value, list | tuple) else [str(value)])]
+    parsed = parse(Train, "vae/digits", words).experiment
+    assert overrides.flatten(parsed) == overrides.flatten(dgmzoo.experiment("vae/digits", changes))
+    assert parsed.name == "vae/digits" and parsed.papers == load("vae/digits").papers
+
+
+@pytest.mark.parametrize(
+    "changes", [change for change in CHANGES if not any("posterior" in path or value == [] for path, value in change.items())], ids=str
+)  # fmt: skip
+def test_a_variant_says_the_same(changes):
+    words = (f"{path.replace('_', '-')}={value}" for path, value in changes.items())
+    text = " ".join(words).translate(str.maketrans("", "", "(),")) or "base"
+    base = load("vae/digits")
+    assert changed(base, "vae/digits", text) == overrides.difference(base, overrides.override(base, changes))
+
+
+def test_choosing_an_objective_starts_from_its_own_defaults():
+    chosen = dgmzoo.experiment("vae/digits", {"objective": "iwae"})
+    assert chosen.objective == IWAE() and chosen.objective.num_samples == 5
+
+
+def test_setting_one_length_clears_the_others():
+    changed = dgmzoo.experiment("vae/digits", {"training.steps": 10})
+    assert (changed.training.steps, changed.training.epochs) == (10, None)
+    with pytest.raises(ValueError, match="exactly one"):
+        dgmzoo.experiment("vae/digits", {"training.steps": 10, "training.epochs": 3})
+
+
+@pytest.mark.parametrize(
+    "changes, answer",
+    [
+        ({"model.latentdim": 3}, "did you mean latent_dim"),
+        ({"model.latent_dim": "3"}, "type int, got '3'"),
+        ({"model.latent_dim": True}, "type int, got True"),
+        ({"model.latent_dim": 2.5}, "type int, got 2.5"),
+        ({"training.schedule": "linear"}, "constant"),
+        ({"model.latent_dim.x": 3}, "no fields below 'model.latent_dim'"),
+        ({"papers": ()}, "got 'papers'"),
+        ({"model.latent": "cauchy"}, "one of normal, horseshoe, rectified, piecewise, spherical, point, got 'cauchy'"),
+        ({"model.latent": "horseshoe", "model.latent.prior": "normal"}, "field of HorseshoeLayer"),
+        ({"model.latent": "point", "objective": "iwae"}, "use elbo"),
+        ({"model.decoder.weights": "cauchy"}, "one of normal, horseshoe, rectified, piecewise, point, got 'cauchy'"),
+        ({"model.decoder.weights": "normal", "model.decoder.weights.estimator": "best"}, "estimator"),
+        ({"model.parent": None}, "got 'model.parent'"),
+        ({"model.latent.posterior": nn.Dense}, "model.latent.posterior"),
+    ],
+    ids=str,
+)
+def test_wrong_overrides_are_refused(changes, answer):
+    with pytest.raises(ValueError, match="expected") as refused:
+        dgmzoo.experiment("vae/digits", changes)
+    assert answer in str(refused.value)
+
+
+def test_an_experiment_built_in_python_is_kept_for_reading_only():
+    class Mine(nn.Module):
+        def evidence(self, batch, query): ...
+
+    base = load("vae/digits")
+    changed = dgmzoo.Experiment(model=Mine(), data=base.data, training=base.training, name=base.name)
+    assert overrides.origin(changed) == (None, {}, None)
+
+
+def test_arrays_in_memory_are_not_a_named_experiment():
+    """A published figure must not stand beside them, whatever they are called."""
+    base = load(ROW)
+    mine = dgmzoo.from_arrays(
+        np.zeros((10, 28, 28, 1), np.uint8), name="my mnist", binarization="dynamic", num_validation=0
+    )
+    changed = dataclasses.replace(base, data=mine)
+    assert overrides.origin(changed).name is None
+    assert paper(changed, overrides.origin(changed), "test", 1) is None
+
+
+def test_an_objective_of_ones_own_is_kept_for_reading_only():
+    @dataclasses.dataclass(frozen=True)
+    class Mine(dgmzoo.ELBO):
+        weight: float = 2.0
+
+    changed = dataclasses.replace(load("vae/digits"), objective=Mine())
+    assert overrides.origin(changed).name is None
+    assert overrides.flatten(changed)["objective"] == "Mine"
+
+
+@pytest.mark.parametrize("output", ["normal", "discretized_logistic"])
+def test_outputs_are_chosen_by_name(output):
+    chosen = parse(Train, "vae/digits", ["--model.output", output]).experiment
+    assert overrides.flatten(chosen)["model.output"] == output
+    stored = overrides.difference(load("vae/digits"), chosen)
+    assert stored["model.output"] == output
+    assert overrides.flatten(overrides.override(load("vae/digits"), stored)) == overrides.flatten(chosen)
+
+
+def test_a_function_that_chooses_a_distribution_is_refused():
+    with pytest.raises(ValueError, match=r"class of distributions, got .*BernoulliLogits"):
+        VariationalLayer(posterior=dist.Bernoulli, prior=dist.Bernoulli)
+
+
+def test_a_submodule_in_two_fields_is_refused():
+    from dgmzoo.layers.networks.mlp import MLP
+    from dgmzoo.zoo.vae.vae import VAE
+
+    shared = MLP((3,))
+    with pytest.raises(ValueError, match="would tie their parameters"):
+        VAE(encoder=shared, decoder=shared)
+
+
+ROW = "vae/mnist_iwae_1l"
+
+
+@pytest.mark.parametrize(
+    "changes, value",
+    [
+        ({}, 86.76),
+        ({"objective.num_samples": 50}, 86.35),
+        ({"objective": "iwae"}, 85.54),
+        ({"objective": "iwae", "objective.num_samples": 50}, 84.78),
+        ({"training.epochs": 10, "data.seed": 4, "training.learning_rate": 1e-4}, 86.76),
+        ({"objective.num_samples": 5}, None),  # not a row of the table here
+        ({"objective.beta": 2.0}, None),
+        ({"model.latent_dim": 49}, None),
+        ({"data.binarization": "static"}, None),
+        ({"evaluation.num_samples": 100}, None),
+        ({"evaluation.num_examples": 100}, None),
+    ],
+    ids=str,
+)
+def test_a_published_figure_is_shown_only_under_its_own_protocol(changes, value):
+    exp = dgmzoo.experiment(ROW, changes)
+    origin = overrides.origin(exp)
+    found = paper(exp, origin, "test", 984_000)
+    assert (found and found["value"]) == value
+    if value:
+        assert found["budget"] == 0.1
+    assert paper(exp, origin, "valid", 1) is None
+    assert paper(overrides.override(exp, {"evaluation.num_samples": 17}), origin, "test", 1) is None
+
+
+def test_every_published_row_can_be_asked_for():
+    for name in experiments.names():
+        base = load(name)
+        for row in base.papers:
+            exp = overrides.override(base, row.when)
+            assert paper(exp, overrides.origin(exp), "test", 1)["value"] == row.value

@@ -1,0 +1,92 @@
+"""The real sets: published facts, the digest of each, and a look at each. Skipped where the files are not."""
+
+import numpy as np
+import pytest
+
+from dgmzoo.data import Data, catalogue, load, lookup, picture, summary
+
+pytestmark = pytest.mark.usefixtures("benchmark")
+
+SETS = [name for name, entry in catalogue().items() if entry.sha256]
+MEANS = {  # of train (or all) as stored, of the values' range
+    "mnist": 0.1307,
+    "fashion_mnist": 0.2860,
+    "caltech101_silhouettes": 1 - 0.5511,
+    "freyfaces": 0.6058,
+    "adult": 0.1127,
+    "connect4": 1 / 3,
+    "dna": 0.2537,
+    "mushrooms": 0.1875,
+    "nips": 0.3678,
+    "nltcs": 0.3317,
+    "ocr_letters": 0.2197,
+}
+
+
+def test_every_set_at_hand_is_tested():
+    assert len(SETS) == 23 and set(MEANS) < set(SETS)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_set_loads_verifies_and_is_shown(name, tmp_path):
+    data, entry = load(Data(name)), catalogue()[name]
+    assert data.sha256 == entry.sha256 == lookup.verify(name)
+    assert sum(len(rows["x"]) for rows in data.splits.values()) == sum(entry.splits.values())
+    text = summary(data)
+    assert name in text and len(text.splitlines()) > 3
+    assert picture(data, tmp_path / f"{name}.png").stat().st_size > 2000
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_mean(name):
+    arrays, _ = lookup.arrays(name)
+    x = arrays.get("train/x", arrays.get("all/x"))
+    np.testing.assert_allclose(x.mean() / catalogue()[name].maximum, MEANS[name], atol=1e-4)
+
+
+def test_label_counts():
+    counts = np.bincount(lookup.arrays("mnist")[0]["train/label"])
+    assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # LeCun's page
+    assert (np.bincount(lookup.arrays("fashion_mnist")[0]["train/label"]) == 6000).all()
+    assert (np.bincount(lookup.arrays("omniglot_lake")[0]["test/label"])[964:] == 20).all()
+    assert len(np.unique(lookup.arrays("20news")[0]["train/label"])) == 20
+    assert (np.bincount(lookup.arrays("fsdd")[0]["test/label"]) == 30).all()
+
+
+def test_columns_that_rnade_keeps():
+    sizes = {name: load(Data(name)).shape for name in catalogue() if catalogue()[name].folds}
+    assert sizes == {
+        "winequality_red": (11,),
+        "winequality_white": (11,),
+        "parkinsons": (15,),
+        "ionosphere": (32,),
+    }
+
+
+def test_vocabulary_of_the_treebank():
+    data = load(Data("ptb"))
+    assert len(data.words) == 10_000 and {"<unk>", "<eos>", "N"} <= set(data.words)
+    tokens = {split: int(rows["mask"].sum()) for split, rows in data.splits.items()}
+    assert tokens == {"train": 929_589, "valid": 73_760, "test": 82_430}  # Mikolov's counts, ends included
+
+
+def test_chorales():
+    data = load(Data("jsb_chorales"))
+    assert data.shape == (160, 88)
+    rows = data.splits["train"]
+    assert rows["mask"].sum(1).max() == 129 and (rows["x"].sum((1, 2)) > 0).all()
+
+
+def test_binarized_mnist_is_the_images_of_mnist_in_another_order():
+    ones = lookup.arrays("binarized_mnist")[0]["test/x"].reshape(10_000, -1).mean(0)
+    gray = lookup.arrays("mnist")[0]["test/x"].reshape(10_000, -1).mean(0) / 255
+    np.testing.assert_allclose(ones, gray, atol=5 * 0.5 / 100)
+
+
+def test_loading_is_quick():
+    import time
+
+    load(Data("mnist"))
+    start = time.perf_counter()
+    load(Data("mnist", num_validation=10_000))
+    assert time.perf_counter() - start < 0.5

@@ -1,0 +1,171 @@
+"""Variational layers: densities and divergences against SciPy and quadrature."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy import integrate, special, stats
+
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.model.contract import Query
+from dgmzoo.model.functional import functional
+from dgmzoo.zoo.ddnn.made import MADE
+from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
+from dgmzoo.zoo.vae.vae import VAE
+
+SCIPY = {
+    dist.Normal: lambda q: stats.norm(q["loc"], q["scale"]),
+    dist.Laplace: lambda q: stats.laplace(q["loc"], q["scale"]),
+    dist.LogNormal: lambda q: stats.lognorm(q["scale"], scale=np.exp(q["loc"])),
+    dist.Gamma: lambda q: stats.gamma(q["concentration"], scale=1 / q["rate"]),
+}
+FEATURES = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+NUM = 2000
+
+
+def answer(layer, features=FEATURES, query=None, seed=0, above=None):
+    """A layer's answer where its heads have weights of some size, and its parameters."""
+    query = query or Query(NUM)
+    rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
+    variables = jax.eval_shape(lambda features: layer.init(rngs, features, query, "z", above), features)
+    random = np.random.default_rng(seed)
+    spread = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.4, leaf.shape), leaf.dtype), variables)
+    rngs = {"sample": jax.random.key(2)}
+    ask = jax.jit(lambda variables, features: layer.apply(variables, features, query, "z", above, rngs=rngs))
+    return ask(spread, features), spread["params"]
+
+
+@pytest.mark.parametrize("family", SCIPY, ids=lambda family: family.__name__)
+def test_densities_samples_and_divergence(family):
+    latent, params = answer(VariationalLayer(units=2, posterior=family, prior=family, learned_prior=True))
+    prior, _ = _prior(family, params)
+    z = np.asarray(latent.sample, np.float64)
+    q = SCIPY[family](latent.q)
+    np.testing.assert_allclose(latent.log_q, q.logpdf(z).sum(-1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(latent.log_p, prior.logpdf(z).sum(-1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(latent.q["mean"], q.mean(), rtol=1e-5)
+    np.testing.assert_array_equal(latent.value, latent.sample)
+    kl = np.asarray(latent.kl).mean(0)  # closed, or the samples' mean
+    error = np.asarray(latent.kl).std(0) / np.sqrt(len(latent.kl)) if len(latent.kl) > 1 else 0
+    for b in range(3):
+        for u in range(2):
+            parameters = {name: np.asarray(leaf, np.float64)[0, b, u] for name, leaf in latent.q.items()}
+            one, p = SCIPY[family](parameters), _prior(family, params, u)[0]
+            assert stats.kstest(z[:, b, u], one.cdf).pvalue > 1e-4
+            exact, _ = integrate.quad(
+                lambda t, o=one, p=p: o.pdf(t) * (o.logpdf(t) - p.logpdf(t)),
+                *(float(one.ppf(share)) for share in (1e-14, 1 - 1e-14)),
+                limit=200,
+                points=[float(one.median())],
+            )
+            assert kl[b, u] == pytest.approx(exact, abs=1e-4 + 4 * np.broadcast_to(error, kl.shape)[b, u])
+
+
+def _prior(family, params, unit=slice(None)):
+    """The learned prior, worked out from its raw parameters: softplus where positive, shifted so that 0 gives 1."""
+    raw = np.asarray(params["prior_raw"]["raw"], np.float64)[unit]
+    positive = [name not in ("loc",) for name in family.arg_constraints]
+    values = [
+        np.logaddexp(0, raw[..., i] + np.log(np.expm1(1))) if is_positive else raw[..., i]
+        for i, is_positive in enumerate(positive)
+    ]
+    named = dict(zip(family.arg_constraints, values, strict=True))
+    return SCIPY[family](named), named
+
+
+def test_standard_prior_is_the_familys_standard_member():
+    latent, _ = answer(VariationalLayer(units=2))
+    np.testing.assert_allclose(latent.log_p, stats.norm.logpdf(latent.sample).sum(-1), rtol=1e-4, atol=1e-4)
+    kl = 0.5 * (latent.q["loc"] ** 2 + latent.q["scale"] ** 2 - 1) - np.log(latent.q["scale"])
+    np.testing.assert_allclose(latent.kl, kl, rtol=1e-3, atol=1e-5)
+
+
+def test_bits():
+    bits = dist.BernoulliLogits
+    latent, params = answer(VariationalLayer(units=2, posterior=bits, prior=bits, learned_prior=True))
+    q, p = special.expit(np.asarray(latent.q["logits"][0])), special.expit(np.asarray(params["prior_raw"]["raw"])[:, 0])
+    z = np.asarray(latent.sample)
+    assert set(np.unique(z)) == {0.0, 1.0}
+    np.testing.assert_allclose(latent.log_q, stats.bernoulli.logpmf(z, q).sum(-1), rtol=1e-4)
+    np.testing.assert_allclose(latent.log_p, stats.bernoulli.logpmf(z, p).sum(-1), rtol=1e-4)
+    exact = q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))
+    assert np.abs(np.asarray(latent.kl).mean(0) - exact).max() < 0.05
+    assert (np.abs(z.mean(0) - q) < 4 * np.sqrt(q * (1 - q) / NUM)).all()
+
+
+def test_prior_given_the_layer_above():
+    """`p(z | above)` has parameters for each sample of the layer above, and so has the divergence."""
+    above = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3, 6)), jnp.float32)
+    latent, params = answer(VariationalLayer(units=2), query=Query(5), above=above)
+    raw = np.asarray(above) @ np.asarray(params["prior_head"]["kernel"]) + np.asarray(params["prior_head"]["bias"])
+    raw = raw.astype(np.float64).reshape(5, 3, 2, 2)
+    loc, scale = raw[..., 0], np.logaddexp(0, raw[..., 1] + np.log(np.expm1(1)))
+    np.testing.assert_allclose(latent.log_p, stats.norm.logpdf(latent.sample, loc, scale).sum(-1), rtol=1e-3, atol=1e-4)
+    mean, sd = np.asarray(latent.q["loc"], np.float64), np.asarray(latent.q["scale"], np.float64)
+    kl = np.log(scale / sd) + (sd**2 + (mean - loc) ** 2) / (2 * scale**2) - 0.5
+    assert latent.kl.shape == (5, 3, 2)
+    np.testing.assert_allclose(latent.kl, kl, rtol=1e-3, atol=1e-5)
+
+
+def test_gradient_runs_along_the_path_where_there_is_one():
+    """d E[z^2] / d mean = 2 mean for a normal; nothing for bits."""
+
+    def moment(params, layer):
+        rngs = {"sample": jax.random.key(2)}
+        latent = layer.apply({"params": params}, FEATURES, Query(20_000), "z", rngs=rngs)
+        return jnp.square(latent.sample).mean(0).sum(), latent
+
+    for layer, factor in (
+        (VariationalLayer(units=1), 2.0),
+        (VariationalLayer(units=1, posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits), 0.0),
+    ):
+        _, params = answer(layer)
+        gradient, latent = jax.jit(jax.grad(moment, has_aux=True), static_argnums=1)(params, layer)
+        expected = factor * float(latent.q["mean"].sum())
+        assert gradient["posterior_head"]["bias"][0] == pytest.approx(expected, abs=0.05 * factor)
+
+
+def test_features_of_every_sample():
+    features = jnp.broadcast_to(FEATURES[None], (5, 3, 4))
+    latent, _ = answer(VariationalLayer(units=2), features, Query(5))
+    assert latent.sample.shape == (5, 3, 2) and latent.q["loc"].shape == (5, 3, 2)
+    with pytest.raises(ValueError, match="expected parameters"):
+        answer(VariationalLayer(units=2), features, Query(7))
+
+
+def test_bad_layers_are_refused():
+    with pytest.raises(ValueError, match="both discrete or both continuous"):
+        VariationalLayer(units=2, posterior=dist.BernoulliLogits)
+    with pytest.raises(ValueError, match="one number per parameter"):
+        VariationalLayer(units=2, posterior=dist.MultivariateNormal, prior=dist.MultivariateNormal)
+    with pytest.raises(ValueError, match="at least 1 unit, got 0"):
+        answer(VariationalLayer())
+    with pytest.raises(ValueError, match=r"expected given 'z' of shape \(2, 3, 2\), got \(3, 2\)"):
+        answer(VariationalLayer(units=2), query=Query(2, given={"z": jnp.zeros((3, 2))}))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        VAE(latent_dim=2, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2,)),
+        SigmoidBeliefNetwork(latent_dims=(3,), hidden=(3,), shape=(2,)),
+    ],
+    ids=lambda module: type(module).__name__,
+)
+def test_what_is_not_observed_does_not_reach_the_network(module):
+    x = jnp.array([[1.0, jnp.nan], [0.0, 1.0]])
+    mask = jnp.array([[True, False], [True, True]])
+    model = functional(module)
+    key = jax.random.key(0)
+    variables, ask = jax.jit(model.init)(key, {"x": jnp.zeros((2, 2)), "mask": mask}), jax.jit(model.evidence)
+    found, _ = ask(variables, {"x": x, "mask": mask}, key)
+    other, _ = ask(variables, {"x": x.at[0, 1].set(7.0), "mask": mask}, key)
+    assert jnp.isfinite(found.log_weight).all() and (found.log_weight == other.log_weight).all()
+
+
+def test_an_autoregressive_network_takes_no_mask():
+    made = functional(MADE(hidden=(3,), shape=(2,)))
+    with pytest.raises(ValueError, match="without a mask"):
+        made.init(jax.random.key(0), {"x": jnp.zeros((2, 2)), "mask": jnp.ones((2, 2), bool)})
