@@ -19,10 +19,10 @@ from dgmzoo.training import multihost
 from dgmzoo.training.loop import Interrupted, check_seeds, fit_seeds, selected
 from dgmzoo.training.metric_writers import Writer
 from dgmzoo.training.metric_writers import check as check_writers
-from dgmzoo.training.progress import Watch
-from dgmzoo.training.run_directory import Folder, describe, differences
+from dgmzoo.training.progress import ProgressCallback
+from dgmzoo.training.run_directory import RunDirectory, describe, differences
 from dgmzoo.training.seed_groups import Place, grouped
-from dgmzoo.training.seed_tracker import Track
+from dgmzoo.training.seed_tracker import SeedTracker
 from dgmzoo.validation import check_seed
 
 
@@ -95,7 +95,7 @@ def train(
     multihost.agree(devices | {"run_dir given": run_dir is not None} | flat)
     folders = [None] * len(runs)
     if run_dir is not None:
-        folders = [Folder(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}") for run in runs]
+        folders = [RunDirectory(run_dir if seeds is None else Path(run_dir) / f"seed-{run.seed}") for run in runs]
     claimed = [folder is not None and (folder.path / "config.json").is_file() for folder in folders]
     with contextlib.ExitStack() as held:
         with multihost.together():
@@ -116,15 +116,15 @@ def train(
 
 
 def _train(
-    kept: Sequence[tuple[Run, Folder | None]], writers: Sequence[str | Writer], several: bool, progress: bool
+    kept: Sequence[tuple[Run, RunDirectory | None]], writers: Sequence[str | Writer], several: bool, progress: bool
 ) -> None:
     """Train the runs of one program, and measure those that are not yet."""
     shared, first, watches = kept[0][0], multihost.is_first(), []
     for run, folder in kept:
         own = [_of_seed(writer, run.seed) for writer in writers] if several else writers
-        watches.append(Watch(folder if first else None, progress and run is shared, own if first else ()))
+        watches.append(ProgressCallback(folder if first else None, progress and run is shared, own if first else ()))
     tracks = [
-        Track(run.experiment.name, run.seed, watch, _checkpoints(folder))
+        SeedTracker(run.experiment.name, run.seed, watch, _checkpoints(folder))
         for (run, folder), watch in zip(kept, watches, strict=True)
     ]
     try:
@@ -142,7 +142,7 @@ def _train(
             run.measure(progress)
 
 
-def _claim(folders: Sequence[Folder], described: Sequence[dict[str, Any]], held: contextlib.ExitStack) -> None:
+def _claim(folders: Sequence[RunDirectory], described: Sequence[dict[str, Any]], held: contextlib.ExitStack) -> None:
     """Check and lock all of the folders before any is claimed."""
     for folder, wanted in zip(folders, described, strict=True):
         folder.check(wanted)
@@ -152,7 +152,7 @@ def _claim(folders: Sequence[Folder], described: Sequence[dict[str, Any]], held:
         folder.claim(wanted)
 
 
-def _checkpoints(folder: Folder | None) -> tuple | None:
+def _checkpoints(folder: RunDirectory | None) -> tuple | None:
     """The latest and the best of a run directory, which several processes share."""
     if folder is None:
         return None
@@ -169,12 +169,14 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
     Raises:
       ValueError: not a run directory, no intact checkpoint, or the data or the experiment's file have changed.
     """
-    folder = Folder(run_dir)
+    folder = RunDirectory(run_dir)
     stored = folder.config()
     exp = experiment or folder.experiment()
     resolved = overrides.flatten(exp)
-    if resolved["terms"].keys() == stored["resolved"]["terms"].keys():  # they act in training alone: names do
-        resolved["terms"] = stored["resolved"]["terms"]
+    if (
+        resolved["extra_losses"].keys() == stored["resolved"]["extra_losses"].keys()
+    ):  # they act in training alone: names do
+        resolved["extra_losses"] = stored["resolved"]["extra_losses"]
     if lines := differences(stored["resolved"], resolved):
         raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
     dataset = data.load(exp.data)

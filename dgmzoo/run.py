@@ -12,7 +12,7 @@ import numpy as np
 from dgmzoo import data, files
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment
-from dgmzoo.config.preflight import bind, outputs_of
+from dgmzoo.config.preflight import bind, likelihoods_of
 from dgmzoo.data.observe import covering
 from dgmzoo.evaluation import inference, record
 from dgmzoo.evaluation.log_likelihood import Estimate
@@ -158,7 +158,7 @@ class Run:
             seed=self.seed,
             steps=self.step,
             parameters=num_parameters({"params": learned}),
-            discrete=all(output.discrete for output in outputs_of(self.experiment.model)),
+            discrete=all(output.discrete for output in likelihoods_of(self.experiment.model)),
             num_devices=devices.num_all(devices.choose_devices(exp.training.part_size)),
             seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )

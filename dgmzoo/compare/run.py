@@ -31,7 +31,7 @@ from dgmzoo.report import plots
 from dgmzoo.report.html import page
 from dgmzoo.run import Run
 from dgmzoo.training.loop import check_seeds
-from dgmzoo.training.run_directory import Folder, describe
+from dgmzoo.training.run_directory import RunDirectory, describe
 from dgmzoo.training.seed_tracker import NonFinite
 from dgmzoo.validation import check_seed
 
@@ -185,7 +185,7 @@ def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path 
             origin = overrides.origin(variant)
             for seed in seeds if path else ():
                 wanted = describe(variant, origin, seed, dataset.sha256)
-                Folder(path / slug(name) / f"seed-{seed}").check(wanted)
+                RunDirectory(path / slug(name) / f"seed-{seed}").check(wanted)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 

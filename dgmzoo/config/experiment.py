@@ -14,7 +14,7 @@ from dgmzoo import experiments
 from dgmzoo.config import experiment_file
 from dgmzoo.config.training import Training
 from dgmzoo.data import Data
-from dgmzoo.model.contract import Term
+from dgmzoo.model.contract import ExtraLoss
 from dgmzoo.objectives.base import Objective
 from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.validation import check_whole
@@ -71,8 +71,8 @@ class Experiment:
     """How."""
     evaluation: Evaluation = Evaluation()
     """How the result is measured."""
-    terms: Mapping[str, Term] = dataclasses.field(default_factory=dict)
-    """Further terms of the training loss, `{name: f(evidence, batch) -> [B]}`, in nats; `term/<name>` in the metrics."""
+    extra_losses: Mapping[str, ExtraLoss] = dataclasses.field(default_factory=dict)
+    """Further terms of the training loss, `{name: f(evidence, batch) -> [B]}`, in nats; `extra_loss/<name>` in the metrics."""
     papers: tuple[Paper, ...] = dataclasses.field(default=(), metadata={"cli": False})
     """Published figures."""
     corrections: tuple[str, ...] = dataclasses.field(default=(), metadata={"cli": False})
@@ -83,7 +83,7 @@ class Experiment:
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
             raise ValueError(f"expected experiment.model to be a Flax module, got {type(self.model).__name__}")
-        for name, term in self.terms.items():
+        for name, term in self.extra_losses.items():
             if not isinstance(name, str) or not name or not callable(term):
                 raise ValueError(f"expected terms as {{name: function}}, got {name!r}: {term!r}")
         if self.training.remat and self.objective.num_samples == 1:

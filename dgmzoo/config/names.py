@@ -16,7 +16,7 @@ from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
 from dgmzoo.layers.latents.spherical import SphericalLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.likelihoods.base import Output
+from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.categorical import Categorical
 from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
@@ -40,7 +40,7 @@ LATENTS: dict[str, type[LatentLayer]] = {
     "point": PointLayer,
 }
 
-LIKELIHOODS: dict[str, type[Output]] = {
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "normal": Normal,
     "categorical": Categorical,
@@ -60,7 +60,7 @@ CHOICES: dict[type, dict[str, type]] = {
     Objective: OBJECTIVES,
     LatentLayer: LATENTS,
     Weights: WEIGHTS,
-    Output: LIKELIHOODS,
+    Likelihood: LIKELIHOODS,
 }
 
 _SHORT = {

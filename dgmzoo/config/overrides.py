@@ -49,7 +49,7 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
     flat = {}
     for name in fields(part):
         value, here = getattr(part, name), f"{path}.{name}" if path else name
-        if isinstance(part, Experiment) and name == "terms":
+        if isinstance(part, Experiment) and name == "extra_losses":
             flat[here] = {key: function_identity.named(term) for key, term in value.items()}
         else:
             flat |= _flat(value, here)

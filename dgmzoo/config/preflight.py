@@ -10,9 +10,9 @@ from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.layers.latents.base import LatentLayer
-from dgmzoo.layers.likelihoods.base import Output
+from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.model.contract import Model, Query
-from dgmzoo.model.transforms import with_terms
+from dgmzoo.model.transforms import with_extra_losses
 
 
 def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
@@ -26,18 +26,18 @@ def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
             module = module.clone(shape=tuple(dataset.shape))
         elif tuple(module.shape) != tuple(dataset.shape):
             raise ValueError(f"expected model.shape {dataset.shape} of {dataset.name!r}, got {module.shape}")
-    binary = dataset.binarization in ("dynamic", "static", "threshold")
+    binary = dataset.encoding in ("dynamic", "static", "threshold")
     for split in dataset.splits:
         x = dataset.fixed(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
-        for output in outputs_of(module):
+        for output in likelihoods_of(module):
             output.check_support(x)
     return module
 
 
-def outputs_of(module: nn.Module) -> list[Output]:
+def likelihoods_of(module: nn.Module) -> list[Likelihood]:
     """The output layers among a module's fields."""
     values = (getattr(module, name) for name in overrides.fields(module))
-    return [value for value in values if isinstance(value, Output)]
+    return [value for value in values if isinstance(value, Likelihood)]
 
 
 def check_fits(exp: Experiment, model: Model, dataset: Dataset) -> None:
@@ -57,7 +57,7 @@ def check_fits(exp: Experiment, model: Model, dataset: Dataset) -> None:
     exp.training.total_steps(len(rows["x"]))
     first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
     variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
-    whole, met = with_terms(model, exp.terms), []
+    whole, met = with_extra_losses(model, exp.extra_losses), []
 
     def ask(query, variables, key):
         return whole.evidence(variables, dataset.observe(key, first), key, query)

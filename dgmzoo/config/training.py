@@ -49,7 +49,7 @@ class Training:
     """Parts in which each device works its share of a batch off, for batches that do not fit; their gradients are averaged."""
     remat: bool = False
     """Compute p(x | z) for some sqrt(K) of the K samples at a time, and again on the way back: less memory, more time.
-    A term of the loss that reads `evidence.output` keeps all of it."""
+    A term of the loss that reads `evidence.parameters` keeps all of it."""
     stream: bool | None = None
     """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB. The numbers are the same."""
     steps_per_dispatch: int | None = None

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from dgmzoo.data.registry import catalogue
 
-Binarization = Literal["dynamic", "static", "threshold", "gray", "classes"]
+Encoding = Literal["dynamic", "static", "threshold", "gray", "classes"]
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class Data:
 
     name: str = "digits"
     """A registered set (`dgmzoo data list`), or the path of a .npy, .npz, .csv or a folder of images."""
-    binarization: Binarization | None = None
+    encoding: Encoding | None = None
     """dynamic: a fresh Bernoulli draw each step; static: one draw by `seed`; threshold: above one half; gray:
-    intensities in [0, 1]; classes: whole numbers, for a categorical output. None: what the set's papers do."""
+    intensities in [0, 1]; classes: whole numbers, for a categorical likelihood. None: what the set's papers do."""
     num_validation: int | None = None
     """Rows held out of train (with the set's own validation rows, if any), drawn by `seed`; 0: none. None:
     its own split."""
@@ -31,10 +31,9 @@ class Data:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(f"expected the name of a data set, got {self.name!r}")
-        if self.binarization is not None and self.binarization not in get_args(Binarization):
+        if self.encoding is not None and self.encoding not in get_args(Encoding):
             raise ValueError(
-                f"expected data.binarization one of {', '.join(get_args(Binarization))}, or None, "
-                f"got {self.binarization!r}"
+                f"expected data.encoding one of {', '.join(get_args(Encoding))}, or None, got {self.encoding!r}"
             )
         _whole("num_validation", self.num_validation, optional=True)
         _whole("seed", self.seed)

@@ -11,7 +11,7 @@ import numpy as np
 from dgmzoo.data import host_random, lookup, registry, user_data
 from dgmzoo.data.config import Data
 from dgmzoo.data.entry import Entry
-from dgmzoo.data.lazy_rows import Joined, Rows
+from dgmzoo.data.lazy_rows import Joined, LazyRows
 from dgmzoo.data.observe import Observe, above_half, covering
 from dgmzoo.data.readers.text import decode_words
 from dgmzoo.data.sets import toys
@@ -34,7 +34,7 @@ class Dataset:
     `Rows`."""
     shape: tuple[int, ...]
     """Shape of one example; images are [H, W, C]."""
-    binarization: str | None
+    encoding: str | None
     """As resolved: dynamic, static, threshold, gray, classes, or None where rows are taken as they are."""
     observe: Observe
     """(key, rows) -> batch: pure, for use inside the training step."""
@@ -49,7 +49,7 @@ class Dataset:
     @property
     def in_unit_interval(self) -> bool:
         """Whether x is observed in [0, 1]: binary, or intensities over their largest."""
-        scaled = self.binarization is not None or self.entry.kind == "images" or self.entry.maximum == 1
+        scaled = self.encoding is not None or self.entry.kind == "images" or self.entry.maximum == 1
         return scaled and not self.observe.whole
 
     def fixed(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:
@@ -62,11 +62,11 @@ class Dataset:
             raise ValueError(f"expected a split of {self.name}, one of {', '.join(self.splits)}, got {split!r}")
         rows = {name: np.asarray(a[:num]) for name, a in self.splits[split].items()}
         x, maximum = rows["x"], self.entry.maximum
-        if self.binarization == "dynamic":
+        if self.encoding == "dynamic":
             x = host_random.binarize(x, self.numbers[split][:num], maximum, self.seed)
-        elif self.binarization == "threshold":
+        elif self.encoding == "threshold":
             x = above_half(x, maximum, np)
-        elif self.binarization in (None, "gray") and maximum not in (None, 1):
+        elif self.encoding in (None, "gray") and maximum not in (None, 1):
             x = x.astype(np.float32) * np.float32(1 / maximum)
         rows["x"] = x.astype(np.int32 if self.observe.whole else np.float32)
         if "mask" in rows:
@@ -86,7 +86,7 @@ def load(config: Data, log: lookup.Log = lookup.silent, progress: lookup.Progres
       FileNotFoundError: the set or file is nowhere to be found.
     """
     known, arrays, sha256 = _source(config, log, progress)
-    binarization = _binarization(config, known)
+    encoding = _encoding(config, known)
     numbers = split(config, known)
     splits = {}
     for name, rows in numbers.items():
@@ -97,7 +97,7 @@ def load(config: Data, log: lookup.Log = lookup.silent, progress: lookup.Progres
         mean, scale = train.mean(0), train.std(0)
         for rows in splits.values():
             rows["x"] = ((rows["x"] - mean) / scale).astype(np.float32)
-    if binarization == "static" and known.binarization != "static":
+    if encoding == "static" and known.encoding != "static":
         for name, rows in splits.items():
             static = _static(rows["x"], numbers[name], known.maximum, config.seed)
             rows["x"] = static if static.nbytes > MAPPED else np.asarray(static)
@@ -106,8 +106,8 @@ def load(config: Data, log: lookup.Log = lookup.silent, progress: lookup.Progres
         sha256=sha256,
         splits=splits,
         shape=tuple(splits["train"]["x"].shape[1:]),
-        binarization=binarization,
-        observe=Observe(binarization, known.maximum, known.kind),
+        encoding=encoding,
+        observe=Observe(encoding, known.maximum, known.kind),
         numbers=numbers,
         seed=config.seed,
         num_classes=known.num_classes,
@@ -116,14 +116,14 @@ def load(config: Data, log: lookup.Log = lookup.silent, progress: lookup.Progres
     )
 
 
-def _static(x: Any, numbers: np.ndarray, maximum: int | None, seed: int) -> Rows:
+def _static(x: Any, numbers: np.ndarray, maximum: int | None, seed: int) -> LazyRows:
     """Rows binarized as they are gathered: the draw of a row depends on its number in the set alone."""
 
     def draw(values: np.ndarray, index: Any) -> np.ndarray:
         flat = values.reshape(-1, *x.shape[1:])
         return host_random.binarize(flat, numbers[index].reshape(-1), maximum, seed).reshape(values.shape)
 
-    return Rows(x, np.arange(len(x)), draw)
+    return LazyRows(x, np.arange(len(x)), draw)
 
 
 def _source(config: Data, log: lookup.Log, progress: lookup.Progress | None) -> tuple[Entry, lookup.Arrays, str]:
@@ -144,28 +144,28 @@ def _source(config: Data, log: lookup.Log, progress: lookup.Progress | None) -> 
     return registry.find(config.name), {}, ""  # raises, with the nearest names
 
 
-def _binarization(config: Data, known: Entry) -> str | None:
-    """The binarization that a config and a set resolve to, refused where it has no meaning."""
-    chosen = config.binarization or known.binarization
-    if chosen in (None, known.binarization):
+def _encoding(config: Data, known: Entry) -> str | None:
+    """The encoding that a config and a set resolve to, refused where it has no meaning."""
+    chosen = config.encoding or known.encoding
+    if chosen in (None, known.encoding):
         return chosen
     if chosen == "classes":
         if known.dtype != "uint8":
             raise ValueError(
-                f"expected whole numbers from 0 to 255 (uint8) for data.binarization 'classes', got {known.name} of "
+                f"expected whole numbers from 0 to 255 (uint8) for data.encoding 'classes', got {known.name} of "
                 f"{known.dtype}"
             )
         return chosen
     if known.kind != "images":
         raise ValueError(
-            f"expected data.binarization None for {known.name}, which is no set of intensities in [0, 1], "
+            f"expected data.encoding None for {known.name}, which is no set of intensities in [0, 1], "
             f"got {chosen!r}; "
-            "add --data.binarization None"
+            "add --data.encoding None"
         )
     if known.maximum == 1:
         raise ValueError(
-            f"expected data.binarization None for {known.name}, whose values are 0 or 1, got {chosen!r}; "
-            "add --data.binarization None"
+            f"expected data.encoding None for {known.name}, whose values are 0 or 1, got {chosen!r}; "
+            "add --data.encoding None"
         )
     return chosen
 
@@ -213,8 +213,10 @@ def _gather(arrays: lookup.Arrays, known: Entry, numbers: np.ndarray, field: str
         start += count
     if len(parts) == 1:
         (base,), (local,) = parts, places
-        return base if len(local) == len(base) else Rows(base, local) if base.nbytes > MAPPED else base[local]
+        return base if len(local) == len(base) else LazyRows(base, local) if base.nbytes > MAPPED else base[local]
     if sum(base.nbytes for base in parts) > MAPPED:
         offsets = np.cumsum([0, *map(len, parts)])
-        return Rows(Joined(parts), np.concatenate([at + offset for at, offset in zip(places, offsets, strict=False)]))
+        return LazyRows(
+            Joined(parts), np.concatenate([at + offset for at, offset in zip(places, offsets, strict=False)])
+        )
     return np.concatenate([base[local] for base, local in zip(parts, places, strict=True)])

@@ -49,8 +49,8 @@ class Entry:
     """images, binary, table, counts, tokens, sound, rolls or points."""
     maximum: int | None = None
     """The value that means 1: value / maximum is a pixel's intensity. None: not intensities."""
-    binarization: str | None = None
-    """What `binarization=None` means for this set."""
+    encoding: str | None = None
+    """What `encoding=None` means for this set."""
     drawn: Mapping[str, int] = field(default_factory=dict)
     """Rows of the splits that are drawn by the seed where the set has none of its own."""
     folds: int = 0

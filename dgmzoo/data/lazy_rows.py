@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-class Rows:
+class LazyRows:
     """`rows[indices]` gathers rows `places` of `base`, then binarizes them if `draw` does, or converts to `dtype`."""
 
     def __init__(

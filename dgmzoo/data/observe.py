@@ -13,7 +13,7 @@ import jax.numpy as jnp
 class Observe:
     """Rows as stored to a batch as modelled: pure, hashable, part of the protocol."""
 
-    binarization: str | None
+    encoding: str | None
     maximum: int | None
     kind: str
 
@@ -30,18 +30,18 @@ class Observe:
         return {**batch, "x": self._values(key, x.reshape(-1)).reshape(x.shape)}
 
     def _values(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        if self.binarization == "dynamic":
+        if self.encoding == "dynamic":
             return (uniform16(key, x.shape) < _threshold(x, self.maximum)).astype(jnp.float32)
-        if self.binarization == "threshold":
+        if self.encoding == "threshold":
             return above_half(x, self.maximum, jnp).astype(jnp.float32)
-        if self.binarization in (None, "gray") and self.maximum not in (None, 1):
+        if self.encoding in (None, "gray") and self.maximum not in (None, 1):
             return x.astype(jnp.float32) * jnp.float32(1 / self.maximum)
         return x.astype(jnp.int32 if self.whole else jnp.float32)
 
     @property
     def whole(self) -> bool:
         """Whether values are numbers of classes or words: int32."""
-        return self.kind == "tokens" or self.binarization == "classes"
+        return self.kind == "tokens" or self.encoding == "classes"
 
 
 def covering(mask: Any, shape: tuple[int, ...], xp: Any) -> Any:

@@ -22,8 +22,8 @@ def summary(dataset: Dataset, split: str = "train") -> str:
         raise ValueError(f"expected a split of {dataset.name}, one of {', '.join(dataset.splits)}, got {split!r}")
     rows = ", ".join(f"{name} {len(fields['x']):,}" for name, fields in dataset.splits.items())
     facts = [f"{dataset.name}: {rows} of {' x '.join(map(str, dataset.shape))}"]
-    if dataset.binarization:
-        facts.append(f"binarization {dataset.binarization}")
+    if dataset.encoding:
+        facts.append(f"encoding {dataset.encoding}")
     if dataset.num_classes:
         facts.append(f"{dataset.num_classes} classes")
     facts.append(f"sha256 {dataset.sha256[:16]}")

@@ -50,7 +50,7 @@ def describe(name: str) -> str:
         "licence": e.licence,
         "example": f"{shape}, {e.dtype}, {e.kind}",
         "rows": split,
-        "binarization": e.binarization,
+        "encoding": e.encoding,
         "classes": e.num_classes,
         "use": e.use,
         "files": f"{e.folder}/ {', '.join(e.files)}, about {e.size / 1e6:.1f} MB" if e.files else None,

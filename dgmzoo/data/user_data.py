@@ -14,7 +14,7 @@ import numpy as np
 
 from dgmzoo.data import cache
 from dgmzoo.data.entry import Entry
-from dgmzoo.data.lazy_rows import Rows
+from dgmzoo.data.lazy_rows import LazyRows
 from dgmzoo.data.readers import files
 from dgmzoo.data.readers.images import picture
 
@@ -195,7 +195,7 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
         use="",
         kind="images" if maximum or unit else "table",
         maximum=maximum,
-        binarization="gray" if maximum == 255 else None,
+        encoding="gray" if maximum == 255 else None,
         drawn={"test": tenth, "valid": tenth} if "all" in rows else {},
         dtype=str(x.dtype),
         num_classes=max(labels) + 1 if labels else None,
@@ -268,4 +268,4 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
 
 def _as(a: np.ndarray, dtype: Any) -> Any:
     """Another dtype; a mapped array stays where it is and is converted row by row as it is read."""
-    return Rows(a, np.arange(len(a)), dtype=dtype) if isinstance(a, np.memmap) else a.astype(dtype)
+    return LazyRows(a, np.arange(len(a)), dtype=dtype) if isinstance(a, np.memmap) else a.astype(dtype)

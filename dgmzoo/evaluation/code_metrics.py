@@ -148,7 +148,7 @@ def _read(model: Model):
             kl={name: latent.kl for name, latent in latents.items()},
             log_q=evidence.log_q,
             log_likelihood=evidence.log_likelihood,
-            mean=evidence.output.get("mean"),
+            mean=evidence.parameters.get("mean"),
         )
         return jax.tree.map(lambda leaf: leaf[0], found)
 

@@ -72,7 +72,7 @@ def _evidence(model: Model):
     def run(variables, rows, key):
         evidence, _ = model.evidence(variables, rows, key, Query())
         codes = {name: latent.q for name, latent in evidence.latents.items()}
-        return jax.tree.map(lambda leaf: leaf[0], (codes, evidence.output.get("mean")))
+        return jax.tree.map(lambda leaf: leaf[0], (codes, evidence.parameters.get("mean")))
 
     return jax.jit(run)
 

@@ -62,7 +62,7 @@ def make_record(
         "dataset_sha256": dataset.sha256,
         "split": split,
         "num_examples": len(estimate.per_example),
-        "binarization": dataset.binarization,
+        "encoding": dataset.encoding,
         "bound": kind,
         "num_samples": 1 if exact else num_samples,
         "weight_draws": experiment.evaluation.weight_draws if bound == "predictive" else None,
@@ -105,7 +105,7 @@ def _row(row: Paper, steps: int) -> dict[str, Any]:
 
 def _measured(experiment: Experiment) -> dict[str, Any]:
     """What must agree for two results to be comparable: seeds and the training's length and rates may differ."""
-    kept = ("model", "objective", "terms", "data", "evaluation")
+    kept = ("model", "objective", "extra_losses", "data", "evaluation")
     flat = overrides.flatten(experiment)
     return {
         path: value

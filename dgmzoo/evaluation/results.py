@@ -50,7 +50,7 @@ def row(record: dict[str, Any]) -> tuple[str, ...]:
     return (
         record["experiment"],
         changed or "-",
-        f"{record['dataset']}, {record['binarization'] or 'as it is'}",
+        f"{record['dataset']}, {record['encoding'] or 'as it is'}",
         f"{record['steps']:,}",
         value(record) + (f" (MC {error:.3f})" if error else ""),
         kinds.get(record["bound"], "-"),

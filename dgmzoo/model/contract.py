@@ -81,7 +81,7 @@ class Evidence(NamedTuple):
         return self.log_joint - self.log_q
 
 
-Term = Callable[[Evidence, Batch], Array]  # a further loss term: [B]
+ExtraLoss = Callable[[Evidence, Batch], Array]  # a further loss term: [B]
 
 
 class Draw(NamedTuple):

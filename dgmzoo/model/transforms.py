@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.model.contract import Model, Query, Term
+from dgmzoo.model.contract import ExtraLoss, Model, Query
 
 _QUERY = Query()  # what a model is asked by default
 
 
-def with_terms(model: Model, terms: Mapping[str, Term]) -> Model:
+def with_extra_losses(model: Model, extra_losses: Mapping[str, ExtraLoss]) -> Model:
     """The model whose training evidence holds a user's further loss terms `{name: f(evidence, batch) -> [B]}`.
 
     Raises (when traced):
       ValueError: a term is not one number per example, or the entry has a term of that name.
     """
-    if not terms:
+    if not extra_losses:
         return model
 
     def evidence(variables, batch, key, query=_QUERY):
@@ -26,7 +26,7 @@ def with_terms(model: Model, terms: Mapping[str, Term]) -> Model:
         if not query.train:
             return found, updates
         aux, expected = dict(found.aux), found.log_likelihood.shape[1:]
-        for name, term in terms.items():
+        for name, term in extra_losses.items():
             value = term(found, batch)
             if name in aux:
                 raise ValueError(f"expected a name for the term {name!r} that the entry does not use; choose another")

@@ -110,7 +110,7 @@ def finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) -
             "loss": loss,
             "elbo": elbo,
             **{f"kl/{name}": value for name, value in kl.items()},
-            **{f"term/{name}": value for name, value in terms.items()},
+            **{f"extra_loss/{name}": value for name, value in terms.items()},
         },
         updates,
     )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 DEVICES = "devices"  # the name of the device axis in training
 
 
-def spread() -> bool:
+def has_device_axis() -> bool:
     """Whether the device axis is bound here."""
     try:
         jax.lax.axis_index(DEVICES)
@@ -23,10 +23,10 @@ def batch_mean(value: chex.Array, axis: int | tuple[int, ...] = 0) -> chex.Array
     a state follows: free bits, moving averages, batch statistics.
     """
     mean = jnp.mean(value, axis)
-    return jax.lax.pmean(mean, DEVICES) if spread() else mean
+    return jax.lax.pmean(mean, DEVICES) if has_device_axis() else mean
 
 
 def batch_sum(value: chex.Array, axis: int | tuple[int, ...] = 0) -> chex.Array:
     """Sum over `axis` and, when training runs on several devices, over all of them."""
     total = jnp.sum(value, axis)
-    return jax.lax.psum(total, DEVICES) if spread() else total
+    return jax.lax.psum(total, DEVICES) if has_device_axis() else total

@@ -18,7 +18,7 @@ _LEAST = {dist.StudentT: {"df": 2.0}}  # fewer degrees of freedom have no varian
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 
 
-def raw_size(family: type[Distribution]) -> int:
+def num_unconstrained(family: type[Distribution]) -> int:
     """How many raw numbers one unit of the family takes.
 
     Raises:
@@ -40,9 +40,9 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
                 f"expected a class of distributions, got {family!r}; NumPyro's functions that choose between probabilities "
                 "and logits have classes beside them, such as BernoulliLogits"
             )
-        raw = jax.ShapeDtypeStruct((1, 1, 1, raw_size(family)), jnp.float32)
+        unconstrained = jax.ShapeDtypeStruct((1, 1, 1, num_unconstrained(family)), jnp.float32)
         try:
-            shape, drawn = (each.shape for each in jax.eval_shape(functools.partial(_drawn, family), raw))
+            shape, drawn = (each.shape for each in jax.eval_shape(functools.partial(_drawn, family), unconstrained))
         except Exception as error:
             raise ValueError(
                 f"expected a family whose parameters can be learned one by one, got {family.__name__} "
@@ -73,9 +73,9 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
         )
 
 
-def _drawn(family: type[Distribution], raw: chex.Array) -> tuple[chex.Array, chex.Array]:
+def _drawn(family: type[Distribution], unconstrained: chex.Array) -> tuple[chex.Array, chex.Array]:
     """Something of a member's shape, events included, and a draw."""
-    member = from_raw(family, raw)
+    member = from_unconstrained(family, unconstrained)
     with numpyro_rules():
         return jnp.zeros(member.batch_shape + member.event_shape), member.sample(jax.random.key(0))
 
@@ -106,20 +106,20 @@ def _diverges(q: Distribution, p: Distribution) -> bool:
     return bool((supported & (terms[:, 1] - terms[:, 0] > -0.3 * distance)).any())
 
 
-def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
+def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) -> Distribution:
     """The distribution with parameters from `raw [..., U, P]`: batch shape `[..., U]`, event shape `()`.
 
     Raw zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2, but where the
     family says otherwise (`raw_starts`).
     """
     sizes = _sizes(family)
-    if raw.shape[-1] != sum(sizes.values()):
-        raise ValueError(f"expected {sum(sizes.values())} raw numbers a unit, got shape {raw.shape}")
-    raw = widened(raw)
+    if unconstrained.shape[-1] != sum(sizes.values()):
+        raise ValueError(f"expected {sum(sizes.values())} raw numbers a unit, got shape {unconstrained.shape}")
+    unconstrained = widened(unconstrained)
     parameters, start = {}, 0
     for name, size in sizes.items():
         constraint = family.arg_constraints[name]
-        piece = raw[..., start] if constraint.event_dim == 0 else raw[..., start : start + size]
+        piece = unconstrained[..., start] if constraint.event_dim == 0 else unconstrained[..., start : start + size]
         least = _LEAST.get(family, {}).get(name)
         if least is None:
             parameters[name] = constrain(constraint, piece, _start(family, name))
@@ -130,9 +130,9 @@ def from_raw(family: type[Distribution], raw: chex.Array) -> Distribution:
         return family(**parameters)
 
 
-def widened(raw: chex.Array) -> chex.Array:
+def widened(unconstrained: chex.Array) -> chex.Array:
     """At least single precision: densities are not for bfloat16."""
-    return raw.astype(jnp.float32) if jnp.finfo(raw.dtype).bits < 32 else raw
+    return unconstrained.astype(jnp.float32) if jnp.finfo(unconstrained.dtype).bits < 32 else unconstrained
 
 
 @functools.cache
@@ -157,36 +157,40 @@ def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jn
         return family(**parameters)
 
 
-def raw_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Array:
+def unconstrained_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Array:
     """Raw numbers `[..., U, P]` of the standard member shrunk by `scale` and moved to `loc [..., U]`.
 
     What is neither a location nor a scale (degrees of freedom, weights of components) stays standard.
     """
-    raw = []
+    unconstrained = []
     for name, size in _sizes(family).items():
         start = _start(family, name)
         if name in _SCALES:
             start = 1.0 if start is None else start
-            raw += [jnp.full_like(loc, _inverse_softplus(scale * start) - _inverse_softplus(start))] * size
+            unconstrained += [jnp.full_like(loc, _inverse_softplus(scale * start) - _inverse_softplus(start))] * size
         elif name in LOCATIONS:
             starts = start if isinstance(start, tuple) else (start or 0.0,) * size
-            raw += [loc + (scale - 1) * each for each in starts]
+            unconstrained += [loc + (scale - 1) * each for each in starts]
         else:
-            raw += [jnp.zeros_like(loc)] * size
-    return jnp.stack(raw, -1)
+            unconstrained += [jnp.zeros_like(loc)] * size
+    return jnp.stack(unconstrained, -1)
 
 
-def constrain(constraint: constraints.Constraint, raw: chex.Array, start=None) -> chex.Array:
+def constrain(constraint: constraints.Constraint, unconstrained: chex.Array, start=None) -> chex.Array:
     """`biject_to`, but positive parameters through a softplus (an exponential overflows early).
 
     Args:
       start: what raw zeros give: by default 1 where positive, else what `biject_to` makes of 0.
     """
     if _positive(constraint):
-        return positive(raw, 1.0 if start is None else start)
+        return positive(unconstrained, 1.0 if start is None else start)
     with numpyro_rules():
         to_parameter = biject_to(constraint)
-        return to_parameter(raw if start is None else raw + to_parameter.inv(jnp.asarray(start, raw.dtype)))
+        return to_parameter(
+            unconstrained
+            if start is None
+            else unconstrained + to_parameter.inv(jnp.asarray(start, unconstrained.dtype))
+        )
 
 
 def parameters(distribution: Distribution) -> dict[str, chex.Array]:
@@ -196,9 +200,9 @@ def parameters(distribution: Distribution) -> dict[str, chex.Array]:
         return {**found, "mean": distribution.mean}
 
 
-def positive(raw: chex.Array, start: float = 1.0) -> chex.Array:
+def positive(unconstrained: chex.Array, start: float = 1.0) -> chex.Array:
     """A positive number, `start` where raw is 0."""
-    return jnp.maximum(jax.nn.softplus(raw + _inverse_softplus(start)), _MIN_SCALE)
+    return jnp.maximum(jax.nn.softplus(unconstrained + _inverse_softplus(start)), _MIN_SCALE)
 
 
 def _inverse_softplus(y: float) -> float:

@@ -22,7 +22,7 @@ class Portion(NamedTuple):
     indices: np.ndarray  # [n, B], of several seeds [n, S, B]; of several processes this one's share
 
 
-class Feed:
+class Batches:
     """The training rows, dispatch by dispatch."""
 
     def __init__(

@@ -107,7 +107,7 @@ def own_share(batch: np.ndarray) -> np.ndarray:
     return batch[..., jax.process_index() * size :][..., :size]
 
 
-class Votes:
+class FlagReduction:
     """What any process wants: all hear of it one call later, at the same step, and so do the same."""
 
     def __init__(self, devices: Sequence[jax.Device]):

@@ -13,11 +13,11 @@ from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Model
 from dgmzoo.model.precision import in_precision
-from dgmzoo.model.transforms import rematerialized, with_terms
-from dgmzoo.training.batches import Feed, dispatch_size
+from dgmzoo.model.transforms import rematerialized, with_extra_losses
+from dgmzoo.training.batches import Batches, dispatch_size
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.devices import (
-    Votes,
+    FlagReduction,
     choose_devices,
     compile_dispatch,
     fetch,
@@ -30,9 +30,9 @@ from dgmzoo.training.devices import (
     stacked_shapes,
 )
 from dgmzoo.training.optimizer import build
-from dgmzoo.training.seed_tracker import NonFinite, Track, Watcher
+from dgmzoo.training.seed_tracker import Callback, NonFinite, SeedTracker
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
-from dgmzoo.training.stopwatch import Clock
+from dgmzoo.training.stopwatch import Stopwatch
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
@@ -62,7 +62,7 @@ def fit(
     model: Model,
     dataset: Dataset,
     seed: int,
-    watcher: Watcher,
+    callback: Callback,
     checkpoints: tuple[Checkpoints, Checkpoints] | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Fitted:
@@ -77,14 +77,16 @@ def fit(
       NonFinite: with the step and the offending terms; the last good checkpoint stays.
       Interrupted: the watcher asked to stop; the checkpoint of that step is written.
     """
-    return fit_seeds(experiment, model, dataset, [Track(experiment.name, seed, watcher, checkpoints)], devices)[0]
+    return fit_seeds(experiment, model, dataset, [SeedTracker(experiment.name, seed, callback, checkpoints)], devices)[
+        0
+    ]
 
 
 def fit_seeds(
     experiment: Experiment,
     model: Model,
     dataset: Dataset,
-    tracks: Sequence[Track],
+    tracks: Sequence[SeedTracker],
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Fitted]:
     """Train several seeds at once in one compiled program, each with its own track, for a fixed length.
@@ -99,7 +101,7 @@ def fit_seeds(
 
 def as_trained(experiment: Experiment, model: Model) -> Model:
     """The model as its training asks it: with the experiment's terms, in its precision, in parts if it says so."""
-    model, training = with_terms(model, experiment.terms), experiment.training
+    model, training = with_extra_losses(model, experiment.extra_losses), experiment.training
     if training.compute != "float32":
         model = in_precision(model, jnp.dtype(training.compute))
     return rematerialized(model) if training.remat else model
@@ -122,7 +124,7 @@ def selected(
     Raises:
       ValueError: there is no intact checkpoint.
     """
-    track = Track(experiment.name, 0, None, checkpoints)
+    track = SeedTracker(experiment.name, 0, None, checkpoints)
     run = _Run(experiment, model, dataset, [track], None)
     one = jax.eval_shape(run.init, run.keys[0], run.first)
     latest = track.restore(run.template())
@@ -145,7 +147,7 @@ class _Run:
                 f"expected training.batch_size to be a multiple of {self.num_devices} devices times "
                 f"{training.accumulate} parts (training.accumulate), got {training.batch_size}"
             )
-        self.feed = Feed(training, rows, [track.seed for track in tracks], self.devices)
+        self.feed = Batches(training, rows, [track.seed for track in tracks], self.devices)
         self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
         objective = experiment.objective
         self.reading_samples = objective.bound_samples  # selected by the bound that is trained
@@ -179,8 +181,8 @@ class _Run:
         """Train to the end, and give back the state and its step."""
         n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
         dispatch = compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
-        self.since_save = self.since_look = Clock()
-        votes = Votes(self.devices)
+        self.since_save = self.since_look = Stopwatch()
+        votes = FlagReduction(self.devices)
         over = False
         with contextlib.closing(self.feed.portions(step, n)) as portions:
             while step < self.total and not over:
@@ -194,7 +196,7 @@ class _Run:
                     self._end_epoch(state, step)
                     over = self._patience_is_over()
                 stop, due = votes(
-                    any(track.watcher.should_stop() for track in self.tracks),
+                    any(track.callback.should_stop() for track in self.tracks),
                     self.since_save() >= self.training.checkpoint_seconds,
                 )
                 if stop or due:
@@ -245,7 +247,7 @@ class _Run:
             host = fetch(state)
             for i, track in enumerate(self.tracks):
                 track.save(step, self._one(host, i))
-        self.since_save = Clock()
+        self.since_save = Stopwatch()
 
     # Metrics and readings
 
@@ -258,7 +260,7 @@ class _Run:
         self.pending = [] if everything else self.pending[-1:]
         fetched = jax.device_get(ready)
         self.ahead = _ahead(sum(len(metrics["loss"]) for _, metrics in ready) / max(self.since_look(), 1e-6))
-        self.since_look = Clock()
+        self.since_look = Stopwatch()
         for start, metrics in fetched:
             for i, track in enumerate(self.tracks):
                 own = metrics if len(self.tracks) == 1 else {name: value[:, i] for name, value in metrics.items()}

@@ -118,7 +118,7 @@ def meet() -> None:
     """Connect all devices while no process is late: gloo waits half a minute for a first collective, then as long as needed."""
     if jax.process_count() > 1:
         everyone("")
-        devices.Votes(jax.local_devices())(False)
+        devices.FlagReduction(jax.local_devices())(False)
 
 
 def everyone(text: str) -> list[str]:

@@ -19,23 +19,23 @@ from rich.progress import (
 )
 
 from dgmzoo.training.metric_writers import WRITERS, Row, Writer
-from dgmzoo.training.run_directory import Folder
-from dgmzoo.training.stopwatch import Clock
+from dgmzoo.training.run_directory import RunDirectory
+from dgmzoo.training.stopwatch import Stopwatch
 
 _SPAN = 30.0  # seconds over which speed is measured, and between two lines where there is no terminal
 
 
-class Watch:
+class ProgressCallback:
     """The loop's watcher: keeps the rows, hands them on, and shows how far training is."""
 
-    def __init__(self, folder: Folder | None, show: bool, writers: Sequence[str | Writer] = ()):
+    def __init__(self, folder: RunDirectory | None, show: bool, writers: Sequence[str | Writer] = ()):
         self.rows: list[Row] = []
         self.folder = folder
         self.signal: int | None = None  # that asked to stop
         self._writers, self._open = writers, []
         self._console = Console(stderr=True) if show else None
         self._bar: Progress | None = None
-        self._clock = Clock()
+        self._clock = Stopwatch()
         self._told = self._clock()
         self._pace: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step)
         self._valid = ""

@@ -22,7 +22,7 @@ RESULT, REPORT, SAMPLES, RECONSTRUCTIONS = "result.json", "report.html", "sample
 _MAY_CHANGE = ("training.checkpoint_seconds",)
 
 
-class Folder:
+class RunDirectory:
     """The files of one run."""
 
     def __init__(self, path: str | Path):

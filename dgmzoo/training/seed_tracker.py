@@ -10,7 +10,7 @@ import numpy as np
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.training.checkpoint import Checkpoints, Restored
 from dgmzoo.training.step import State
-from dgmzoo.training.stopwatch import Clock
+from dgmzoo.training.stopwatch import Stopwatch
 
 Row = dict[str, Any]  # step, split, loss, elbo, kl/<layer>, grad_norm, seconds
 
@@ -19,7 +19,7 @@ class NonFinite(ArithmeticError):
     """Training met a NaN or an infinity."""
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Who looks on: hears where training begins and how it goes, gets every row of metrics, may ask to stop."""
 
     def begin(self, step: int, total: int) -> None: ...
@@ -28,13 +28,13 @@ class Watcher(Protocol):
     def should_stop(self) -> bool: ...
 
 
-class Track:
+class SeedTracker:
     """One seed's run, beside its state."""
 
     def __init__(
-        self, name: str, seed: int, watcher: Watcher | None, checkpoints: tuple[Checkpoints, Checkpoints] | None
+        self, name: str, seed: int, callback: Callback | None, checkpoints: tuple[Checkpoints, Checkpoints] | None
     ):
-        self.name, self.seed, self.watcher = name or "the experiment", seed, watcher
+        self.name, self.seed, self.callback = name or "the experiment", seed, callback
         self.together = [seed]  # seeds of one program
         self.latest, self.best = checkpoints or (None, None)
         self.selected = None  # host copy of the best variables, where this process found them
@@ -46,7 +46,7 @@ class Track:
         self.count = 0
         self.best_value, self.best_step, self.bad_readings = math.inf, None, 0
         self.is_new_best = False  # not on disk yet
-        self.clock = Clock()
+        self.clock = Stopwatch()
 
     def begin(self, step: int, total: int, together: list[int]) -> None:
         """Go on to `total` from the step that was restored, or anew from 0, in one program with those seeds."""
@@ -57,7 +57,7 @@ class Track:
             if step == 0 or self.best_step is not None:
                 self.best.forget_after(self.best_step or 0)
         self.together, self.saved_at = together, step
-        self.watcher.begin(step, total)
+        self.callback.begin(step, total)
 
     def absorb(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
         """Take in the metrics `{name: [n]}` of n steps from `start`.
@@ -72,7 +72,7 @@ class Track:
             for name, value in at.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.count += 1
-        self.watcher.progress(start + len(metrics["loss"]), total, at)
+        self.callback.progress(start + len(metrics["loss"]), total, at)
 
     def end_epoch(self, step: int) -> None:
         """Write the averages since the last time."""
@@ -122,7 +122,7 @@ class Track:
             for name in ("sums", "count", "best_step", "bad_readings"):
                 setattr(self, name, found.progress[name])
             self.best_value = float(found.progress["best_value"])
-            self.clock = Clock(found.progress["seconds"])
+            self.clock = Stopwatch(found.progress["seconds"])
         return found
 
     def selection(self, step: int, variables: Any) -> tuple[Any, int]:
@@ -161,4 +161,4 @@ class Track:
         )
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        self.watcher.write({"step": step, "split": split, **values, "seconds": round(self.clock(), 3)})
+        self.callback.write({"step": step, "split": split, **values, "seconds": round(self.clock(), 3)})

@@ -10,7 +10,7 @@ import optax
 
 from dgmzoo.model.contract import Batch, Model, Variables
 from dgmzoo.objectives.base import Objective
-from dgmzoo.reparam.collectives import DEVICES, spread
+from dgmzoo.reparam.collectives import DEVICES, has_device_axis
 from dgmzoo.reparam.fast_threefry import quick
 from dgmzoo.reparam.ops import numpyro_rules
 
@@ -83,7 +83,7 @@ def make_step(
         return mean, jax.tree.map(lambda leaf: leaf.mean(0), metrics), collections
 
     def step(state: State, rows: Mapping[str, jax.Array]) -> tuple[State, Metrics]:
-        device = jax.lax.axis_index(DEVICES) if spread() else 0
+        device = jax.lax.axis_index(DEVICES) if has_device_axis() else 0
         key = quick(jax.random.fold_in(jax.random.fold_in(state.key, state.step), device))
         observe_key, model_key = jax.random.split(key)
         batch = observe(observe_key, rows)
@@ -91,7 +91,7 @@ def make_step(
         collections = {name: value for name, value in state.variables.items() if name != "params"}
         work = gradient_of if accumulate == 1 else in_parts
         gradient, metrics, collections = work(params, collections, batch, model_key, state.step)
-        if spread():
+        if has_device_axis():
             gradient, metrics = jax.lax.pmean((gradient, metrics), DEVICES)
         with numpyro_rules():
             metrics["grad_norm"] = optax.tree.norm(gradient)

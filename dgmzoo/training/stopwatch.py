@@ -3,7 +3,7 @@
 import time
 
 
-class Clock:
+class Stopwatch:
     """Seconds since it was made. They never run backwards, whatever the system's clock does."""
 
     def __init__(self, passed: float = 0.0):

@@ -1,7 +1,7 @@
 """The one-layer VAE on Fashion-MNIST, binarized dynamically, 40 latents, 300 units.
 
 All 60,000 rows are trained on, as on `vae/mnist`. No published figure stands beside this entry: those for the set come
-from gated networks or other protocols. `--data.binarization static` draws each pixel once, by `data.seed`; a figure
+from gated networks or other protocols. `--data.encoding static` draws each pixel once, by `data.seed`; a figure
 of one protocol says nothing about the other.
 """
 
@@ -14,7 +14,7 @@ from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(
     model=VAE(latent_dim=40, encoder=MLP((300, 300)), decoder=MLP((300, 300))),
-    data=Data("fashion_mnist", binarization="dynamic", num_validation=0),
+    data=Data("fashion_mnist", encoding="dynamic", num_validation=0),
     objective=ELBO(),
     training=Training(
         epochs=400,

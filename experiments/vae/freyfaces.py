@@ -15,7 +15,7 @@ from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(
     model=VAE(latent_dim=40, encoder=MLP((300, 300)), decoder=MLP((300, 300)), output=DiscretizedLogistic(levels=256)),
-    data=Data("freyfaces", binarization="gray"),
+    data=Data("freyfaces", encoding="gray"),
     objective=ELBO(),
     training=Training(
         epochs=2000,

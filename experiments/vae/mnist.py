@@ -9,7 +9,7 @@ from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(
     model=VAE(latent_dim=50, encoder=MLP((200, 200)), decoder=MLP((200, 200))),
-    data=Data("mnist", binarization="dynamic", num_validation=0),
+    data=Data("mnist", encoding="dynamic", num_validation=0),
     objective=ELBO(),
     training=Training(
         epochs=400,

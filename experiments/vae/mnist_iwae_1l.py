@@ -22,7 +22,7 @@ from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(
     model=VAE(latent_dim=50, encoder=MLP((200, 200)), decoder=MLP((200, 200))),
-    data=Data("mnist", binarization="dynamic", num_validation=0),
+    data=Data("mnist", encoding="dynamic", num_validation=0),
     objective=ELBO(num_samples=1),
     training=Training(epochs=3280, batch_size=20, schedule="burda", learning_rate=1e-3, b1=0.99, epsilon=5e-6),
     evaluation=Evaluation(num_samples=5000),

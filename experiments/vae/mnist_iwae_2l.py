@@ -19,7 +19,7 @@ from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 
 experiment = Experiment(
     model=HierarchicalVAE(latent_dims=(100, 50), hidden=(200, 100)),
-    data=Data("mnist", binarization="dynamic", num_validation=0),
+    data=Data("mnist", encoding="dynamic", num_validation=0),
     objective=ELBO(num_samples=1),
     training=Training(epochs=3280, batch_size=20, schedule="burda", learning_rate=1e-3, b1=0.99, epsilon=5e-6),
     evaluation=Evaluation(num_samples=5000),

@@ -70,7 +70,9 @@ def test_a_run_leaves_all_that_it_should(trained):
     config = json.loads((trained / "config.json").read_text())
     assert config["experiment"] == "vae/digits" and config["overrides"]["model.latent_dim"] == 2
     record = json.loads((trained / "result.json").read_text())
-    expected = "schema experiment commit dirty dataset dataset_sha256 split binarization bound num_samples value standard_error "
+    expected = (
+        "schema experiment commit dirty dataset dataset_sha256 split encoding bound num_samples value standard_error "
+    )
     expected += (
         "monte_carlo_error bits_per_dim num_terms train_value seed steps ema parameters versions device seconds paper"
     )
@@ -161,7 +163,7 @@ BAD = {
     "unknown objective": (["train", "vae/digits", "--objective", "elbow"], "one of elbo, iwae, dreg, nvil"),
     "unknown family": (["train", "vae/digits", "--model.latent.posterior", "Norml"], "Normal"),
     "mixed kinds": (["train", "vae/digits", "--model.latent.prior", "BernoulliLogits"], "both discrete or both continuous"),
-    "gray pixels": (["train", "vae/digits", "--data.binarization", "gray"], "expected x in {0, 1}"),
+    "gray pixels": (["train", "vae/digits", "--data.encoding", "gray"], "expected x in {0, 1}"),
     "unknown data": (["train", "vae/digits", "--data.name", "mnst"], "mnist"),
     "no such file": (["train", "vae/digits", "--data.name", "nothing.npy"], "nothing.npy"),
     "negative rate": (["train", "vae/digits", "--training.learning-rate", "-1"], "learning_rate"),
@@ -340,7 +342,7 @@ def test_seeds_take_a_finished_run_as_it_is(trained, tmp_path, capfd):
 
 def test_real_data_with_a_normal_output(tmp_path, capfd):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32))
-    words = ("train", "vae/digits", *QUICK, "--data.name", str(tmp_path / "mine.npy"), "--data.binarization", "None")
+    words = ("train", "vae/digits", *QUICK, "--data.name", str(tmp_path / "mine.npy"), "--data.encoding", "None")
     assert run(*words, "--model.output", "normal", "--run-dir", str(tmp_path / "run")) == 0
     record = json.loads((tmp_path / "run/result.json").read_text())
     assert record["bits_per_dim"] is None and record["num_terms"] == 5

@@ -17,7 +17,7 @@ from dgmzoo.config import overrides
 from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.training.seed_tracker import Track
+from dgmzoo.training.seed_tracker import SeedTracker
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
@@ -107,9 +107,9 @@ def test_what_is_left_behind(kept):
 
 
 def test_a_second_call_trains_only_what_is_new(kept, digits, monkeypatch):
-    begun, real = [], Track.begin
+    begun, real = [], SeedTracker.begin
     monkeypatch.setattr(
-        Track, "begin", lambda self, step, *rest: (begun.append((self.seed, step)), real(self, step, *rest))
+        SeedTracker, "begin", lambda self, step, *rest: (begun.append((self.seed, step)), real(self, step, *rest))
     )
     end = max(row["step"] for row in kept.runs["normal"][0].metrics)
     ended = [(0, end), (1, end)]
@@ -246,7 +246,7 @@ def test_a_layer_of_the_experiments_own_kind_keeps_its_settings():
     with pytest.raises(ValueError, match=r"a letter or a digit, got '\.\.'"):
         make_variants(small(), [], {"..": {}})
     with pytest.raises(ValueError, match="name them"):
-        make_variants(small(), [], [{"terms": {"a": f}} for f in (abs, abs)])
+        make_variants(small(), [], [{"extra_losses": {"a": f}} for f in (abs, abs)])
 
 
 def test_the_table_fits_a_terminal_of_80_columns(capsys):

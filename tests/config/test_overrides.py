@@ -126,7 +126,7 @@ def test_arrays_in_memory_are_not_a_named_experiment():
     """A published figure must not stand beside them, whatever they are called."""
     base = load(ROW)
     mine = dgmzoo.from_arrays(
-        np.zeros((10, 28, 28, 1), np.uint8), name="my mnist", binarization="dynamic", num_validation=0
+        np.zeros((10, 28, 28, 1), np.uint8), name="my mnist", encoding="dynamic", num_validation=0
     )
     changed = dataclasses.replace(base, data=mine)
     assert overrides.origin(changed).name is None
@@ -180,7 +180,7 @@ ROW = "vae/mnist_iwae_1l"
         ({"objective.num_samples": 5}, None),  # not a row of the table here
         ({"objective.beta": 2.0}, None),
         ({"model.latent_dim": 49}, None),
-        ({"data.binarization": "static"}, None),
+        ({"data.encoding": "static"}, None),
         ({"evaluation.num_samples": 100}, None),
         ({"evaluation.num_examples": 100}, None),
     ],

@@ -93,7 +93,7 @@ class Wrong(nn.Module):
 def experiment(model, objective=ONE_SAMPLE):
     return dgmzoo.Experiment(
         model=model,
-        data=dgmzoo.from_arrays(X, X[:20], X[:20], binarization=None),
+        data=dgmzoo.from_arrays(X, X[:20], X[:20], encoding=None),
         objective=objective,
         training=dgmzoo.Training(epochs=1, batch_size=20),
         evaluation=dgmzoo.Evaluation(num_samples=2),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dgmzoo.data import Data, Rows, dataset, from_arrays, load, lookup, prefetch, user_data
+from dgmzoo.data import Data, LazyRows, dataset, from_arrays, load, lookup, prefetch, user_data
 from dgmzoo.data.observe import Observe
 from dgmzoo.data.sets import toys
 from tests.support import file_writers
@@ -31,7 +31,7 @@ def test_digits_default():
         "valid": 180,
         "test": 360,
     }
-    assert (data.shape, data.binarization, data.num_classes) == ((8, 8, 1), "dynamic", 10)
+    assert (data.shape, data.encoding, data.num_classes) == ((8, 8, 1), "dynamic", 10)
     every = np.sort(np.concatenate(list(data.numbers.values())))
     np.testing.assert_array_equal(every, np.arange(1797))
     assert set(data.splits["test"]["label"]) == set(range(10))
@@ -75,13 +75,13 @@ def test_num_validation_pools_own_validation_rows():
 
 
 def test_static_is_one_draw_of_the_whole_set(small_mnist):
-    whole = load(Data("mnist", binarization="static"))
-    held = load(Data("mnist", binarization="static", num_validation=100))
-    assert whole.binarization == "static" and set(np.unique(whole.splits["train"]["x"])) == {0, 1}
+    whole = load(Data("mnist", encoding="static"))
+    held = load(Data("mnist", encoding="static", num_validation=100))
+    assert whole.encoding == "static" and set(np.unique(whole.splits["train"]["x"])) == {0, 1}
     for split in ("train", "valid"):
         np.testing.assert_array_equal(held.splits[split]["x"], whole.splits["train"]["x"][held.numbers[split]])
     np.testing.assert_array_equal(held.splits["test"]["x"], whole.splits["test"]["x"])
-    other = load(Data("mnist", binarization="static", seed=1))
+    other = load(Data("mnist", encoding="static", seed=1))
     assert (other.splits["test"]["x"] != whole.splits["test"]["x"]).any()
     np.testing.assert_array_equal(whole.fixed("test")["x"], whole.splits["test"]["x"])
 
@@ -98,20 +98,20 @@ def test_fixed_is_one_draw_whatever_part_is_asked_for(small_mnist):
 def test_threshold_and_gray(small_mnist):
     x = small_mnist["test/x"]
     rows = {"x": x}
-    half = load(Data("mnist", binarization="threshold"))
+    half = load(Data("mnist", encoding="threshold"))
     np.testing.assert_array_equal(half.fixed("test")["x"], x >= 128)
     np.testing.assert_array_equal(half.observe(jax.random.key(0), rows)["x"], x >= 128)
-    gray = load(Data("mnist", binarization="gray"))
+    gray = load(Data("mnist", encoding="gray"))
     np.testing.assert_allclose(gray.fixed("test")["x"], x / 255, rtol=1e-6)
     np.testing.assert_allclose(gray.observe(jax.random.key(0), rows)["x"], x / 255, rtol=1e-6)
 
 
 def test_exactly_one_half_is_below_the_threshold():
-    half = load(Data(binarization="threshold"))
+    half = load(Data(encoding="threshold"))
     rows = {"x": np.arange(17, dtype=np.uint8)[:, None]}
     np.testing.assert_array_equal(half.observe(jax.random.key(0), rows)["x"][:, 0], np.arange(17) > 8)
     np.testing.assert_array_equal(half.fixed("test")["x"], half.splits["test"]["x"] > 8)
-    share = load(from_arrays(np.tile([0.5, 0.51], (9, 1)).astype(np.float32), binarization="threshold"))
+    share = load(from_arrays(np.tile([0.5, 0.51], (9, 1)).astype(np.float32), encoding="threshold"))
     assert share.fixed("train")["x"][0].tolist() == [0, 1]
 
 
@@ -152,11 +152,11 @@ def test_published_binarization_is_static_and_has_no_other(registered, tmp_path,
     monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "data"))
     registered("binarized_mnist", splits={"train": 9, "valid": 9, "test": 9})
     data = load(Data("binarized_mnist"))
-    assert data.binarization == "static"
+    assert data.encoding == "static"
     np.testing.assert_array_equal(data.splits["valid"]["x"].reshape(9, 784), rows["valid"])
     np.testing.assert_array_equal(data.fixed("valid")["x"].reshape(9, 784), rows["valid"])
     with pytest.raises(ValueError, match="0 or 1"):
-        load(Data("binarized_mnist", binarization="dynamic"))
+        load(Data("binarized_mnist", encoding="dynamic"))
 
 
 def test_folds_of_a_table_cover_it_and_are_normalised_by_their_training_rows(registered, tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_folds_of_a_table_cover_it_and_are_normalised_by_their_training_rows(reg
     folds = [load(Data("winequality_red", fold=fold)) for fold in range(10)]
     np.testing.assert_array_equal(np.sort(np.concatenate([f.numbers["test"] for f in folds])), np.arange(203))
     data = folds[3]
-    assert len(data.numbers["valid"]) == 20 and data.binarization is None
+    assert len(data.numbers["valid"]) == 20 and data.encoding is None
     train = x[data.numbers["train"], :11]
     np.testing.assert_allclose(data.splits["train"]["x"].mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(data.splits["train"]["x"].std(0), 1, rtol=1e-5)
@@ -200,20 +200,20 @@ def test_a_mapped_set_is_gathered_not_copied(monkeypatch, tmp_path):
     monkeypatch.setattr(dataset, "MAPPED", 1000)
     x = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 1)).astype(np.uint8)
     np.save(tmp_path / "big.npy", x)
-    data = load(Data(str(tmp_path / "big.npy"), binarization="dynamic"))
+    data = load(Data(str(tmp_path / "big.npy"), encoding="dynamic"))
     rows = data.splits["train"]["x"]
-    assert isinstance(rows, Rows) and isinstance(rows.base, np.memmap) and len(rows) == 240
+    assert isinstance(rows, LazyRows) and isinstance(rows.base, np.memmap) and len(rows) == 240
     np.testing.assert_array_equal(rows[np.array([[3, 1], [0, 2]])], x[data.numbers["train"]][[[3, 1], [0, 2]]])
     np.testing.assert_array_equal(np.asarray(rows), x[data.numbers["train"]])
-    static = load(Data(str(tmp_path / "big.npy"), binarization="static")).splits["train"]["x"]
-    assert isinstance(static, Rows) and static.dtype == np.uint8
+    static = load(Data(str(tmp_path / "big.npy"), encoding="static")).splits["train"]["x"]
+    assert isinstance(static, LazyRows) and static.dtype == np.uint8
     monkeypatch.setattr(dataset, "MAPPED", 1 << 30)
-    whole = load(Data(str(tmp_path / "big.npy"), binarization="static")).splits["train"]["x"]
+    whole = load(Data(str(tmp_path / "big.npy"), encoding="static")).splits["train"]["x"]
     assert isinstance(whole, np.ndarray)
     np.testing.assert_array_equal(static[np.array([[3, 1], [0, 2]])], whole[[[3, 1], [0, 2]]])
     np.testing.assert_array_equal(static[5], whole[5])
     np.testing.assert_array_equal(np.asarray(static), whole)
-    copied = load(Data(str(tmp_path / "big.npy"), binarization="dynamic"))
+    copied = load(Data(str(tmp_path / "big.npy"), encoding="dynamic"))
     assert copied.sha256 == data.sha256
     np.testing.assert_array_equal(copied.fixed("test")["x"], data.fixed("test")["x"])
 
@@ -232,7 +232,7 @@ def test_a_mapped_file_of_another_dtype_is_converted_as_it_is_read(dtype, monkey
     tracemalloc.stop()
     if dtype is np.float64:  # pieces of the others are small beside it
         assert peak < half + (6 << 20)
-    assert isinstance(data.splits["train"]["x"], Rows) and data.sha256 == want.sha256
+    assert isinstance(data.splits["train"]["x"], LazyRows) and data.sha256 == want.sha256
     np.testing.assert_array_equal(data.splits["train"]["x"][:9], want.splits["train"]["x"][:9])
     assert data.splits["train"]["x"][3].dtype == want.splits["train"]["x"].dtype
     np.testing.assert_array_equal(data.fixed("test")["x"], want.fixed("test")["x"])
@@ -246,7 +246,7 @@ def test_pooled_splits_are_gathered_not_copied(monkeypatch):
     data = load(config)
     for split in ("train", "valid"):
         rows = data.splits[split]["x"]
-        assert isinstance(rows, Rows)
+        assert isinstance(rows, LazyRows)
         np.testing.assert_array_equal(np.asarray(rows), whole.splits[split]["x"])
         at = np.array([[3, 1], [0, 39]])
         np.testing.assert_array_equal(rows[at], whole.splits[split]["x"][at])
@@ -256,7 +256,7 @@ def test_pooled_splits_are_gathered_not_copied(monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"binarization": "sometimes"}, "data.binarization one of"),
+        ({"encoding": "sometimes"}, "data.encoding one of"),
         ({"num_validation": -1}, "data.num_validation"),
         ({"num_validation": True}, "data.num_validation"),
         ({"seed": 1.5}, "data.seed"),
@@ -275,7 +275,7 @@ def test_bad_config_is_refused(fields, message):
         (Data(num_validation=1437), "below the 1437"),
         (Data(fold=1), "data.fold 0"),
         (Data("dgits"), "did you mean digits"),
-        (Data("toy_moons", binarization="dynamic"), "got 'dynamic'; add --data.binarization None"),
+        (Data("toy_moons", encoding="dynamic"), "got 'dynamic'; add --data.encoding None"),
     ],
 )
 def test_a_protocol_without_meaning_is_refused(config, message):

@@ -13,7 +13,7 @@ def test_an_image_is_recognisable():
     x = np.zeros((11, 16, 12), np.uint8)
     x[:, 4:12, 3:9] = 255
     text = summary(load(from_arrays(x))).splitlines()
-    assert text[0].startswith("arrays: train 9, valid 1, test 1 of 16 x 12 x 1; binarization gray; sha256")
+    assert text[0].startswith("arrays: train 9, valid 1, test 1 of 16 x 12 x 1; encoding gray; sha256")
     assert text[2] == text[3] == "" and text[4].startswith("   @@@@@@       @@@@@@ ")
 
 

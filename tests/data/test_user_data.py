@@ -17,7 +17,7 @@ PIXELS = random.integers(0, 256, (60, 5, 7)).astype(np.uint8)
 def test_arrays_in_memory():
     data = load(from_arrays(X[:40], valid=X[40:50], test=X[50:], label=np.arange(40) % 3, name="mine"))
     assert "label" in data.splits["train"] and "label" not in data.splits["test"]
-    assert (data.name, data.shape, data.binarization, data.num_classes) == ("mine", (6,), None, 3)
+    assert (data.name, data.shape, data.encoding, data.num_classes) == ("mine", (6,), None, 3)
     np.testing.assert_array_equal(data.splits["valid"]["x"], X[40:50])
     np.testing.assert_array_equal(data.observe(jax.random.key(0), data.splits["test"])["x"], X[50:])
 
@@ -36,10 +36,10 @@ def test_config_of_arrays_is_equal_by_its_fields_alone():
 
 def test_npy_is_mapped_and_split_by_the_seed(tmp_path):
     np.save(tmp_path / "x.npy", PIXELS)
-    data = load(Data(str(tmp_path / "x.npy"), binarization="dynamic"))
+    data = load(Data(str(tmp_path / "x.npy"), encoding="dynamic"))
     assert data.shape == (5, 7, 1) and [len(r["x"]) for r in data.splits.values()] == [48, 6, 6]
     np.testing.assert_array_equal(data.splits["test"]["x"][..., 0], PIXELS[data.numbers["test"]])
-    assert load(Data(str(tmp_path / "x.npy"))).binarization == "gray"
+    assert load(Data(str(tmp_path / "x.npy"))).encoding == "gray"
 
 
 def test_npz_with_splits_and_labels(tmp_path):
@@ -177,16 +177,16 @@ def test_a_mask_of_weights_is_refused():
 
 def test_whole_numbers_may_be_classes():
     words = random.integers(0, 7, (60, 5))
-    data = load(from_arrays(words, binarization="classes"))
-    assert data.binarization == "classes"
+    data = load(from_arrays(words, encoding="classes"))
+    assert data.encoding == "classes"
     batch = data.observe(jax.random.key(0), data.splits["train"])
     for x in (batch["x"], data.fixed("train")["x"]):
         assert x.dtype == np.int32
         np.testing.assert_array_equal(x, words[data.numbers["train"]])
-    bits = load(from_arrays(words > 3, binarization="classes"))
+    bits = load(from_arrays(words > 3, encoding="classes"))
     np.testing.assert_array_equal(bits.fixed("test")["x"], (words > 3)[bits.numbers["test"]])
     with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
-        load(from_arrays(X, binarization="classes"))
+        load(from_arrays(X, encoding="classes"))
 
 
 def test_gray_levels_are_the_same_on_host_and_device():
@@ -276,9 +276,9 @@ def test_numpy_views_of_other_libraries(kind):
         (from_arrays(X, label=X[:, 0]), "whole numbers from 0"),
         (from_arrays(X, label=-np.ones(60, int)), "whole numbers from 0"),
         (from_arrays({"x": X, "weight": X}), "label, context and mask"),
-        (from_arrays(X * 2, binarization="dynamic"), r"intensities in \[0, 1\]"),
-        (from_arrays(X - 1, binarization="static"), r"intensities in \[0, 1\]"),
-        (from_arrays(PIXELS > 99, binarization="dynamic"), "0 or 1"),
+        (from_arrays(X * 2, encoding="dynamic"), r"intensities in \[0, 1\]"),
+        (from_arrays(X - 1, encoding="static"), r"intensities in \[0, 1\]"),
+        (from_arrays(PIXELS > 99, encoding="dynamic"), "0 or 1"),
         (from_arrays(X, num_validation=54), "below the 54"),
     ],
 )
@@ -288,10 +288,10 @@ def test_faults_are_named(config, message):
 
 
 def test_intensities_may_be_binarized():
-    data = load(from_arrays(X, binarization="dynamic"))
+    data = load(from_arrays(X, encoding="dynamic"))
     assert set(np.unique(data.fixed("train")["x"])) == {0.0, 1.0}
     np.testing.assert_allclose(
-        np.mean([load(from_arrays(X, binarization="dynamic", seed=s)).fixed("train")["x"].mean() for s in range(40)]),
+        np.mean([load(from_arrays(X, encoding="dynamic", seed=s)).fixed("train")["x"].mean() for s in range(40)]),
         X[data.numbers["train"]].mean(),
         atol=4 * 0.5 / np.sqrt(40 * 48 * 6),
     )

@@ -31,7 +31,7 @@ def hand_made(posterior, likelihood=lambda z, x: jnp.zeros(z.shape[:2]), below=N
         z = found["z1"].value
         if below:
             found["z2"] = latent(below(z), "z2", jax.random.fold_in(key, 2), query, query.num_samples)
-        return Evidence(likelihood(z, batch["x"]), found, output={"mean": z}), {}
+        return Evidence(likelihood(z, batch["x"]), found, parameters={"mean": z}), {}
 
     return Model(None, evidence, None, None, "elbo")
 

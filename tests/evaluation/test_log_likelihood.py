@@ -186,7 +186,7 @@ def test_made_connects_what_it_may_and_nothing_else(x64, name):
         def logits(x, mask=mask):
             query = Query(train=True, step=mask)
             evidence, _ = model.evidence(variables, {"x": x[None]}, jax.random.key(0), query)
-            return evidence.output["logits"].reshape(dims)
+            return evidence.parameters["logits"].reshape(dims)
 
         jacobian = jax.vmap(jax.jacfwd(logits))(rows["x"]).reshape(-1, dims, dims)  # d logit / d x
         connected = (np.asarray(jacobian) != 0).any(0)

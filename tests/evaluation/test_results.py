@@ -19,7 +19,7 @@ def test_a_record_can_be_had_again(path):
     assert record["schema"] == 1 and record["dirty"] is False and len(record["commit"]) == 40
     assert math.isfinite(record["value"]) and record["standard_error"] > 0
     assert record["split"] == "test" and record["dataset"] == exp.data.name
-    assert record["binarization"] == exp.data.binarization and record["ema"] == exp.training.ema
+    assert record["encoding"] == exp.data.encoding and record["ema"] == exp.training.ema
     published = [paper.value for paper in exp.papers]
     assert record["paper"] is None or record["paper"]["value"] in published
     assert results.row(record)[0] == record["experiment"]
@@ -43,7 +43,7 @@ def test_the_page_is_made_of_the_records():
 
 def test_records_of_all_kinds_make_rows():
     """Without a commit (a wheel), a budget, or a bound (a point code)."""
-    record = {"experiment": "a", "overrides": {}, "dataset": "d", "binarization": None, "steps": 1, "num_samples": 1}
+    record = {"experiment": "a", "overrides": {}, "dataset": "d", "encoding": None, "steps": 1, "num_samples": 1}
     record |= {"value": 1.0, "standard_error": 0.1, "monte_carlo_error": None, "seed": 0, "commit": None, "bound": None}
     row = results.row(record | {"paper": {"value": 2.0, "budget": None}})
     assert row == ("a", "-", "d, as it is", "1", "1.00 ± 0.10", "-", "2.0", "0", "-")

@@ -21,7 +21,7 @@ from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.model.contract import Evidence, Latent, Model
 from dgmzoo.model.functional import functional
-from dgmzoo.model.transforms import with_terms
+from dgmzoo.model.transforms import with_extra_losses
 from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.objectives.importance import IWAE, DReG
 from dgmzoo.objectives.score_function import NVIL
@@ -57,10 +57,12 @@ def test_every_objective_adds_them(objective):
     variables, own = model.init(key, batch), objective.init(key, batch)
     variables = {**variables, **own, "params": {**variables["params"], **own.get("params", {})}}
     plain, (metrics, _) = loss_and_metrics(objective, model, variables)
-    assert not [name for name in metrics if name.startswith("term/")]
-    changed, (metrics, _) = loss_and_metrics(objective, with_terms(model, {"size": size, "b": brightness}), variables)
-    assert metrics["term/b"] == pytest.approx(X.mean(), rel=1e-6) and metrics["term/size"] > 0.05
-    assert changed - plain == pytest.approx(float(metrics["term/size"] + metrics["term/b"]), abs=1e-5)
+    assert not [name for name in metrics if name.startswith("extra_loss/")]
+    changed, (metrics, _) = loss_and_metrics(
+        objective, with_extra_losses(model, {"size": size, "b": brightness}), variables
+    )
+    assert metrics["extra_loss/b"] == pytest.approx(X.mean(), rel=1e-6) and metrics["extra_loss/size"] > 0.05
+    assert changed - plain == pytest.approx(float(metrics["extra_loss/size"] + metrics["extra_loss/b"]), abs=1e-5)
     assert metrics["loss"] == changed
 
 
@@ -84,7 +86,7 @@ def test_the_gradient_of_a_term_over_discrete_samples_is_that_of_its_expectation
     own = objective.init(jax.random.key(0), {"x": jnp.zeros((3, 1))})
 
     def loss(logits, key, terms):
-        model = with_terms(model_of(logits, key), terms)
+        model = with_extra_losses(model_of(logits, key), terms)
         return objective(model, own, {"x": jnp.zeros((3, 1))}, key, jnp.asarray(0), 3)[0]
 
     logits = jnp.array([0.3, -0.5])
@@ -102,7 +104,7 @@ def test_the_gradient_of_a_term_over_discrete_samples_is_that_of_its_expectation
 
 
 def test_metrics_are_averaged_over_devices_and_the_loss_follows_the_term():
-    model = with_terms(functional(VAE(2, **SMALL)), {"b": brightness, "size": size})
+    model = with_extra_losses(functional(VAE(2, **SMALL)), {"b": brightness, "size": size})
     observe, optimizer = (lambda key, rows: dict(rows)), optax.sgd(0.1)
     init = make_init(model, ELBO(), optimizer, observe, ema=False)
     step = make_step(model, ELBO(), optimizer, observe, 16, None)
@@ -111,8 +113,8 @@ def test_metrics_are_averaged_over_devices_and_the_loss_follows_the_term():
         state = init_on(init, jax.random.key(0), rows, devices)
         dispatch = compile_dispatch(step, devices)
         _, metrics = dispatch(state, place(rows, devices), indices)
-        assert float(metrics["term/b"][0]) == pytest.approx(X.mean(), rel=1e-6)
-        parts = metrics["term/b"] + metrics["term/size"] - metrics["elbo"]
+        assert float(metrics["extra_loss/b"][0]) == pytest.approx(X.mean(), rel=1e-6)
+        parts = metrics["extra_loss/b"] + metrics["extra_loss/size"] - metrics["elbo"]
         np.testing.assert_allclose(metrics["loss"], parts, rtol=1e-5)
 
 
@@ -120,19 +122,19 @@ QUICK = {"training.steps": 40, "training.batch_size": 64, "evaluation.num_sample
 
 
 def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path):
-    exp = dgmzoo.experiment("vae/digits", {**QUICK, "terms": {"size": size}})
+    exp = dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": {"size": size}})
     run = dgmzoo.train(exp, tmp_path, progress=False)
     rows = [row for row in run.metrics if row["split"] == "train"]
-    assert all(row["term/size"] > 0 for row in rows)
-    assert rows[-1]["loss"] == pytest.approx(rows[-1]["term/size"] - rows[-1]["elbo"], rel=1e-4)
+    assert all(row["extra_loss/size"] > 0 for row in rows)
+    assert rows[-1]["loss"] == pytest.approx(rows[-1]["extra_loss/size"] - rows[-1]["elbo"], rel=1e-4)
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored["experiment"] is None and stored["resolved"]["terms"]["size"].startswith(f"{__name__}.size@")
+    assert stored["experiment"] is None and stored["resolved"]["extra_losses"]["size"].startswith(f"{__name__}.size@")
     with pytest.raises(ValueError, match="hand it over"):
         dgmzoo.load(tmp_path)
     assert dgmzoo.load(tmp_path, experiment=exp).record["value"] == run.record["value"]
     for other in ({}, {"size": brightness}, {"other": size}):
         with pytest.raises(ValueError, match="terms was"):
-            dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "terms": other}), tmp_path, progress=False)
+            dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": other}), tmp_path, progress=False)
 
 
 def scaled(factor):
@@ -167,7 +169,9 @@ def test_another_function_of_the_same_name_is_told_apart(tmp_path):
         function_identity.named(closing(iter_ for iter_ in ()))
     partials = [function_identity.named(functools.partial(pow, exp=value)) for value in (2, 2, 3)]
     assert partials[0] == partials[1] != partials[2] and "0x" not in "".join(kept + arrays + partials)
-    asked = [dgmzoo.experiment("vae/digits", {**QUICK, "terms": {"size": scaled(factor)}}) for factor in (0.1, 50.0)]
+    asked = [
+        dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": {"size": scaled(factor)}}) for factor in (0.1, 50.0)
+    ]
     dgmzoo.train(asked[0], tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match=r"terms was .*size@.*, now .*size@"):
         dgmzoo.train(asked[1], tmp_path / "run", progress=False)
@@ -253,8 +257,8 @@ experiment = dataclasses.replace(config.load("vae/digits"), terms={"ones": ones}
 """
     (tmp_path / "mine.py").write_text(text)
     run = dgmzoo.train(dgmzoo.experiment(str(tmp_path / "mine.py"), QUICK), tmp_path / "run", progress=False)
-    assert run.metrics[0]["term/ones"] == pytest.approx(2.5)
-    assert dgmzoo.load(tmp_path / "run").experiment.terms["ones"].__name__ == "ones"
+    assert run.metrics[0]["extra_loss/ones"] == pytest.approx(2.5)
+    assert dgmzoo.load(tmp_path / "run").experiment.extra_losses["ones"].__name__ == "ones"
 
 
 @pytest.mark.parametrize(
@@ -262,19 +266,21 @@ experiment = dataclasses.replace(config.load("vae/digits"), terms={"ones": ones}
     [
         ({"size": lambda evidence, batch: size(evidence, batch).mean()}, "one number per example"),
         ({"size": lambda evidence, batch: evidence.log_q}, "average over samples"),
-        ({"size": 3.0}, "terms"),
-        ({3: size}, "terms"),
+        ({"size": 3.0}, "extra_losses"),
+        ({3: size}, "extra_losses"),
     ],
 )
 def test_bad_terms_are_refused_before_anything_is_written(terms, reason, tmp_path):
     with pytest.raises(ValueError, match=f"expected.*{reason}"):
-        dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "terms": terms}), tmp_path / "run", progress=False)
+        dgmzoo.train(
+            dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": terms}), tmp_path / "run", progress=False
+        )
     assert not (tmp_path / "run").exists()
     assert load("vae/digits").terms == {}
 
 
 def test_the_entrys_own_names_are_kept():
     model = Model(None, lambda *_: (Evidence(jnp.zeros((1, 2)), aux={"own": jnp.zeros(2)}), {}), None, None, None)
-    changed = with_terms(model, {"own": lambda evidence, batch: jnp.zeros(2)})
+    changed = with_extra_losses(model, {"own": lambda evidence, batch: jnp.zeros(2)})
     with pytest.raises(ValueError, match="choose another"):
         ELBO()(changed, {}, {"x": jnp.zeros((2, 1))}, jax.random.key(0), jnp.asarray(0), 2)

@@ -39,8 +39,8 @@ NARROW = ((0.15, 4.8), (0.07, 2.1))  # where the posterior is
 X = np.array([[0.8]])
 
 
-def softplus(raw):
-    return np.logaddexp(0, raw + np.log(np.expm1(1)))
+def softplus(unconstrained):
+    return np.logaddexp(0, unconstrained + np.log(np.expm1(1)))
 
 
 class Subject:
@@ -102,8 +102,8 @@ class Subject:
 
     def prior(self, vector):
         """The learned piecewise prior."""
-        raw = self.split(vector)["z"]["prior_raw"]["raw"][0]
-        return PiecewiseNormal(raw[0], jnp.logaddexp(0.0, raw[1:] + np.log(np.expm1(1))))
+        unconstrained = self.split(vector)["z"]["prior_raw"]["raw"][0]
+        return PiecewiseNormal(unconstrained[0], jnp.logaddexp(0.0, unconstrained[1:] + np.log(np.expm1(1))))
 
     def jumps(self, vector):
         """Where densities or slopes jump, in the sample."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.likelihoods.base import described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.mlp import MLP, flat
 from dgmzoo.model.contract import Draw, Evidence, Latent, Query
@@ -55,7 +55,7 @@ class MovingCodebook(nn.Module):
         p = Bernoulli()(MLP((16,))(passed)[None], self.shape)
         loglik = jnp.repeat(log_likelihood(p, x), query.num_samples, 0)
         commitment = 0.25 * jnp.square(features - jax.lax.stop_gradient(code)).sum(-1)
-        return Evidence(loglik, aux={"commitment": commitment}, output=described(p))
+        return Evidence(loglik, aux={"commitment": commitment}, parameters=parameters(p))
 
     def _start(self):
         return jax.random.normal(self.make_rng("params"), (self.num_codes, self.width))
@@ -91,12 +91,12 @@ class BoltzmannPrior(nn.Module):
         kl = (log_q - log_p)[..., None]  # the units are not independent: one "unit" in all
         latent = Latent(z, z, log_p, log_q, kl, {"logits": q.logits, "mean": q.probs})
         p = self.output(self.decoder(z), self.shape)
-        return Evidence(log_likelihood(p, batch["x"]), {"z": latent}, output=described(p))
+        return Evidence(log_likelihood(p, batch["x"]), {"z": latent}, parameters=parameters(p))
 
     def generate(self, num, context=None) -> Draw:
         codes = all_codes(self.units)
         chosen = jax.random.categorical(self.make_rng("sample"), self.potential(codes), shape=(num,))
-        return drawn(self.output(self.decoder(codes[chosen][None]), self.shape), self.make_rng("sample"))
+        return sample(self.output(self.decoder(codes[chosen][None]), self.shape), self.make_rng("sample"))
 
     def prepare(self):
         self.log_z.value = jax.nn.logsumexp(self.potential(all_codes(self.units)))
@@ -134,13 +134,13 @@ class Labelled(nn.Module):
         features = jnp.concatenate([flat(batch["x"], self.shape), label], -1)
         z = self.z(self.encoder(features), query, "z")
         p = self._given(z.value, label)
-        return Evidence(log_likelihood(p, batch["x"]), {"z": z}, output=described(p))
+        return Evidence(log_likelihood(p, batch["x"]), {"z": z}, parameters=parameters(p))
 
     def generate(self, num, context=None) -> Draw:
         if context is None or context["label"].shape != (num,):
             raise ValueError(f"expected context with a label for each of {num} draws, got {context}")
         label = jax.nn.one_hot(context["label"], self.num_classes)
-        return drawn(self._given(self.z.draw(num), label), self.make_rng("sample"))
+        return sample(self._given(self.z.draw(num), label), self.make_rng("sample"))
 
     def _given(self, z, label):
         label = jnp.broadcast_to(label[None], (*z.shape[:2], self.num_classes))
@@ -160,24 +160,24 @@ class BayesianWeights(nn.Module):
     def setup(self):
         dims = self.shape[0] * self.shape[1]
         self.loc = self.param("loc", nn.initializers.normal(0.1), (dims, dims))
-        self.raw = self.param("raw", nn.initializers.constant(-3.0), (dims, dims))
+        self.unconstrained = self.param("raw", nn.initializers.constant(-3.0), (dims, dims))
         self.bias = self.param("bias", nn.initializers.zeros, (dims,))
 
     def evidence(self, batch, query: Query) -> Evidence:
         below = jnp.tril(jnp.ones_like(self.loc), -1)
-        scale = jax.nn.softplus(self.raw)
+        scale = jax.nn.softplus(self.unconstrained)
         noise = jax.random.normal(self.make_rng("weights"), scale.shape) if query.train else jnp.zeros_like(scale)
         kl = 0.5 * (jnp.square(self.loc) + jnp.square(scale) - 1) - jnp.log(scale)
         p = self._conditionals(batch["x"], self.loc + scale * noise)
         loglik = jnp.repeat(log_likelihood(p, batch["x"]), query.num_samples, 0)
-        return Evidence(loglik, weight_kl=(kl * below).sum(), output=described(p))
+        return Evidence(loglik, weight_kl=(kl * below).sum(), parameters=parameters(p))
 
     def generate(self, num, context=None) -> Draw:
         x = jnp.zeros((num, *self.shape))
         for element in range(self.loc.shape[0]):
-            fresh = drawn(self._conditionals(x, self.loc), self.make_rng("sample")).x
+            fresh = sample(self._conditionals(x, self.loc), self.make_rng("sample")).x
             x = jnp.where((jnp.arange(self.loc.shape[0]) == element).reshape(1, *self.shape), fresh, x)
-        return Draw(x, described(self._conditionals(x, self.loc))["mean"][0])
+        return Draw(x, parameters(self._conditionals(x, self.loc))["mean"][0])
 
     def _conditionals(self, x, weights):
         logits = flat(x, self.shape) @ jnp.tril(weights, -1).T + self.bias[None]
@@ -198,10 +198,10 @@ class LinearGaussian(nn.Module):
     def evidence(self, batch, query: Query) -> Evidence:
         z = self.z(flat(batch["x"], self.shape), query, "z")
         p = self._given(z.value)
-        return Evidence(log_likelihood(p, batch["x"]), {"z": z}, output=described(p))
+        return Evidence(log_likelihood(p, batch["x"]), {"z": z}, parameters=parameters(p))
 
     def generate(self, num, context=None) -> Draw:
-        return drawn(self._given(self.z.draw(num)), self.make_rng("sample"))
+        return sample(self._given(self.z.draw(num)), self.make_rng("sample"))
 
     def _given(self, z):
         loc = self.decoder(z)

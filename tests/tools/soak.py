@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dgmzoo.training.run_directory import Folder
+from dgmzoo.training.run_directory import RunDirectory
 
 EVERY = 20.0  # seconds
 
@@ -36,7 +36,7 @@ def watch(run_dir: Path, words: list[str]) -> list[tuple[float, int, int]]:
     with subprocess.Popen(command) as child:
         while child.poll() is None:
             time.sleep(EVERY)
-            rows = [row for row in Folder(run_dir).metrics() if row["split"] == "train"]
+            rows = [row for row in RunDirectory(run_dir).metrics() if row["split"] == "train"]
             new = rows and child.poll() is None and not (readings and rows[-1]["step"] == readings[-1][1])
             if new and (held := memory(child.pid)):
                 readings.append((time.monotonic() - start, rows[-1]["step"], held))
@@ -51,7 +51,7 @@ def main() -> None:
     readings = watch(run_dir, words)
     with (run_dir / "soak.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("seconds", "step", "bytes"), *readings])
-    rows = [row for row in Folder(run_dir).metrics() if row["split"] == "train"]
+    rows = [row for row in RunDirectory(run_dir).metrics() if row["split"] == "train"]
     table = Table("part", "minutes", "memory [MB]", "steps per second", box=None, pad_edge=False)
     for tenth in range(10):
         held = readings[len(readings) * tenth // 10 : len(readings) * (tenth + 1) // 10]

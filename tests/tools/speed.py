@@ -58,12 +58,12 @@ def seeds(pairs: int) -> dict[str, list[float]]:
 
 def convolutions(pairs: int) -> dict[str, list[float]]:
     """A convolutional VAE against the same net in a plain jitted loop."""
-    x = data.load(data.Data("digits", binarization="gray"), print, None).splits["train"]["x"]
+    x = data.load(data.Data("digits", encoding="gray"), print, None).splits["train"]["x"]
     x = np.tile(x, (1, 3, 3, 1))[:1000]
     net = VAE(latent_dim=16, encoder=ConvEncoder((24, 24, 1), (16, 32)), decoder=ConvDecoder((24, 24, 1), (32, 16)))
     exp = dgmzoo.Experiment(
         model=net,
-        data=dgmzoo.from_arrays(x, x[:100], x[:100], binarization="dynamic"),
+        data=dgmzoo.from_arrays(x, x[:100], x[:100], encoding="dynamic"),
         training=dgmzoo.Training(epochs=4, batch_size=100, validate_epochs=4),
         evaluation=dgmzoo.Evaluation(num_samples=1),
     )

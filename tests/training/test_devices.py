@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.layers.likelihoods.base import described, log_likelihood
+from dgmzoo.layers.likelihoods.base import log_likelihood, parameters
 from dgmzoo.layers.networks.mlp import MLP, flat
 from dgmzoo.model.contract import Evidence
 from dgmzoo.model.functional import functional
@@ -116,7 +116,7 @@ class _Deterministic(VAE):
     def evidence(self, batch, query):
         z = self.z(self.encoder(8 * flat(batch["x"], self.shape)), query, "z")
         p = self.output(self.decoder(z.q["mean"]), self.shape, batch)
-        return Evidence(log_likelihood(p, batch["x"]), {"z": z}, output=described(p))
+        return Evidence(log_likelihood(p, batch["x"]), {"z": z}, parameters=parameters(p))
 
 
 def test_every_device_has_chains_of_its_own():

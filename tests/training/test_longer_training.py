@@ -4,8 +4,8 @@ import pytest
 
 import dgmzoo
 from dgmzoo.training import loop
-from dgmzoo.training.run_directory import Folder
-from dgmzoo.training.seed_tracker import Track
+from dgmzoo.training.run_directory import RunDirectory
+from dgmzoo.training.seed_tracker import SeedTracker
 from tests.support.tiny import TINY, damage
 
 
@@ -17,7 +17,7 @@ def test_a_result_stays_until_a_longer_training_writes_something(tmp_path, monke
     assert {"result.json", "report.html", "samples.png"} <= there
 
     def dies(name, at):
-        real = getattr(Track, name)
+        real = getattr(SeedTracker, name)
 
         def die(self, step, *rest):
             if step >= at:
@@ -25,7 +25,7 @@ def test_a_result_stays_until_a_longer_training_writes_something(tmp_path, monke
             return real(self, step, *rest)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Track, name, die)
+            patch.setattr(SeedTracker, name, die)
             with pytest.raises(SystemExit):
                 dgmzoo.train(exps[1], tmp_path, progress=False)
 
@@ -76,8 +76,8 @@ def test_a_checkpoint_is_of_the_longer_training_before_any_row_is(tmp_path, monk
     exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (1, 2)]
     dgmzoo.train(exps[0], tmp_path, progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr(Track, "end_epoch", lambda *_: exec("raise SystemExit"))
+        patch.setattr(SeedTracker, "end_epoch", lambda *_: exec("raise SystemExit"))
         with pytest.raises(SystemExit):
             dgmzoo.train(exps[1], tmp_path, progress=False)
-    assert 19 < Folder(tmp_path).latest.steps()[-1] < 38 and not (tmp_path / "result.json").exists()
-    assert Folder(tmp_path).config()["resolved"]["training.epochs"] == 2
+    assert 19 < RunDirectory(tmp_path).latest.steps()[-1] < 38 and not (tmp_path / "result.json").exists()
+    assert RunDirectory(tmp_path).config()["resolved"]["training.epochs"] == 2

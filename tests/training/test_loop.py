@@ -21,7 +21,7 @@ from dgmzoo.training import batches, benchmark, devices, loop
 from dgmzoo.training.devices import compile_dispatch
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
-from dgmzoo.training.seed_tracker import Track
+from dgmzoo.training.seed_tracker import SeedTracker
 from tests.support.tiny import TINY, Quiet, prepared
 
 
@@ -56,10 +56,10 @@ def test_the_best_of_the_validation_split_is_kept(digits):
 def test_the_validation_split_is_read_by_the_bound_that_is_trained():
     changes = TINY | {"objective": "iwae", "objective.num_samples": 7, "training.epochs": 1}
     exp, model, dataset = prepared(changes)
-    watcher = Quiet()
-    fitted = fit(exp, model, dataset, 0, watcher)
+    callback = Quiet()
+    fitted = fit(exp, model, dataset, 0, callback)
     found = evaluate(model, fitted.variables, dataset.fixed("valid"), jax.random.key(0), num_samples=7)
-    read = [row for row in watcher.rows if row["split"] == "valid"][-1]
+    read = [row for row in callback.rows if row["split"] == "valid"][-1]
     assert read["loss"] == found.value and read["elbo"] == found.elbo < -found.value
 
 
@@ -225,16 +225,16 @@ def test_burdas_schedule():
 
 def test_every_epoch_sees_every_row_once_in_an_order_of_its_own():
     exp, _, dataset = prepared({"training.batch_size": 419, "training.epochs": 3})
-    rows = batches.Feed(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
+    rows = batches.Batches(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
     epochs = [rows.indices(3 * epoch, 3).ravel() for epoch in range(2)]
     assert all((np.sort(epoch) == np.arange(1257)).all() for epoch in epochs)
     assert (epochs[0] != epochs[1]).any()
-    again = batches.Feed(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
+    again = batches.Batches(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
     assert (again.indices(2, 3) == np.concatenate([rows.indices(2, 1), rows.indices(3, 2)])).all()
 
 
 EXACT = {"model.hidden": (16,), "training.steps": 3, "training.optimizer": "sgd", "training.learning_rate": 0.1,
-         "training.final_learning_rate": 0.0, "data.binarization": "threshold", "data.num_validation": 0}  # fmt: skip
+         "training.final_learning_rate": 0.0, "data.encoding": "threshold", "data.num_validation": 0}  # fmt: skip
 
 
 def test_rematerialisation_is_asked_for_by_the_experiment(monkeypatch):
@@ -243,7 +243,7 @@ def test_rematerialisation_is_asked_for_by_the_experiment(monkeypatch):
     for wanted in (False, True):
         several = {"objective": "iwae", "objective.num_samples": 4, "training.steps": 1, "training.remat": wanted}
         exp, model, dataset = prepared(TINY | several)
-        loop._Run(exp, model, dataset, [Track("", 0, Quiet(), None)], None)
+        loop._Run(exp, model, dataset, [SeedTracker("", 0, Quiet(), None)], None)
     assert len(asked) == 1
     with pytest.raises(ValueError, match=r"num_samples above 1 with training\.remat"):
         dgmzoo.experiment("vae/digits", {"training.remat": True})
@@ -332,7 +332,7 @@ class Labelled(nn.Module):
 def test_a_conditional_model_without_output_goes_all_the_way(tmp_path):
     random = np.random.default_rng(0)
     x, label = random.integers(0, 2, (300, 4)).astype(np.float32), random.integers(0, 3, 300).astype(np.int32)
-    mine = dgmzoo.from_arrays({"x": x, "label": label}, binarization=None)
+    mine = dgmzoo.from_arrays({"x": x, "label": label}, encoding=None)
     exp = dgmzoo.Experiment(model=Labelled(), data=mine, training=dgmzoo.Training(epochs=2, batch_size=50))
     run = dgmzoo.train(exp, tmp_path / "run", progress=False)
     assert run.record["bound"] == "exact" and (tmp_path / "run/report.html").is_file()

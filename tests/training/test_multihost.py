@@ -108,7 +108,9 @@ def test_what_processes_refuse_together(peers):
         assert "run_dir given" in told["one"]
         assert "got a file; choose another --run-dir" in told["file"]
     assert (
-        first["nan"] == second["nan"] and "got NaN or infinity at step" in first["nan"] and "term/bad" in first["nan"]
+        first["nan"] == second["nan"]
+        and "got NaN or infinity at step" in first["nan"]
+        and "extra_loss/bad" in first["nan"]
     )
     assert second["file"].startswith("process 0: ")
 

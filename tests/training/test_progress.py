@@ -16,7 +16,7 @@ import dgmzoo
 from dgmzoo import files
 from dgmzoo.config.overrides import override
 from dgmzoo.training import metric_writers, progress
-from dgmzoo.training.run_directory import Folder
+from dgmzoo.training.run_directory import RunDirectory
 from tests.support.interruptions import written_of
 
 
@@ -146,7 +146,7 @@ def screen(monkeypatch):
     return make
 
 
-def go(looking: progress.Watch, clock: Steps, seconds: float = 2.0) -> None:
+def go(looking: progress.ProgressCallback, clock: Steps, seconds: float = 2.0) -> None:
     looking._clock = clock
     with looking.watching():
         looking.begin(0, total=100)
@@ -159,7 +159,7 @@ def go(looking: progress.Watch, clock: Steps, seconds: float = 2.0) -> None:
 
 def test_a_terminal_shows_loss_bound_speed_and_time_left(screen):
     shown = screen(terminal=True)
-    go(progress.Watch(None, show=True), Steps())
+    go(progress.ProgressCallback(None, show=True), Steps())
     told = shown.getvalue()
     assert "loss 23.46  bound -22.22  valid 0.20  5.00 steps/s  0:00:00 left" in told
     assert "100/100" in told and "\x1b[" in told
@@ -167,21 +167,21 @@ def test_a_terminal_shows_loss_bound_speed_and_time_left(screen):
 
 def test_elsewhere_it_is_a_plain_line_now_and_then(screen):
     shown = screen(terminal=False)
-    go(progress.Watch(None, show=True), Steps())
+    go(progress.ProgressCallback(None, show=True), Steps())
     assert shown.getvalue() == "step 100/100  loss 23.46  bound -22.22  valid 0.20  5.00 steps/s  0:00:00 left\n"
     shown = screen(terminal=False)
-    go(progress.Watch(None, show=True), Steps(), seconds=20.0)
+    go(progress.ProgressCallback(None, show=True), Steps(), seconds=20.0)
     lines = shown.getvalue().splitlines()
     assert [line.split()[1] for line in lines] == ["20/100", "40/100", "60/100", "80/100", "100/100"]
     assert lines[0].endswith("0.50 steps/s  0:02:40 left") and "\x1b" not in shown.getvalue()
     shown = screen(terminal=False)
-    go(progress.Watch(None, show=False), Steps())
+    go(progress.ProgressCallback(None, show=False), Steps())
     assert shown.getvalue() == ""
 
 
 def test_time_that_stands_still_has_no_speed(screen):
     shown = screen(terminal=False)
-    go(progress.Watch(None, show=True), Steps(), seconds=0.0)
+    go(progress.ProgressCallback(None, show=True), Steps(), seconds=0.0)
     assert re.fullmatch(r"step 100/100  loss 23.46  bound -22.22  valid 0.20\n", shown.getvalue())
 
 
@@ -212,11 +212,11 @@ def test_a_signal_stops_a_run_where_a_checkpoint_is(tmp_path, small, number):
 
     with pytest.raises(dgmzoo.Interrupted, match="stopped at step 19") as stopped:
         dgmzoo.train(small, tmp_path / "run", progress=False, writers=[stop])
-    assert stopped.value.signal == number and Folder(tmp_path / "run").latest.steps() == [19]
+    assert stopped.value.signal == number and RunDirectory(tmp_path / "run").latest.steps() == [19]
 
 
 def test_a_signal_that_comes_too_late_for_the_loop_is_given_on():
-    looking, heard = progress.Watch(None, show=False), []
+    looking, heard = progress.ProgressCallback(None, show=False), []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append("given on"))
     try:
         with looking.watching():
@@ -225,7 +225,7 @@ def test_a_signal_that_comes_too_late_for_the_loop_is_given_on():
         assert heard == ["given on"]
     finally:
         signal.signal(signal.SIGTERM, before)
-    with pytest.raises(KeyboardInterrupt), progress.Watch(None, show=False).watching():
+    with pytest.raises(KeyboardInterrupt), progress.ProgressCallback(None, show=False).watching():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)  # at once
 

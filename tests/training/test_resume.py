@@ -21,7 +21,7 @@ from dgmzoo.config.preflight import bind
 from dgmzoo.training import checkpoint
 from dgmzoo.training.batches import dispatch_size, dispatches
 from dgmzoo.training.loop import Interrupted, fit
-from dgmzoo.training.run_directory import Folder
+from dgmzoo.training.run_directory import RunDirectory
 from tests.support.command import ROOT, SMALL, environment
 from tests.support.command import dgmzoo as command
 from tests.support.interruptions import rows_of, state_of
@@ -113,9 +113,9 @@ def test_stopped_by_ctrl_c_says_how_to_go_on(tmp_path):
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=120)
     assert child.returncode == 130 and "the same command goes on" in told and "Traceback" not in told
-    newest = Folder(run_dir).latest.steps()[-1]
+    newest = RunDirectory(run_dir).latest.steps()[-1]
     assert f"stopped at step {newest};" in told
-    assert all(row["step"] <= newest for row in Folder(run_dir).metrics())
+    assert all(row["step"] <= newest for row in RunDirectory(run_dir).metrics())
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_checkpoint_of_another_tree_is_refused(tmp_path):
 
 
 def test_two_processes_in_one_run_directory(tmp_path, small):
-    with Folder(tmp_path / "run").held(), pytest.raises(ValueError, match="another process trains into it"):
+    with RunDirectory(tmp_path / "run").held(), pytest.raises(ValueError, match="another process trains into it"):
         dgmzoo.train(small, run_dir=tmp_path / "run", progress=False)
 
 

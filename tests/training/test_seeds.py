@@ -8,15 +8,15 @@ import pytest
 import dgmzoo
 from dgmzoo.training import loop
 from dgmzoo.training.loop import NonFinite, fit
-from dgmzoo.training.run_directory import Folder
-from dgmzoo.training.seed_tracker import Track
+from dgmzoo.training.run_directory import RunDirectory
+from dgmzoo.training.seed_tracker import SeedTracker
 from tests.support.tiny import TINY, Quiet, damage, prepared
 
 
 def test_seeds_that_train_together_train_as_alone():
     exp, model, dataset = prepared(TINY | {"training.epochs": 3, "training.validate_epochs": 1, "training.ema": 0.9})
     watches = [Quiet() for _ in range(3)]
-    tracks = [Track("", seed, watch, None) for seed, watch in zip((4, 0, 7), watches, strict=True)]
+    tracks = [SeedTracker("", seed, watch, None) for seed, watch in zip((4, 0, 7), watches, strict=True)]
     together = loop.fit_seeds(exp, model, dataset, tracks)
     for seed, one, watch in zip((4, 0, 7), together, watches, strict=True):
         alone = Quiet()
@@ -29,7 +29,7 @@ def test_seeds_that_train_together_train_as_alone():
 def test_seeds_that_train_together_refuse_early_stopping():
     exp, model, dataset = prepared(TINY | {"training.patience": 2})
     with pytest.raises(ValueError, match="patience"):
-        loop.fit_seeds(exp, model, dataset, [Track("", seed, Quiet(), None) for seed in range(2)])
+        loop.fit_seeds(exp, model, dataset, [SeedTracker("", seed, Quiet(), None) for seed in range(2)])
 
 
 def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
@@ -54,14 +54,14 @@ def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
 
 def company(run_dir):
     """Seeds of the program that wrote the newest checkpoint."""
-    return list(Folder(run_dir).latest.intact().values())[-1]["together"]
+    return list(RunDirectory(run_dir).latest.intact().values())[-1]["together"]
 
 
 @pytest.fixture
 def begun(monkeypatch):
     """Steps at which seeds begin, or go on."""
-    steps, real = [], Track.begin
-    monkeypatch.setattr(Track, "begin", lambda self, step, *rest: (steps.append(step), real(self, step, *rest)))
+    steps, real = [], SeedTracker.begin
+    monkeypatch.setattr(SeedTracker, "begin", lambda self, step, *rest: (steps.append(step), real(self, step, *rest)))
     return steps
 
 
@@ -69,7 +69,7 @@ def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, 
     more = {"training.epochs": 6, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
     exp = dgmzoo.experiment("vae/digits", TINY | more)
     whole = dgmzoo.train(exp, tmp_path / "whole", seeds=(0, 1), progress=False)
-    real, real_save, run_dir = Track.save, loop._Run._save, tmp_path / "killed"
+    real, real_save, run_dir = SeedTracker.save, loop._Run._save, tmp_path / "killed"
 
     def killed_before(seed, at):
         def save(self, step, host):
@@ -77,7 +77,7 @@ def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, 
                 raise SystemExit
             return real(self, step, host)
 
-        monkeypatch.setattr(Track, "save", save)
+        monkeypatch.setattr(SeedTracker, "save", save)
         with pytest.raises(SystemExit):
             dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
         assert [dgmzoo.load(run_dir / f"seed-{seed}").seed for seed in (0, 1)] == [0, 1]
@@ -87,7 +87,7 @@ def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, 
     monkeypatch.setattr(loop._Run, "_save", lambda self, state, step: step == 57 or real_save(self, state, step))
     killed_before(1, 76)
     killed_before(0, 76)
-    monkeypatch.setattr(Track, "save", real)
+    monkeypatch.setattr(SeedTracker, "save", real)
     again = dgmzoo.train(exp, run_dir, seeds=(0, 1), progress=False)
     assert begun[2:] == [0, 0, 38, 38, 38, 38, 38, 38]
     assert [run.record["value"] for run in again] == [run.record["value"] for run in whole]
@@ -149,7 +149,7 @@ def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
 
 def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
     more = {"training.epochs": 4, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
-    exp, real = dgmzoo.experiment("vae/digits", TINY | more), Track.absorb
+    exp, real = dgmzoo.experiment("vae/digits", TINY | more), SeedTracker.absorb
 
     def absorb(self, start, *rest):
         if self.seed == 1 and start >= 38:
@@ -157,7 +157,7 @@ def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
         real(self, start, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Track, "absorb", absorb)
+        patch.setattr(SeedTracker, "absorb", absorb)
         with pytest.raises(NonFinite, match=r"seed 1, in loss.*38 is kept.*seeds=\[0, 2\]\) goes on without it"):
             dgmzoo.train(exp, tmp_path, seeds=(0, 1, 2), progress=False)
     runs = dgmzoo.train(exp, tmp_path, seeds=(0, 2), progress=False)

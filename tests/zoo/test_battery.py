@@ -126,8 +126,8 @@ def test_shapes_are_those_of_the_contract(subject):
         assert "mean" in latent.q and all(leaf.shape[0] in (1, k) and leaf.shape[1] == b for leaf in latent.q.values())
     assert jnp.shape(evidence.weight_kl) == ()
     assert all(leaf.shape == (b,) for leaf in evidence.aux.values())
-    assert all(leaf.shape[0] in (1, k) and leaf.shape[1] == b for leaf in evidence.output.values())
-    assert evidence.output["mean"].shape[2:] == subject.batch["x"].shape[1:]
+    assert all(leaf.shape[0] in (1, k) and leaf.shape[1] == b for leaf in evidence.parameters.values())
+    assert evidence.parameters["mean"].shape[2:] == subject.batch["x"].shape[1:]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(evidence))
     assert {leaf.dtype for leaf in jax.tree.leaves(evidence)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
 

@@ -36,8 +36,8 @@ def test_averaging_over_networks_gives_the_predictive_density():
     variables = model.init(jax.random.key(0), rows)
     head = variables["params"]["output"]["VariationalDense_0"]
     head["kernel"] = jnp.asarray(random.normal(0, 0.4, head["kernel"].shape), jnp.float32)
-    loc, raw = np.asarray(head["kernel"])[:, 0].T
-    scale = np.logaddexp(0, raw + np.log(np.expm1(1)))
+    loc, unconstrained = np.asarray(head["kernel"])[:, 0].T
+    scale = np.logaddexp(0, unconstrained + np.log(np.expm1(1)))
     mean, noise = rows["context"] @ loc + np.asarray(head["bias"]), rows["context"] ** 2 @ scale**2
 
     def density(variance):

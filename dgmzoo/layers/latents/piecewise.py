@@ -56,8 +56,8 @@ class PiecewiseLayer(VariationalLayer):
         return super().correction(estimate)
 
     @property
-    def _transported(self) -> bool:
-        return super()._transported and not self.centred
+    def _noncentred(self) -> bool:
+        return super()._noncentred and not self.centred
 
     @nn.nowrap
     def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:

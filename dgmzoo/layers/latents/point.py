@@ -47,9 +47,9 @@ class PointLayer(LatentLayer):
     def _sizes(self) -> tuple[int, int]:
         return 1, 0
 
-    def _posterior(self, raw: jax.Array) -> dist.Distribution:
+    def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
         with numpyro_rules():
-            return dist.Delta(raw[..., 0].astype(jnp.promote_types(raw.dtype, jnp.float32)))
+            return dist.Delta(unconstrained[..., 0].astype(jnp.promote_types(unconstrained.dtype, jnp.float32)))
 
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         value, point = inferred.value, inferred.q.v

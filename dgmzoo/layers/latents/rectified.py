@@ -33,11 +33,11 @@ class RectifiedLayer(LatentLayer):
     def _sizes(self) -> tuple[int, int]:
         return 2, 2
 
-    def _posterior(self, raw: jax.Array) -> dist.Distribution:
-        return families.from_raw(dist.Normal, raw)  # of y
+    def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
+        return families.from_unconstrained(dist.Normal, unconstrained)  # of y
 
-    def _prior_from(self, raw: jax.Array) -> dist.Distribution:
-        return families.from_raw(dist.Normal, raw)  # of y
+    def _prior_from(self, unconstrained: jax.Array) -> dist.Distribution:
+        return families.from_unconstrained(dist.Normal, unconstrained)  # of y
 
     def _value(self, sample: jax.Array) -> jax.Array:
         return jax.nn.softplus(sample) if self.smooth else jnp.maximum(sample, 0)

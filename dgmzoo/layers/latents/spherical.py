@@ -40,13 +40,13 @@ class SphericalLayer(LatentLayer):
     def _sizes(self) -> tuple[int, int]:
         return 2, 2  # per dimension: one of the direction, and one whose mean over dimensions is the concentration's
 
-    def _posterior(self, raw: jax.Array) -> dist.Distribution:
-        raw = families.widened(raw)
-        first = jnp.zeros_like(raw[..., 0]).at[..., 0].set(1)
-        ahead = raw[..., 0] + first
+    def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
+        unconstrained = families.widened(unconstrained)
+        first = jnp.zeros_like(unconstrained[..., 0]).at[..., 0].set(1)
+        ahead = unconstrained[..., 0] + first
         ahead = jnp.where(jnp.square(ahead).sum(-1, keepdims=True) > _LEAST, ahead, first)
         direction = ahead / jnp.linalg.norm(ahead, axis=-1, keepdims=True)
-        return PowerSpherical(direction, self.units * families.positive(raw[..., 1].mean(-1)))
+        return PowerSpherical(direction, self.units * families.positive(unconstrained[..., 1].mean(-1)))
 
     _prior_from = _posterior
 

@@ -74,7 +74,7 @@ class VariationalLayer(LatentLayer):
     def _has_penalty(self) -> bool:
         with jax.ensure_compile_time_eval(), numpyro_rules():
             q = families.standard(self._sized(self.posterior), (1,), jnp.float32)
-            prior = dist.Normal if self._transported else self._sized(self.prior)
+            prior = dist.Normal if self._noncentred else self._sized(self.prior)
             kl = closed_kl(q, families.standard(prior, (1,), jnp.float32))
             return kl is not None and bool(jnp.isfinite(q.mean).all())
 
@@ -86,21 +86,23 @@ class VariationalLayer(LatentLayer):
             return jnp.exp(p.log_prob(points)[:, 0])
 
     @property
-    def _transported(self) -> bool:
+    def _noncentred(self) -> bool:
         return self.prior is PiecewiseNormal
 
     def _sizes(self) -> tuple[int, int]:
-        return families.raw_size(self._sized(self.posterior)), families.raw_size(self._sized(self.prior))
+        return families.num_unconstrained(self._sized(self.posterior)), families.num_unconstrained(
+            self._sized(self.prior)
+        )
 
     @nn.nowrap
     def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
         return family
 
-    def _posterior(self, raw: jax.Array) -> dist.Distribution:
-        return families.from_raw(self._sized(self.posterior), raw)
+    def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
+        return families.from_unconstrained(self._sized(self.posterior), unconstrained)
 
-    def _prior_from(self, raw: jax.Array) -> dist.Distribution:
-        return families.from_raw(self._sized(self.prior), raw)
+    def _prior_from(self, unconstrained: jax.Array) -> dist.Distribution:
+        return families.from_unconstrained(self._sized(self.prior), unconstrained)
 
     def _prior(self, above: jax.Array | None, dtype: jnp.dtype) -> dist.Distribution:
         if above is not None or self.learned_prior:
@@ -112,7 +114,7 @@ class VariationalLayer(LatentLayer):
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, z = inferred.q, inferred.sample
         p, value = self._prior(above, z.dtype), z
-        if self._transported:
+        if self._noncentred:
             value, p = p.transform(z), families.standard(dist.Normal, (1, 1, self.units), z.dtype)
         with numpyro_rules():
             log_p, log_q = p.log_prob(z), q.log_prob(z)  # [K, B, U]

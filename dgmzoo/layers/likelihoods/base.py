@@ -30,7 +30,7 @@ class Elements(NamedTuple):
         return array.reshape(*array.shape[:lead], *self.shape, *array.shape[lead + 1 :])
 
 
-class Output(nn.Module):
+class Likelihood(nn.Module):
     """`p(x | features)`, one independent distribution per element of x.
 
     Subclasses name the family. An entry that computes raw numbers itself (masked networks) uses `size` and
@@ -45,20 +45,22 @@ class Output(nn.Module):
     @property
     def size(self) -> int:
         """Raw numbers per element of x."""
-        return families.raw_size(self.family)
+        return families.num_unconstrained(self.family)
 
     @property
     def has_own_head(self) -> bool:
         """Whether its fields ask something of the head, which an entry that makes the raw numbers does not have."""
         return self.weights.is_random
 
-    def distribution(self, raw: jax.Array) -> dist.Distribution:
+    def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
         """Raw numbers `[..., size]` to a distribution with batch shape `[...]`."""
-        return families.from_raw(self.family, raw)
+        return families.from_unconstrained(self.family, unconstrained)
 
-    def elements(self, raw: jax.Array, shape: tuple[int, ...]) -> Elements:
+    def elements(self, unconstrained: jax.Array, shape: tuple[int, ...]) -> Elements:
         """Raw numbers `[..., D * size]` to p(x) of elements `[..., *shape]`."""
-        return Elements(self.distribution(raw.reshape(*raw.shape[:-1], math.prod(shape), self.size)), shape)
+        return Elements(
+            self.distribution(unconstrained.reshape(*unconstrained.shape[:-1], math.prod(shape), self.size)), shape
+        )
 
     def check_support(self, x: np.ndarray) -> None:
         """Refuse data that the family gives no density.
@@ -92,10 +94,10 @@ class Output(nn.Module):
         num, start = math.prod(here), None
         if first is not None and self.is_initializing():
             start = self.start(*_sums(first, num))
-        raw = self.raw(features, jnp.zeros((num, self.size)) if start is None else start)
-        return self.elements(raw.reshape(*features.shape[:2], -1), shape)
+        unconstrained = self.unconstrained(features, jnp.zeros((num, self.size)) if start is None else start)
+        return self.elements(unconstrained.reshape(*features.shape[:2], -1), shape)
 
-    def raw(self, features: jax.Array, start: jax.Array) -> jax.Array:
+    def unconstrained(self, features: jax.Array, start: jax.Array) -> jax.Array:
         """Raw numbers `[..., E, size]` by the head, whose biases start at `start [E, size]`."""
         return _head(features, self.weights, start).reshape(*features.shape[:-1], *start.shape)
 
@@ -140,10 +142,10 @@ def log_likelihood(p: Elements | dist.Distribution, x: jax.Array, mask: jax.Arra
     return total / 2 if twice else total
 
 
-def described(p: Elements | dist.Distribution) -> dict[str, jax.Array]:
-    """The parameters and mean of p, for `Evidence.output`; a categorical's "mean" is its most probable value."""
+def parameters(p: Elements | dist.Distribution) -> dict[str, jax.Array]:
+    """The parameters and mean of p, for `Evidence.parameters`; a categorical's "mean" is its most probable value."""
     if isinstance(p, Elements):
-        return {name: p.shaped(value) for name, value in described(p.flat).items()}
+        return {name: p.shaped(value) for name, value in parameters(p.flat).items()}
     if isinstance(p, dist.CategoricalLogits):
         return {"logits": p.logits, "mean": jnp.argmax(p.logits, -1)}
     if isinstance(p, dist.MixtureSameFamily):
@@ -153,13 +155,13 @@ def described(p: Elements | dist.Distribution) -> dict[str, jax.Array]:
     return families.parameters(p)
 
 
-def drawn(p: Elements | dist.Distribution, key: jax.Array, latents: Mapping[str, jax.Array] | None = None) -> Draw:
+def sample(p: Elements | dist.Distribution, key: jax.Array, latents: Mapping[str, jax.Array] | None = None) -> Draw:
     """One draw from p of `[1, num, *shape]`, its means, and the latents `[1, num, U]` that it came from."""
     if isinstance(p, Elements):
-        draw = drawn(p.flat, key, latents)
+        draw = sample(p.flat, key, latents)
         return draw._replace(x=p.shaped(draw.x[None])[0], mean=p.shaped(draw.mean[None])[0])
     with numpyro_rules():
         x = p.sample(key)[0]
     if isinstance(p, dist.BernoulliLogits):
         x = x.astype(p.logits.dtype)  # binary x travels as floats, as in the data
-    return Draw(x, described(p)["mean"][0], {name: value[0] for name, value in (latents or {}).items()})
+    return Draw(x, parameters(p)["mean"][0], {name: value[0] for name, value in (latents or {}).items()})

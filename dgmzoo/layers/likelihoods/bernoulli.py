@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.layers.likelihoods.base import Output
+from dgmzoo.layers.likelihoods.base import Likelihood
 
 
-class Bernoulli(Output):
+class Bernoulli(Likelihood):
     """Binary x in {0, 1}."""
 
     family = dist.BernoulliLogits
@@ -19,5 +19,5 @@ class Bernoulli(Output):
         if not np.isin(x, (0, 1)).all():
             raise ValueError(
                 f"expected x in {{0, 1}} for a Bernoulli output, got values from {x.min():g} to {x.max():g}; "
-                "set data.binarization (dynamic, static, threshold) or choose another output"
+                "set data.encoding (dynamic, static, threshold) or choose another output"
             )

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import numpyro.distributions as dist
 
-from dgmzoo.layers.likelihoods.base import Output
+from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.reparam import families
 
 
-class Categorical(Output):
+class Categorical(Likelihood):
     """Integer x in {0, ..., num_classes - 1}."""
 
     num_classes: int = 256
@@ -30,5 +30,5 @@ class Categorical(Output):
                 f"got {x.dtype} from {x.min():g} to {x.max():g}"
             )
 
-    def distribution(self, raw: jax.Array) -> dist.Distribution:
-        return dist.CategoricalLogits(families.widened(raw))
+    def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
+        return dist.CategoricalLogits(families.widened(unconstrained))

@@ -14,13 +14,13 @@ import numpy as np
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from dgmzoo.layers.likelihoods.base import Output
+from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions.logistic_on_grid import LogisticOnGrid, check_grid, check_levels
 from dgmzoo.reparam.ops import numpyro_rules
 
 
-class DiscretizedLogistic(Output):
+class DiscretizedLogistic(Likelihood):
     """Gray levels by one logistic per element of x: raw zeros give location 1/2 and scale 1/4."""
 
     levels: int = 256
@@ -41,11 +41,11 @@ class DiscretizedLogistic(Output):
     def check_support(self, x: np.ndarray) -> None:
         check_grid(x, self.levels)
 
-    def distribution(self, raw: jax.Array) -> dist.Distribution:
-        return _from_raw(raw, self.levels)
+    def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
+        return _from_unconstrained(unconstrained, self.levels)
 
 
-class DiscretizedLogisticMixture(Output):
+class DiscretizedLogisticMixture(Likelihood):
     """Gray levels by a mixture of logistics per element of x."""
 
     levels: int = 256
@@ -66,17 +66,17 @@ class DiscretizedLogisticMixture(Output):
     def check_support(self, x: np.ndarray) -> None:
         check_grid(x, self.levels)
 
-    def distribution(self, raw: jax.Array) -> dist.Distribution:
-        raw = families.widened(raw).reshape(*raw.shape[:-1], self.components, 3)
+    def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
+        unconstrained = families.widened(unconstrained).reshape(*unconstrained.shape[:-1], self.components, 3)
         # Raw zeros spread the locations over the range: equal components would stay equal.
-        places = (jnp.arange(self.components, dtype=raw.dtype) + 0.5) / self.components - 0.5
-        loc = raw[..., 1] + places.reshape((1,) * (raw.ndim - 2) + (-1,))
-        logistics = _from_raw(jnp.stack([loc, raw[..., 2]], -1), self.levels)
+        places = (jnp.arange(self.components, dtype=unconstrained.dtype) + 0.5) / self.components - 0.5
+        loc = unconstrained[..., 1] + places.reshape((1,) * (unconstrained.ndim - 2) + (-1,))
+        logistics = _from_unconstrained(jnp.stack([loc, unconstrained[..., 2]], -1), self.levels)
         with numpyro_rules():
-            return dist.MixtureSameFamily(dist.CategoricalLogits(raw[..., 0]), logistics)
+            return dist.MixtureSameFamily(dist.CategoricalLogits(unconstrained[..., 0]), logistics)
 
 
-def _from_raw(raw: jax.Array, levels: int) -> LogisticOnGrid:
-    raw = families.widened(raw)
-    scale = families.constrain(constraints.positive, raw[..., 1])
-    return LogisticOnGrid(0.5 + raw[..., 0], scale / 4, levels)
+def _from_unconstrained(unconstrained: jax.Array, levels: int) -> LogisticOnGrid:
+    unconstrained = families.widened(unconstrained)
+    scale = families.constrain(constraints.positive, unconstrained[..., 1])
+    return LogisticOnGrid(0.5 + unconstrained[..., 0], scale / 4, levels)

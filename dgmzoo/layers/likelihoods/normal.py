@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from dgmzoo.layers.likelihoods.base import Output, _head
+from dgmzoo.layers.likelihoods.base import Likelihood, _head
 from dgmzoo.reparam import families
 
 
-class Normal(Output):
+class Normal(Likelihood):
     """Real x, with a location and a scale per element."""
 
     homoscedastic: bool = False
@@ -26,9 +26,9 @@ class Normal(Output):
         mean = total / jnp.maximum(num, 1)
         return jnp.stack([mean, jnp.zeros_like(mean)], -1)
 
-    def raw(self, features: jax.Array, start: jax.Array) -> jax.Array:
+    def unconstrained(self, features: jax.Array, start: jax.Array) -> jax.Array:
         if not self.homoscedastic:
-            return super().raw(features, start)
+            return super().unconstrained(features, start)
         loc = families.widened(_head(features, self.weights, start[:, 0]))
         scale = self.param("scale", nn.initializers.zeros, start.shape[:1], loc.dtype)
         return jnp.stack([loc, jnp.broadcast_to(scale, loc.shape)], -1)

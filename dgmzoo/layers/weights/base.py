@@ -21,7 +21,7 @@ from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.estimators import pathwise
 from dgmzoo.reparam.ops import numpyro_rules
 
-Raw = Mapping[str, jax.Array]  # a tensor's parameters by name
+Unconstrained = Mapping[str, jax.Array]  # a tensor's parameters by name
 Init = Callable[[chex.PRNGKey, tuple[int, ...], jnp.dtype], jax.Array]
 Estimator = Literal["auto", "local", "flipout", "shared"]
 
@@ -39,15 +39,15 @@ class Weights:
         """Name -> initial value, of what is learned for weights of a shape `[..., inputs, outputs]`."""
         raise NotImplementedError
 
-    def posterior_given(self, raw: Raw, key: chex.PRNGKey) -> dist.Distribution:
+    def posterior_given(self, unconstrained: Unconstrained, key: chex.PRNGKey) -> dist.Distribution:
         """The weights' distribution given a draw, by the key, of what all of them share."""
         raise NotImplementedError
 
-    def mean(self, raw: Raw) -> jax.Array:
+    def mean(self, unconstrained: Unconstrained) -> jax.Array:
         """The posterior's mean."""
         raise NotImplementedError
 
-    def kl(self, raw: Raw, key: chex.PRNGKey) -> jax.Array:
+    def kl(self, unconstrained: Unconstrained, key: chex.PRNGKey) -> jax.Array:
         """KL(q || p) of all weights together, nats, `[]`; where there is no closed form, at a draw by the key."""
         raise NotImplementedError
 
@@ -108,22 +108,22 @@ class VariationalWeights(Weights):
     def parameters(self, shape, init):
         std = math.prod(shape[:-1]) ** -0.5
         q, p = self._sized(self.posterior), self._sized(self.prior)
-        found = {"kernel": lambda key: families.raw_at(q, init(key, shape, jnp.float32), _NARROW * std)}
+        found = {"kernel": lambda key: families.unconstrained_at(q, init(key, shape, jnp.float32), _NARROW * std)}
         if self.learned_prior:
-            found["prior"] = lambda key: families.raw_at(p, jnp.zeros((1,) * len(shape), jnp.float32), std)
+            found["prior"] = lambda key: families.unconstrained_at(p, jnp.zeros((1,) * len(shape), jnp.float32), std)
         return found
 
-    def posterior_given(self, raw, key):
-        return families.from_raw(self._sized(self.posterior), raw["kernel"])
+    def posterior_given(self, unconstrained, key):
+        return families.from_unconstrained(self._sized(self.posterior), unconstrained["kernel"])
 
-    def mean(self, raw):
+    def mean(self, unconstrained):
         with numpyro_rules():
-            return self.posterior_given(raw, None).mean
+            return self.posterior_given(unconstrained, None).mean
 
-    def kl(self, raw, key):
-        q = self.posterior_given(raw, None)
+    def kl(self, unconstrained, key):
+        q = self.posterior_given(unconstrained, None)
         if self.learned_prior:
-            p = families.from_raw(self._sized(self.prior), raw["prior"])
+            p = families.from_unconstrained(self._sized(self.prior), unconstrained["prior"])
         else:
             p = families.standard(self._sized(self.prior), (1,) * len(q.batch_shape), jnp.float32)
         closed = closed_kl(q, p)

@@ -44,36 +44,40 @@ class HorseshoeWeights(Weights):
     def parameters(self, shape, init):
         # Scales start small and w~ at the layer's usual values: from larger weights training ended at worse bounds.
         return {
-            "kernel": lambda key: families.raw_at(dist.Normal, init(key, shape, jnp.float32), _NARROW),
+            "kernel": lambda key: families.unconstrained_at(dist.Normal, init(key, shape, jnp.float32), _NARROW),
             # Of log lambda [inputs, 2], and of log tau [2].
-            "local": lambda key: families.raw_at(dist.Normal, jnp.zeros(shape[-2:-1], jnp.float32), _START),
-            "tau": lambda key: families.raw_at(dist.Normal, jnp.asarray(math.log(self.tau), jnp.float32), _START),
+            "local": lambda key: families.unconstrained_at(dist.Normal, jnp.zeros(shape[-2:-1], jnp.float32), _START),
+            "tau": lambda key: families.unconstrained_at(
+                dist.Normal, jnp.asarray(math.log(self.tau), jnp.float32), _START
+            ),
         }
 
-    def posterior_given(self, raw, key):
+    def posterior_given(self, unconstrained, key):
         local_key, tau_key = jax.random.split(key)
-        local, tau = (families.from_raw(dist.Normal, raw[name]) for name in ("local", "tau"))
+        local, tau = (families.from_unconstrained(dist.Normal, unconstrained[name]) for name in ("local", "tau"))
         with numpyro_rules():
             log_scale = tau.sample(tau_key)[None] + local.sample(local_key)
         scale = jnp.exp(log_regularized_scale(log_scale, self._slab))
-        unit = families.from_raw(dist.Normal, raw["kernel"])
+        unit = families.from_unconstrained(dist.Normal, unconstrained["kernel"])
         scale = _per_input(scale, unit.loc)
         return dist.Normal(scale * unit.loc, scale * unit.scale)
 
-    def mean(self, raw):
-        unit = families.from_raw(dist.Normal, raw["kernel"])
-        return _per_input(self.mean_scales(raw), unit.loc) * unit.loc
+    def mean(self, unconstrained):
+        unit = families.from_unconstrained(dist.Normal, unconstrained["kernel"])
+        return _per_input(self.mean_scales(unconstrained), unit.loc) * unit.loc
 
-    def mean_scales(self, raw: dict[str, jax.Array]) -> jax.Array:
+    def mean_scales(self, unconstrained: dict[str, jax.Array]) -> jax.Array:
         """E[s_i], `[inputs]`: Gauss-Hermite over log(tau lambda_i), which is normal."""
-        local, tau = (families.from_raw(dist.Normal, raw[name]) for name in ("local", "tau"))
+        local, tau = (families.from_unconstrained(dist.Normal, unconstrained[name]) for name in ("local", "tau"))
         loc, scale = local.loc + tau.loc[None], jnp.hypot(local.scale, tau.scale[None])
         nodes, weights = np.polynomial.hermite_e.hermegauss(32)
         nodes, weights = (jnp.asarray(each, loc.dtype)[:, None] for each in (nodes, weights / weights.sum()))
         return (weights * jnp.exp(log_regularized_scale(loc[None] + scale[None] * nodes, self._slab))).sum(0)
 
-    def kl(self, raw, key):
-        unit, local, tau = (families.from_raw(dist.Normal, raw[name]) for name in ("kernel", "local", "tau"))
+    def kl(self, unconstrained, key):
+        unit, local, tau = (
+            families.from_unconstrained(dist.Normal, unconstrained[name]) for name in ("kernel", "local", "tau")
+        )
         standard = families.standard(dist.Normal, (1,) * len(unit.batch_shape), jnp.float32)
         scales = half_cauchy_kl(local.loc, local.scale).sum()
         return closed_kl(unit, standard).sum() + scales + half_cauchy_kl(tau.loc - math.log(self.tau), tau.scale)

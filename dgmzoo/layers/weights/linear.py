@@ -48,18 +48,20 @@ class RandomLinear(nn.Module):
         Args:
           positions: axes before the last over which the same weights are used again for one example.
         """
-        raw = {name: self.param(name, init) for name, init in self.weights.parameters(shape, self.kernel_init).items()}
+        unconstrained = {
+            name: self.param(name, init) for name, init in self.weights.parameters(shape, self.kernel_init).items()
+        }
         bias = self.param("bias", self.bias_init, shape[-1:], jnp.float32)
-        out = self._random(x, raw, _in_compute_dtype(product), positions)
+        out = self._random(x, unconstrained, _in_compute_dtype(product), positions)
         return out + bias.astype(out.dtype).reshape((1,) * (out.ndim - 1) + (-1,))
 
-    def _random(self, x, raw, product, positions):
+    def _random(self, x, unconstrained, product, positions):
         noise = weight_noise()
-        again = noise.report(self.path, self.weights, raw)
+        again = noise.report(self.path, self.weights, unconstrained)
         if noise.key is None:
-            return product(x, self.weights.mean(raw))
+            return product(x, self.weights.mean(unconstrained))
         shared, own = jax.random.split(noise.key_of(self.path))
-        q = self.weights.posterior_given(raw, shared)
+        q = self.weights.posterior_given(unconstrained, shared)
         lead = x.shape[: x.ndim - 1 - positions]
         estimator = self._estimator(q, positions) if math.prod(lead) == noise.examples else "shared"
         if again and estimator != "shared":

@@ -10,7 +10,7 @@ from jax import lax
 from jax.nn import sigmoid, softplus
 from numpyro.distributions.kl import kl_divergence
 
-from dgmzoo.reparam.distributions.broadcast import aligned
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats
 from dgmzoo.reparam.distributions.horseshoe import Horseshoe, log_density_at_square
 from dgmzoo.reparam.distributions.slab import log_slab_mass, slab_ratio
 from dgmzoo.reparam.distributions.special import HALF_LOG_2PI, log_normal_density, ndtr
@@ -82,20 +82,20 @@ def _leading(values, like):
 
 def half_cauchy_kl(loc, scale):
     """KL(LogNormal(loc, scale^2) || HalfCauchy(1)), elementwise; for HalfCauchy(A) take log A off `loc`."""
-    loc, scale = aligned(loc, scale)
+    loc, scale = broadcast_floats(loc, scale)
     constant = HALF_LOG_2PI + 0.5 + math.log(2 / math.pi)
     return expected_softplus(loc, scale) - loc - jnp.log(scale) - constant
 
 
 @kl_divergence.register(dist.LogNormal, dist.HalfCauchy)
 def _log_normal_half_cauchy(p, q):
-    loc, scale, other = aligned(p.loc, p.scale, q.scale)
+    loc, scale, other = broadcast_floats(p.loc, p.scale, q.scale)
     return half_cauchy_kl(loc - jnp.log(other), scale)
 
 
 def augmented_horseshoe_log_prob(z, log_local, scale, slab=jnp.inf):
     """log p(z, log lambda) (nats) of the density that `augmented_horseshoe_kl` names, elementwise."""
-    z, log_local, scale, slab = aligned(z, log_local, scale, slab)
+    z, log_local, scale, slab = broadcast_floats(z, log_local, scale, slab)
     half_cauchy = math.log(2 / math.pi) + log_local - softplus(2 * log_local)
     normal = log_normal_density(z / scale * jnp.exp(-log_local)) - jnp.log(scale) - log_local
     return half_cauchy + normal - jnp.square(z / slab) / 2 - log_slab_mass(slab_ratio(scale, slab))
@@ -108,7 +108,7 @@ def augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab=jnp.inf)
     bound of the divergence from the horseshoe itself. It holds exp(-2 local_loc + 2 local_scale^2): bound
     those where they are made.
     """
-    loc, sd, local_loc, local_scale, scale, slab = aligned(loc, sd, local_loc, local_scale, scale, slab)
+    loc, sd, local_loc, local_scale, scale, slab = broadcast_floats(loc, sd, local_loc, local_scale, scale, slab)
     precision = jnp.exp(2 * (local_scale**2 - local_loc - jnp.log(scale))) + (1 / slab) ** 2
     normal = jnp.log(scale) + local_loc - jnp.log(sd) - 0.5 + (loc**2 + sd**2) / 2 * precision
     return normal + half_cauchy_kl(local_loc, local_scale) + log_slab_mass(slab_ratio(scale, slab))
@@ -116,7 +116,7 @@ def augmented_horseshoe_kl(loc, sd, local_loc, local_scale, scale, slab=jnp.inf)
 
 def log_regularized_scale(log_scale, slab):
     """log (s / sqrt(1 + s^2 / slab^2)) at log s: a scale capped by a slab (Piironen and Vehtari, 2017)."""
-    log_scale, slab = aligned(log_scale, slab)
+    log_scale, slab = broadcast_floats(log_scale, slab)
     return log_scale - softplus(2 * (log_scale - jnp.log(slab))) / 2
 
 
@@ -128,7 +128,7 @@ def horseshoe_log_prob_surrogate(z, loc, sd, scale, slab=jnp.inf):
     function, and the gradient in `scale` and `slab` is taken at a fixed z. For one sample: inside an
     importance-weighted bound the weights' own gradient is not covered.
     """
-    z, loc, sd, scale, slab = aligned(z, loc, sd, scale, slab)
+    z, loc, sd, scale, slab = broadcast_floats(z, loc, sd, scale, slab)
     fixed_z, fixed_sd, *fixed_prior = lax.stop_gradient((z, sd, scale, slab))
     exact = Horseshoe(scale, slab, validate_args=False).log_prob(fixed_z)
     smooth = log_density_at_square(jnp.log(z**2 + fixed_sd**2), *fixed_prior)

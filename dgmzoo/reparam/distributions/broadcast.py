@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def aligned(*values):
+def broadcast_floats(*values):
     """Return `values` as floating arrays of one shape (integers become floats)."""
     arrays = [jnp.asarray(value) for value in values]
     arrays = [a if jnp.issubdtype(a.dtype, jnp.floating) else a.astype(float) for a in arrays]

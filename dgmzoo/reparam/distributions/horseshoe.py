@@ -13,15 +13,15 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 from numpyro.infer.reparam import Reparam
 
-from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
-from dgmzoo.reparam.distributions.no_bijection import Unexplored
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
+from dgmzoo.reparam.distributions.no_bijection import NoBijection
 from dgmzoo.reparam.distributions.slab import log_slab_mass, shrunk_scale, shrunk_scale_second_moment, slab_ratio
 from dgmzoo.reparam.distributions.special import log_scaled_e1, ndtr
 
 _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
 
 
-class _SpikeAtZero(Unexplored):
+class _SpikeAtZero(NoBijection):
     within = constraints.real
     reason = (
         "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
@@ -55,29 +55,29 @@ class Horseshoe(dist.Distribution):
     def __init__(self, scale=1.0, slab=jnp.inf, *, validate_args=None):
         require_positive("scale", scale)
         require_positive("slab", slab)
-        self.scale, self.slab = aligned(scale, slab)
+        self.scale, self.slab = broadcast_floats(scale, slab)
         super().__init__(batch_shape=jnp.shape(self.scale), validate_args=validate_args)
 
     def sample(self, key, sample_shape=()):
         shape = (3, *sample_shape, *jnp.shape(self.scale))
         upper, lower, noise = jax.random.normal(key, shape, self.scale.dtype)
-        scale, slab, noise = aligned(self.scale, self.slab, noise)
+        scale, slab, noise = broadcast_floats(self.scale, self.slab, noise)
         # Ratios of normals are Cauchy; the shift, far below what a draw resolves, only forbids 0 / 0.
         local = jnp.abs(upper) / (jnp.abs(lower) + jnp.finfo(noise.dtype).eps)
         return scale * shrunk_scale(local, slab_ratio(scale, slab)) * noise
 
     @validate_sample
     def log_prob(self, value):
-        value, scale, slab = aligned(value, self.scale, self.slab)
+        value, scale, slab = broadcast_floats(value, self.scale, self.slab)
         size, tiny = jnp.abs(value), jnp.finfo(value.dtype).tiny
         return log_density_at_square(2 * jnp.log(jnp.where(size > tiny, size, tiny)), scale, slab)
 
     def cdf(self, value):
-        value, scale, slab = aligned(value, self.scale, self.slab)
+        value, scale, slab = broadcast_floats(value, self.scale, self.slab)
         return _mixture_cdf(value / scale, slab_ratio(scale, slab))
 
     def icdf(self, q):
-        q, scale, slab = aligned(q, self.scale, self.slab)
+        q, scale, slab = broadcast_floats(q, self.scale, self.slab)
         ratio, tail = slab_ratio(scale, slab), jnp.minimum(q, 1 - q)
         reach = 40.0 if q.dtype == jnp.float64 else 18.0
 
@@ -154,5 +154,5 @@ class HorseshoeReparam(Reparam):
         one = jnp.ones_like(base.scale)
         local = numpyro.sample(f"{name}_local", self._wrap(dist.HalfCauchy(one), shape, event_dim))
         noise = numpyro.sample(f"{name}_noise", self._wrap(dist.Normal(0 * one, one), shape, event_dim))
-        local, noise, scale, slab = aligned(local, noise, base.scale, base.slab)
+        local, noise, scale, slab = broadcast_floats(local, noise, base.scale, base.slab)
         return None, scale * shrunk_scale(local, slab_ratio(scale, slab)) * noise

@@ -21,7 +21,7 @@ from numpyro.distributions.discrete import (
 )
 from numpyro.distributions.kl import kl_divergence
 
-from dgmzoo.reparam.distributions.broadcast import aligned
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats
 from dgmzoo.reparam.ops import numpyro_rules
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -55,19 +55,19 @@ def _relative_entropy(weight, log_weight, log_other):
 def _bernoulli_logs(d):
     """(log P(1), log P(0)): from logits without rounding a probability to 1."""
     if isinstance(d, BernoulliLogits):
-        (logits,) = aligned(d.logits)
+        (logits,) = broadcast_floats(d.logits)
         return log_sigmoid(logits), log_sigmoid(-logits)
-    (probs,) = aligned(d.probs)
+    (probs,) = broadcast_floats(d.probs)
     return _log(probs), _log(1 - probs)
 
 
 def _bernoulli(p, q):
-    on_p, off_p, on_q, off_q = aligned(*_bernoulli_logs(p), *_bernoulli_logs(q))
+    on_p, off_p, on_q, off_q = broadcast_floats(*_bernoulli_logs(p), *_bernoulli_logs(q))
     if isinstance(p, BernoulliLogits):
         on, off = sigmoid(p.logits), sigmoid(-p.logits)
     else:
         on, off = p.probs, 1 - jnp.asarray(p.probs)
-    on, off, _ = aligned(on, off, on_p)
+    on, off, _ = broadcast_floats(on, off, on_p)
     return _relative_entropy(on, on_p, on_q) + _relative_entropy(off, off_p, off_q)
 
 
@@ -79,7 +79,7 @@ def _categorical(p, q):
         )
     logs = [jax.nn.log_softmax(d.logits) if isinstance(d, CategoricalLogits) else _log(d.probs) for d in (p, q)]
     probs = jnp.exp(logs[0]) if isinstance(p, CategoricalLogits) else p.probs
-    return _relative_entropy(*aligned(probs, *logs)).sum(-1)
+    return _relative_entropy(*broadcast_floats(probs, *logs)).sum(-1)
 
 
 for _p in (BernoulliLogits, BernoulliProbs):
@@ -95,27 +95,27 @@ for _p, _q in (
 
 @kl_divergence.register(dist.Poisson, dist.Poisson)
 def _poisson(p, q):
-    a, b = aligned(p.rate, q.rate)
+    a, b = broadcast_floats(p.rate, q.rate)
     return _relative_entropy(a, _log(a), _log(b)) + b - a
 
 
 @kl_divergence.register(dist.Laplace, dist.Laplace)
 def _laplace(p, q):
-    m, s, n, t = aligned(p.loc, p.scale, q.loc, q.scale)
+    m, s, n, t = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     gap = jnp.abs(m - n)
     return jnp.log(t) - jnp.log(s) + gap / t + s / t * jnp.exp(-gap / s) - 1
 
 
 @kl_divergence.register(dist.Laplace, dist.Normal)
 def _laplace_normal(p, q):
-    m, b, n, s = aligned(p.loc, p.scale, q.loc, q.scale)
+    m, b, n, s = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     second = ((m - n) / s) ** 2 + 2 * (b / s) ** 2  # E ((z - n) / s)^2
     return jnp.log(s) - jnp.log(b) + (_HALF_LOG_2PI - math.log(2) - 1) + second / 2
 
 
 @kl_divergence.register(dist.Normal, dist.Laplace)
 def _normal_laplace(p, q):
-    m, s, n, b = aligned(p.loc, p.scale, q.loc, q.scale)
+    m, s, n, b = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     d = (m - n) / s
     away = math.sqrt(2 / math.pi) * jnp.exp(-(d**2) / 2) + d * lax.erf(d * math.sqrt(0.5))  # E |z - n| / s
     return jnp.log(b) - jnp.log(s) + (math.log(2) - _HALF_LOG_2PI - 0.5) + s / b * away
@@ -124,20 +124,20 @@ def _normal_laplace(p, q):
 @kl_divergence.register(dist.Cauchy, dist.Cauchy)
 def _cauchy(p, q):
     """Chyzak and Nielsen (2019), arXiv:1905.10965, theorem 1."""
-    m, s, n, t = aligned(p.loc, p.scale, q.loc, q.scale)
+    m, s, n, t = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     return jnp.log1p((((m - n) / s) ** 2 + (1 - t / s) ** 2) / (4 * t / s))
 
 
 @kl_divergence.register(dist.HalfCauchy, dist.HalfCauchy)
 def _half_cauchy(p, q):
     """That of Cauchy distributions about 0, both being folded there."""
-    s, t = aligned(p.scale, q.scale)
+    s, t = broadcast_floats(p.scale, q.scale)
     return jnp.log1p(jnp.square(1 - t / s) / (4 * t / s))
 
 
 @kl_divergence.register(dist.Gumbel, dist.Gumbel)
 def _gumbel(p, q):
-    m, s, n, t = aligned(p.loc, p.scale, q.loc, q.scale)
+    m, s, n, t = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     ratio = s / t
     moment = jnp.exp((n - m) / t + gammaln(1 + ratio))  # E exp(-(z - n) / t)
     return -jnp.log(ratio) + jnp.euler_gamma * (ratio - 1) + (m - n) / t + moment - 1
@@ -145,7 +145,7 @@ def _gumbel(p, q):
 
 def _gamma_kl(a, b, c, d):
     """KL(Gamma(a, rate b) || Gamma(c, rate d)); inversion and scaling leave it alone."""
-    a, b, c, d = aligned(a, b, c, d)
+    a, b, c, d = broadcast_floats(a, b, c, d)
     ratio = d / b
     return (a - c) * digamma(a) - gammaln(a) + gammaln(c) - c * jnp.log(ratio) + a * (ratio - 1)
 
@@ -157,7 +157,7 @@ def _inverse_gamma(p, q):
 
 @kl_divergence.register(dist.Exponential, dist.Exponential)
 def _exponential(p, q):
-    a, b = aligned(p.rate, q.rate)
+    a, b = broadcast_floats(p.rate, q.rate)
     return jnp.log(a) - jnp.log(b) + b / a - 1
 
 
@@ -173,19 +173,19 @@ def _gamma_exponential(p, q):
 
 @kl_divergence.register(dist.HalfNormal, dist.HalfNormal)
 def _half_normal(p, q):
-    s, t = aligned(p.scale, q.scale)
+    s, t = broadcast_floats(p.scale, q.scale)
     return jnp.log(t) - jnp.log(s) + (s / t - 1) * (s / t + 1) / 2
 
 
 @kl_divergence.register(dist.LogNormal, dist.LogNormal)
 def _log_normal(p, q):
-    m, s, n, t = aligned(p.loc, p.scale, q.loc, q.scale)
+    m, s, n, t = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     return jnp.log(t) - jnp.log(s) + ((s / t - 1) * (s / t + 1) + ((m - n) / t) ** 2) / 2
 
 
 def _log_normal_gamma_kl(m, s, shape, rate):
     """KL(LogNormal(m, s^2) || Gamma(shape, rate)), Louizos et al. (2017), arXiv:1705.08665, appendix A."""
-    m, s, shape, rate = aligned(m, s, shape, rate)
+    m, s, shape, rate = broadcast_floats(m, s, shape, rate)
     entropy = jnp.log(s) + (_HALF_LOG_2PI + 0.5)  # of log z
     cross = shape * (m + jnp.log(rate)) - gammaln(shape) - rate * jnp.exp(m + s**2 / 2)
     return -entropy - cross
@@ -203,20 +203,20 @@ def _log_normal_inverse_gamma(p, q):
 
 @kl_divergence.register(dist.Uniform, dist.Uniform)
 def _uniform(p, q):
-    a, b, c, d = aligned(p.low, p.high, q.low, q.high)
+    a, b, c, d = broadcast_floats(p.low, p.high, q.low, q.high)
     return jnp.where((c <= a) & (b <= d), jnp.log(d - c) - jnp.log(b - a), jnp.inf)
 
 
 @kl_divergence.register(dist.Uniform, dist.Normal)
 def _uniform_normal(p, q):
-    a, b, m, s = aligned(p.low, p.high, q.loc, q.scale)
+    a, b, m, s = broadcast_floats(p.low, p.high, q.loc, q.scale)
     width, centre = (b - a) / s, ((a + b) / 2 - m) / s
     return _HALF_LOG_2PI - jnp.log(width) + (centre**2 + width**2 / 12) / 2
 
 
 def _to_normal(entropy, mean, variance, q):
     """KL of a distribution with that entropy, mean and variance to a normal one."""
-    entropy, mean, variance, n, s = aligned(entropy, mean, variance, q.loc, q.scale)
+    entropy, mean, variance, n, s = broadcast_floats(entropy, mean, variance, q.loc, q.scale)
     return _HALF_LOG_2PI + jnp.log(s) - entropy + (variance + (mean - n) ** 2) / (2 * s**2)
 
 
@@ -236,7 +236,7 @@ def _half_steps(w):
 @kl_divergence.register(dist.StudentT, dist.Normal)
 def _student_t_normal(p, q):
     """Infinite up to 2 degrees of freedom, without a variance."""
-    v, m, s = aligned(p.df, p.loc, p.scale)
+    v, m, s = broadcast_floats(p.df, p.loc, p.scale)
     step, slope = _half_steps(v / 2)
     entropy = jnp.log(s) + (v + 1) / 2 * slope + jnp.log(v) / 2 + gammaln(0.5) - step
     wide = v > 2
@@ -246,44 +246,44 @@ def _student_t_normal(p, q):
 
 @kl_divergence.register(dist.Logistic, dist.Normal)
 def _logistic_normal(p, q):
-    m, s = aligned(p.loc, p.scale)
+    m, s = broadcast_floats(p.loc, p.scale)
     return _to_normal(jnp.log(s) + 2, m, (math.pi * s) ** 2 / 3, q)
 
 
 @kl_divergence.register(dist.Gumbel, dist.Normal)
 def _gumbel_normal(p, q):
-    m, s = aligned(p.loc, p.scale)
+    m, s = broadcast_floats(p.loc, p.scale)
     return _to_normal(jnp.log(s) + jnp.euler_gamma + 1, m + jnp.euler_gamma * s, (math.pi * s) ** 2 / 6, q)
 
 
 def _to_half_normal(entropy, square, q):
     """KL of a distribution on the positive numbers, with that entropy and mean square, to a half-normal one."""
-    entropy, square, s = aligned(entropy, square, q.scale)
+    entropy, square, s = broadcast_floats(entropy, square, q.scale)
     return jnp.log(s) + 0.5 * math.log(math.pi / 2) - entropy + square / (2 * s**2)
 
 
 @kl_divergence.register(dist.Exponential, dist.HalfNormal)
 def _exponential_half_normal(p, q):
-    (a,) = aligned(p.rate)
+    (a,) = broadcast_floats(p.rate)
     return _to_half_normal(1 - jnp.log(a), 2 / a**2, q)
 
 
 @kl_divergence.register(dist.Gamma, dist.HalfNormal)
 def _gamma_half_normal(p, q):
-    a, b = aligned(p.concentration, p.rate)
+    a, b = broadcast_floats(p.concentration, p.rate)
     entropy = a - jnp.log(b) + gammaln(a) + (1 - a) * digamma(a)
     return _to_half_normal(entropy, a * (a + 1) / b**2, q)
 
 
 @kl_divergence.register(dist.LogNormal, dist.HalfNormal)
 def _log_normal_half_normal(p, q):
-    m, s = aligned(p.loc, p.scale)
+    m, s = broadcast_floats(p.loc, p.scale)
     return _to_half_normal(m + jnp.log(s) + (_HALF_LOG_2PI + 0.5), jnp.exp(2 * m + 2 * s**2), q)
 
 
 @kl_divergence.register(dist.HalfNormal, dist.Exponential)
 def _half_normal_exponential(p, q):
-    s, b = aligned(p.scale, q.rate)
+    s, b = broadcast_floats(p.scale, q.rate)
     return math.sqrt(2 / math.pi) * b * s - jnp.log(b * s) + (0.5 * math.log(2 / math.pi) - 0.5)
 
 
@@ -294,6 +294,6 @@ def _log_normal_exponential(p, q):
 
 @kl_divergence.register(dist.VonMises, dist.VonMises)
 def _von_mises(p, q):
-    m, k, n, c = aligned(p.loc, p.concentration, q.loc, q.concentration)
+    m, k, n, c = broadcast_floats(p.loc, p.concentration, q.loc, q.concentration)
     log_normalizers = jnp.log(i0e(c)) + c - jnp.log(i0e(k)) - k
     return log_normalizers + i1e(k) / i0e(k) * (k - c * jnp.cos(m - n))

@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
-from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
 
 
 class _Grid(constraints.ParameterFreeConstraint):
@@ -40,18 +40,18 @@ class LogisticOnGrid(dist.Distribution):
     def __init__(self, loc, scale, levels: int = 256, *, validate_args=None):
         check_levels(levels)
         require_positive("scale", scale)
-        self.loc, self.scale = aligned(loc, scale)
+        self.loc, self.scale = broadcast_floats(loc, scale)
         self.levels = levels
         super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
 
     def sample(self, key, sample_shape=()):
         noise = jax.random.logistic(key, (*sample_shape, *jnp.shape(self.loc)), self.loc.dtype)
-        loc, scale, noise = aligned(self.loc, self.scale, noise)
+        loc, scale, noise = broadcast_floats(self.loc, self.scale, noise)
         return self._level(loc + scale * noise) / (self.levels - 1)
 
     @validate_sample
     def log_prob(self, value):
-        value, loc, scale = aligned(value, self.loc, self.scale)
+        value, loc, scale = broadcast_floats(value, self.loc, self.scale)
         level = self._level(value)
         centre, rate = loc * (self.levels - 1), 1 / (scale * (self.levels - 1))
         # With b - a = rate, F(b) - F(a) = F(b) F(-a) (1 - e^-rate): no difference of near numbers is taken.
@@ -86,5 +86,5 @@ def check_grid(x: np.ndarray, levels: int) -> None:
     if not off < 1e-2:
         raise ValueError(
             f"expected x at the {levels} levels 0, 1/{levels - 1}, ..., 1 for a discretized logistic, got values from "
-            f"{np.min(x):g} to {np.max(x):g} that are up to {off:g} levels away; set data.binarization gray or `levels`"
+            f"{np.min(x):g} to {np.max(x):g} that are up to {off:g} levels away; set data.encoding gray or `levels`"
         )

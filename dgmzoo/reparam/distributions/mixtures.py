@@ -10,7 +10,7 @@ from jax.nn import log_softmax, logsumexp
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
-from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
 from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
 
 _END = 2.0**-23  # both it and 1 less it are exact in single precision
@@ -67,7 +67,7 @@ class _OfNormals(dist.Distribution):
         return (jnp.exp(log_weight) * (jnp.square(spread) + jnp.square(scale))).sum(-1)
 
     def _standardized(self, value):
-        value, log_weight, loc, scale = aligned(jnp.asarray(value)[..., None], *self._components())
+        value, log_weight, loc, scale = broadcast_floats(jnp.asarray(value)[..., None], *self._components())
         return log_weight, (value - loc) / scale, scale
 
 
@@ -90,15 +90,15 @@ class NormalMixture(_OfNormals):
         "scales": constraints.independent(constraints.positive, 1),
     }
     reparametrized_params: ClassVar = ["logits", "locs", "scales"]
-    raw_sizes: ClassVar = {"logits": 5, "locs": 5, "scales": 5}  # where a network makes them
-    raw_starts: ClassVar = {"locs": _spread(5), "scales": 0.5}  # equal components would stay equal
+    unconstrained_sizes: ClassVar = {"logits": 5, "locs": 5, "scales": 5}  # where a network makes them
+    unconstrained_starts: ClassVar = {"locs": _spread(5), "scales": 0.5}  # equal components would stay equal
     free_form: ClassVar = True  # a shape to be learned
 
     def __init__(self, logits, locs, scales, *, validate_args=None):
         if min(jnp.ndim(part) for part in (logits, locs, scales)) == 0:
             raise ValueError("expected logits, locs and scales of shape [..., components], got a single number")
         require_positive("scales", scales)
-        self.logits, self.locs, self.scales = aligned(logits, locs, scales)
+        self.logits, self.locs, self.scales = broadcast_floats(logits, locs, scales)
         super().__init__(batch_shape=jnp.shape(self.locs)[:-1], validate_args=validate_args)
 
     def _components(self):
@@ -119,12 +119,12 @@ class SpikeAndSlab(_OfNormals):
         "slab": constraints.positive,
     }
     reparametrized_params: ClassVar = ["share", "spike", "slab"]
-    raw_starts: ClassVar = {"spike": 0.1}
+    unconstrained_starts: ClassVar = {"spike": 0.1}
 
     def __init__(self, share=0.5, spike=0.1, slab=1.0, *, validate_args=None):
         require_positive("spike", spike)
         require_positive("slab", slab)
-        self.share, self.spike, self.slab = aligned(share, spike, slab)
+        self.share, self.spike, self.slab = broadcast_floats(share, spike, slab)
         super().__init__(batch_shape=jnp.shape(self.share), validate_args=validate_args)
 
     def _components(self):

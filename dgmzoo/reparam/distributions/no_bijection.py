@@ -7,7 +7,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.transforms import biject_to
 
 
-class Unexplored(constraints.ParameterFreeConstraint):
+class NoBijection(constraints.ParameterFreeConstraint):
     """The numbers of another constraint, to which no bijection of the real line is given.
 
     NumPyro's NUTS and automatic guides ask for one, and get ValueError with the reason. Each support is a class of its own:

@@ -14,7 +14,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 from numpyro.distributions.util import validate_sample
 
-from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
 from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
 
 
@@ -66,11 +66,11 @@ def _piecewise_linear(x, edges, slopes):
     A sum of one clipped stretch per piece: no search, no gather, and a gradient in every argument. Piece by piece, since
     sums over a short last axis are slow.
     """
-    (slopes,) = aligned(slopes)
+    (slopes,) = broadcast_floats(slopes)
     low, high = _bounds(edges)
     total = 0
     for piece in range(slopes.shape[-1]):
-        point, slope, a, b = aligned(x, slopes[..., piece], low[..., piece], high[..., piece])
+        point, slope, a, b = broadcast_floats(x, slopes[..., piece], low[..., piece], high[..., piece])
         total += slope * (jnp.clip(point, a, b) - jnp.clip(jnp.zeros_like(point), a, b))
     return total
 
@@ -90,7 +90,7 @@ class PiecewiseNormal(dist.Distribution):
     }
     support = constraints.real
     reparametrized_params: ClassVar = ["loc", "scales"]
-    raw_sizes: ClassVar = {"scales": 5}  # pieces, where a network makes them
+    unconstrained_sizes: ClassVar = {"scales": 5}  # pieces, where a network makes them
     free_form: ClassVar = True  # a shape to be learned
 
     def __init__(self, loc, scales, *, validate_args=None):
@@ -99,7 +99,7 @@ class PiecewiseNormal(dist.Distribution):
                 f"expected scales of shape [..., pieces], got shape {jnp.shape(scales)}; put the pieces last"
             )
         require_positive("scales", scales)
-        loc, self.scales = aligned(jnp.asarray(loc)[..., None], scales)
+        loc, self.scales = broadcast_floats(jnp.asarray(loc)[..., None], scales)
         self.loc = loc[..., 0]
         super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
 
@@ -122,12 +122,12 @@ class PiecewiseNormal(dist.Distribution):
 
     def transform(self, noise):
         """T(noise): the sample whose standard normal noise is `noise`."""
-        noise, loc = aligned(noise, self.loc)
+        noise, loc = broadcast_floats(noise, self.loc)
         return loc + _piecewise_linear(noise, self.edges, self.scales)
 
     def inverse(self, value):
         """The standard normal noise of the sample `value`."""
-        value, loc = aligned(value, self.loc)
+        value, loc = broadcast_floats(value, self.loc)
         return _piecewise_linear(value - loc, self.steps, 1 / self.scales)
 
     def sample(self, key, sample_shape=()):
@@ -136,8 +136,8 @@ class PiecewiseNormal(dist.Distribution):
 
     @validate_sample
     def log_prob(self, value):
-        value, loc = aligned(value, self.loc)
-        step, log_scales = aligned((value - loc)[..., None], jnp.log(self.scales))
+        value, loc = broadcast_floats(value, self.loc)
+        step, log_scales = broadcast_floats((value - loc)[..., None], jnp.log(self.scales))
         low, high = (jnp.broadcast_to(bound, step.shape) for bound in _bounds(self.steps))
         log_slope = jnp.where((low <= step) & (step < high), log_scales, 0).sum(-1)
         return log_normal_density(self.inverse(value)) - log_slope
@@ -175,7 +175,7 @@ class PiecewiseNormal(dist.Distribution):
 @kl_divergence.register(PiecewiseNormal, dist.Normal)
 def _piecewise_to_normal(p, q):
     """The entropy is the noise's plus E log T'; log q is a quadratic and needs p's mean and variance only."""
-    mean, variance, log_slope, loc, scale = aligned(p.mean, p.variance, p.mean_log_scale(), q.loc, q.scale)
+    mean, variance, log_slope, loc, scale = broadcast_floats(p.mean, p.variance, p.mean_log_scale(), q.loc, q.scale)
     return jnp.log(scale) - log_slope + (variance / scale**2 + ((mean - loc) / scale) ** 2 - 1) / 2
 
 

@@ -10,7 +10,7 @@ from jax import lax
 from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 
-from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
 
 _SHIFT = 16  # steps up before the asymptotic series below, which is then right to 1e-14
 
@@ -59,7 +59,7 @@ class PowerSpherical(dist.Distribution):
         if jnp.ndim(direction) == 0 or jnp.shape(direction)[-1] < 2:
             raise ValueError(f"expected a direction of shape [..., 2 or more], got shape {jnp.shape(direction)}")
         require_positive("concentration", concentration)
-        self.direction, concentration = aligned(direction, jnp.asarray(concentration)[..., None])
+        self.direction, concentration = broadcast_floats(direction, jnp.asarray(concentration)[..., None])
         self.concentration = concentration[..., 0]
         shape = jnp.shape(self.direction)
         super().__init__(batch_shape=shape[:-1], event_shape=shape[-1:], validate_args=validate_args)
@@ -88,14 +88,14 @@ class PowerSpherical(dist.Distribution):
         return x - factor * between
 
     def log_prob(self, value):  # not checked: lengths are 1 to rounding only
-        value, direction = aligned(value, self.direction)
+        value, direction = broadcast_floats(value, self.direction)
         near, far = (jnp.square(value + sign * direction).sum(-1) / 4 for sign in (-1, 1))
         beside = near < 0.5  # (1 + cos) / 2 = 1 - near = far, each where it has its digits
         tiny = jnp.finfo(value.dtype).tiny
         log_power = jnp.where(
             beside, jnp.log1p(-jnp.where(beside, near, 0)), jnp.log(jnp.maximum(jnp.where(beside, 1, far), tiny))
         )
-        concentration, peak, log_power = aligned(self.concentration, self._log_peak(), log_power)
+        concentration, peak, log_power = broadcast_floats(self.concentration, self._log_peak(), log_power)
         return concentration * log_power + peak
 
     def _log_peak(self):

@@ -10,12 +10,12 @@ from numpyro.distributions import constraints
 from numpyro.distributions.kl import kl_divergence
 from numpyro.distributions.util import validate_sample
 
-from dgmzoo.reparam.distributions.broadcast import aligned, require_positive
-from dgmzoo.reparam.distributions.no_bijection import Unexplored
+from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
+from dgmzoo.reparam.distributions.no_bijection import NoBijection
 from dgmzoo.reparam.distributions.special import excess_moment, log_ndtr, log_normal_density, ndtr
 
 
-class _AtomAtZero(Unexplored):
+class _AtomAtZero(NoBijection):
     within = constraints.nonnegative  # 0 with positive probability, or a positive number
     reason = (
         "expected a latent with a density, got a rectified normal, which has a point mass at 0; "
@@ -43,26 +43,26 @@ class RectifiedNormal(dist.Distribution):
 
     def __init__(self, loc=0.0, scale=1.0, *, validate_args=None):
         require_positive("scale", scale)
-        self.loc, self.scale = aligned(loc, scale)
+        self.loc, self.scale = broadcast_floats(loc, scale)
         super().__init__(batch_shape=jnp.shape(self.loc), validate_args=validate_args)
 
     def sample(self, key, sample_shape=()):
         noise = jax.random.normal(key, (*sample_shape, *jnp.shape(self.loc)), self.loc.dtype)
-        loc, scale, noise = aligned(self.loc, self.scale, noise)
+        loc, scale, noise = broadcast_floats(self.loc, self.scale, noise)
         return jnp.maximum(loc + scale * noise, 0)
 
     @validate_sample
     def log_prob(self, value):
-        value, loc, scale = aligned(value, self.loc, self.scale)
+        value, loc, scale = broadcast_floats(value, self.loc, self.scale)
         density = log_normal_density((value - loc) / scale) - jnp.log(scale)
         return jnp.where(value > 0, density, jnp.where(value == 0, log_ndtr(-loc / scale), -jnp.inf))
 
     def cdf(self, value):
-        value, loc, scale = aligned(value, self.loc, self.scale)
+        value, loc, scale = broadcast_floats(value, self.loc, self.scale)
         return jnp.where(value < 0, 0, ndtr((value - loc) / scale))
 
     def icdf(self, q):
-        q, loc, scale = aligned(q, self.loc, self.scale)
+        q, loc, scale = broadcast_floats(q, self.loc, self.scale)
         return jnp.maximum(loc + scale * ndtri(q), 0)
 
     @property
@@ -94,7 +94,7 @@ def _rectified_rectified(p, q):
     q's scale, twice the log-ratio is (d + r x)^2 - x^2 - 2 log r. Where most of the mass is cut off those
     moments of x cancel: in the excess t = x + a it is (r t + b)^2 - (t - a)^2 - 2 log r.
     """
-    loc, scale, other_loc, other_scale = aligned(p.loc, p.scale, q.loc, q.scale)
+    loc, scale, other_loc, other_scale = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     a, alpha, mass_below, mass_above = _tails(loc, scale)
     b, r, d = other_loc / other_scale, scale / other_scale, (loc - other_loc) / other_scale
     e = (r - 1) * (r + 1) / 2

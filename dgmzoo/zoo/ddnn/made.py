@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.masked import MaskedDense, made_degrees
 from dgmzoo.layers.networks.mlp import flat
@@ -37,7 +37,7 @@ class MADE(nn.Module):
     """Seed of masks and orders."""
     weights: Weights = PointWeights()
     """Of every layer: plain parameters, or with a posterior and a prior."""
-    output: Output = Bernoulli()
+    output: Likelihood = Bernoulli()
     """p(x_d | x_<d)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -66,17 +66,17 @@ class MADE(nn.Module):
 
         def score(module, carry, mask):
             p = module.conditionals(x, mask)
-            return carry, (log_likelihood(p, x)[0], described(p))
+            return carry, (log_likelihood(p, x)[0], parameters(p))
 
         if query.train or self.num_masks == 1:
             mask = query.step % self.num_masks
             _, (log_p, output) = score(self, None, mask)
-            return Evidence(jnp.repeat(log_p[None], query.num_samples, 0), output=output)
+            return Evidence(jnp.repeat(log_p[None], query.num_samples, 0), parameters=output)
         over_masks = nn.scan(score, variable_broadcast="params", split_rngs={"params": False})
         _, (log_p, output) = over_masks(self, None, jnp.arange(self.num_masks))
         mixture = jax.nn.logsumexp(log_p, 0) - math.log(self.num_masks)
         return Evidence(
-            jnp.repeat(mixture[None], query.num_samples, 0), output=jax.tree.map(lambda leaf: leaf[0], output)
+            jnp.repeat(mixture[None], query.num_samples, 0), parameters=jax.tree.map(lambda leaf: leaf[0], output)
         )
 
     def generate(self, num: int, context=None) -> Draw:
@@ -96,15 +96,15 @@ class MADE(nn.Module):
         """Draws element by element in the order of one mask."""
 
         def step(module, x, element):
-            fresh = drawn(module.conditionals(x, mask), module.make_rng("sample")).x
+            fresh = sample(module.conditionals(x, mask), module.make_rng("sample")).x
             here = (jnp.arange(module.dims) == element).reshape(1, *module.shape)
             return jnp.where(here, fresh, x), None
 
         order = jnp.argsort(jnp.asarray(self.degrees[0])[mask])
         scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False, "sample": True})
-        fresh = drawn(self.conditionals(jnp.zeros((num, *self.shape)), mask), self.make_rng("sample"))
+        fresh = sample(self.conditionals(jnp.zeros((num, *self.shape)), mask), self.make_rng("sample"))
         x, _ = scan(self, jnp.zeros_like(fresh.x), order)
-        return Draw(x, described(self.conditionals(x, mask))["mean"][0])
+        return Draw(x, parameters(self.conditionals(x, mask))["mean"][0])
 
     def conditionals(self, x: jax.Array, mask: jax.Array | int):
         """`p(x_d | x_<d)` for all d under one mask, `[1, B, *shape]`."""
@@ -112,5 +112,5 @@ class MADE(nn.Module):
         degrees = [jnp.asarray(layer)[mask] for layer in self.degrees]
         for dense, below, above in zip(self.dense, degrees, degrees[1:], strict=False):
             h = nn.relu(dense(h, below, above))
-        raw = self.head(h, degrees[-1], jnp.repeat(degrees[0], self.output.size))
-        return self.output.elements(raw[None], self.shape)
+        unconstrained = self.head(h, degrees[-1], jnp.repeat(degrees[0], self.output.size))
+        return self.output.elements(unconstrained[None], self.shape)

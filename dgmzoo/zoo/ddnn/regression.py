@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.layers.validation import check_entry
@@ -24,7 +24,7 @@ class Regression(nn.Module):
 
     network: nn.Module = MLP(())
     """From the context, flattened, to features; without hidden layers these are the context itself."""
-    output: Output = Normal(homoscedastic=True)
+    output: Likelihood = Normal(homoscedastic=True)
     """p(x | features); its head's weights are the coefficients of a linear regression."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -38,10 +38,10 @@ class Regression(nn.Module):
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         p = self.given(batch, len(batch["x"]))
         log_p = log_likelihood(p, batch["x"], batch.get("mask"))
-        return Evidence(jnp.repeat(log_p, query.num_samples, 0), output=described(p))
+        return Evidence(jnp.repeat(log_p, query.num_samples, 0), parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        return drawn(self.given(context or {}, num), self.make_rng("sample"))
+        return sample(self.given(context or {}, num), self.make_rng("sample"))
 
     def given(self, rows: Batch, num: int):
         """`p(x | context)`, batch shape `[1, B, *shape]`."""

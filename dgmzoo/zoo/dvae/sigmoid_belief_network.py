@@ -16,7 +16,7 @@ import numpyro.distributions as dist
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.hierarchy import Network, drawn_from_above, inferred_and_scored
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.mlp import MLP, flat
 from dgmzoo.layers.validation import check_entry
@@ -35,7 +35,7 @@ class SigmoidBeliefNetwork(nn.Module):
     """Posterior and prior of the bits; the prior of the top layer is learned."""
     weights: Weights = PointWeights()
     """Of the generative networks between layers: plain parameters, or with a posterior and a prior."""
-    output: Output = Bernoulli()
+    output: Likelihood = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -64,11 +64,11 @@ class SigmoidBeliefNetwork(nn.Module):
         up, down = ([_signed(network) for network in each] for each in (self.encoders, self.decoders))
         latents, features = inferred_and_scored(self.layers, up, down, flat(x, self.shape, mask), query)
         p = self.output(features, self.shape, batch)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
+        return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
         latents, features = drawn_from_above(self.layers, [_signed(network) for network in self.decoders], num)
-        return drawn(self.output(features, self.shape), self.make_rng("sample"), latents)
+        return sample(self.output(features, self.shape), self.make_rng("sample"), latents)
 
 
 def _signed(network: Network) -> Network:

@@ -15,7 +15,7 @@ import flax.linen as nn
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.hierarchy import drawn_from_above, inferred_and_scored
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.mlp import MLP, Activation, flat
 from dgmzoo.layers.validation import check_entry
@@ -38,7 +38,7 @@ class HierarchicalVAE(nn.Module):
     """Posterior and prior of every layer of latents; a learned prior is the top layer's."""
     weights: Weights = PointWeights()
     """Of the generative networks between layers: plain parameters, or with a posterior and a prior."""
-    output: Output = Bernoulli()
+    output: Likelihood = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -78,8 +78,8 @@ class HierarchicalVAE(nn.Module):
         entry = flat(x, self.shape, mask)
         latents, features = inferred_and_scored(self.layers, self.encoders, self.decoders, entry, query)
         p = self.output(features, self.shape, batch)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, mask), latents, output=described(p))
+        return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
         latents, features = drawn_from_above(self.layers, self.decoders, num)
-        return drawn(self.output(features, self.shape), self.make_rng("sample"), latents)
+        return sample(self.output(features, self.shape), self.make_rng("sample"), latents)

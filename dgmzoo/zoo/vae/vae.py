@@ -12,7 +12,7 @@ import flax.linen as nn
 
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.likelihoods.base import Output, described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.mlp import MLP, flat
 from dgmzoo.layers.validation import check_entry
@@ -30,7 +30,7 @@ class VAE(nn.Module):
     """From x, flattened, to features."""
     decoder: nn.Module = MLP((200, 200))
     """From z to features."""
-    output: Output = Bernoulli()
+    output: Likelihood = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -48,8 +48,8 @@ class VAE(nn.Module):
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
         z = self.z(self.encoder(flat(x, self.shape, mask)), query, "z")
         p = self.output(self.decoder(z.value), self.shape, batch)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, mask), {"z": z}, output=described(p))
+        return Evidence(log_likelihood(p, x, mask), {"z": z}, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
         z = self.z.draw(num)
-        return drawn(self.output(self.decoder(z), self.shape), self.make_rng("sample"), {"z": z})
+        return sample(self.output(self.decoder(z), self.shape), self.make_rng("sample"), {"z": z})

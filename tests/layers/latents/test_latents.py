@@ -142,9 +142,11 @@ def test_masses_instead_of_the_normal_would_bias_rectified_weights(x64):
 
 def independent_prior(subject):
     """(the map from the integration variable to z, its density), by SciPy and NumPy alone."""
-    raw = np.asarray(subject.params["z"]["prior_raw"]["raw"][0]) if "prior_raw" in subject.params["z"] else np.zeros(2)
+    unconstrained = (
+        np.asarray(subject.params["z"]["prior_raw"]["raw"][0]) if "prior_raw" in subject.params["z"] else np.zeros(2)
+    )
     if subject.name in DOUBLE:
-        tau, slab = softplus(raw[0]), subject.layer.slab or np.inf
+        tau, slab = softplus(unconstrained[0]), subject.layer.slab or np.inf
 
         def plain(z):
             u = (z / tau) ** 2 / 2
@@ -154,14 +156,14 @@ def independent_prior(subject):
         total = 2 * integrate.quad(lambda t: plain(np.exp(t)) * np.exp(t), -40, np.log(20) if slab < 9 else 30)[0]
         return (lambda z: z), lambda z: plain(z) / total
     if "piecewise" in subject.name and subject.layer.prior is PIECEWISE:
-        num = len(raw) - 1
+        num = len(unconstrained) - 1
         edges = stats.norm.ppf(np.arange(1, num) / num)
         knots = np.array([-30.0, *edges[edges < 0], 0.0, *edges[edges > 0], 30.0])
-        slope = softplus(raw[1:])[np.searchsorted(edges, (knots[1:] + knots[:-1]) / 2)]
+        slope = softplus(unconstrained[1:])[np.searchsorted(edges, (knots[1:] + knots[:-1]) / 2)]
         image = np.concatenate([[0], np.cumsum(slope * np.diff(knots))])
-        image += raw[0] - np.interp(0.0, knots, image)
+        image += unconstrained[0] - np.interp(0.0, knots, image)
         return (lambda n: np.interp(n, knots, image)), stats.norm.pdf
-    normal = stats.norm(raw[0], softplus(raw[1])) if subject.name != "piecewise" else stats.norm()
+    normal = stats.norm(unconstrained[0], softplus(unconstrained[1])) if subject.name != "piecewise" else stats.norm()
     move = {"rectified": lambda y: np.maximum(y, 0), "smooth": lambda y: np.logaddexp(0, y)}
     return move.get(subject.name, lambda y: y), normal.pdf
 
@@ -179,8 +181,8 @@ def test_evaluation_integrates_over_the_marginal_prior(subject):
     move, density = independent_prior(subject)
 
     def joint(t, x):
-        raw = move(t) * weight[0] + bias
-        return density(t) * stats.norm.pdf(x, raw[0], softplus(raw[1]))
+        unconstrained = move(t) * weight[0] + bias
+        return density(t) * stats.norm.pdf(x, unconstrained[0], softplus(unconstrained[1]))
 
     rows = np.array([[0.2], [0.8], [1.1]])
     found = evaluate(subject.model, {"params": params}, {"x": rows}, jax.random.key(1), 20_000)
@@ -244,10 +246,12 @@ def test_without_noise_a_divergence_without_a_closed_form_is_refused(posterior, 
 
 def test_a_student_t_keeps_its_variance():
     """However far the raw numbers go: below 2 degrees of freedom its divergence to a normal is infinite."""
-    raw = jnp.array([[-50.0, 0.0, 0.0], [0.0, 0.0, 0.0], [50.0, 0.0, 0.0]])
-    df = families.from_raw(dist.StudentT, raw).df
+    unconstrained = jnp.array([[-50.0, 0.0, 0.0], [0.0, 0.0, 0.0], [50.0, 0.0, 0.0]])
+    df = families.from_unconstrained(dist.StudentT, unconstrained).df
     assert 2 < df[0] < 2.001 and df[1] == 3 and df[2] > 50
-    assert jnp.isfinite(dist.kl_divergence(families.from_raw(dist.StudentT, raw), dist.Normal(0.0, 1.0))).all()
+    assert jnp.isfinite(
+        dist.kl_divergence(families.from_unconstrained(dist.StudentT, unconstrained), dist.Normal(0.0, 1.0))
+    ).all()
 
 
 def test_smooth_mean_is_that_of_the_value():

@@ -50,22 +50,22 @@ def raw_numbers(layer, locs, scales):
     return np.stack(columns, -1).astype(np.float32)
 
 
-def compiled(layer, raw, train):
+def compiled(layer, unconstrained, train):
     """(raw, sample) -> what the layer says and its gradient; the head passes its raw numbers through."""
     layer = layer.clone(units=UNITS)
     query = Query(1, train=train)
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    params = jax.eval_shape(lambda raw: layer.init(rngs, raw, query, "z"), raw)["params"]
+    params = jax.eval_shape(lambda unconstrained: layer.init(rngs, unconstrained, query, "z"), unconstrained)["params"]
     random = np.random.default_rng(1)
     prior = jax.tree.map(lambda leaf: random.uniform(-1, 1, leaf.shape).astype(np.float32), params.get("prior_raw", {}))
 
-    def ask(raw, given):
-        size = raw.shape[1]
-        head = {"kernel": jnp.eye(size, dtype=raw.dtype), "bias": jnp.zeros(size, raw.dtype)}
-        cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, raw.dtype), prior)
+    def ask(unconstrained, given):
+        size = unconstrained.shape[1]
+        head = {"kernel": jnp.eye(size, dtype=unconstrained.dtype), "bias": jnp.zeros(size, unconstrained.dtype)}
+        cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, unconstrained.dtype), prior)
         variables = {"params": {**params, "posterior_head": head, "prior_raw": cast}}
         query = Query(1, train=train, given={} if given is None else {"z": given})
-        return layer.apply(variables, raw, query, "z", rngs={"sample": jax.random.key(2)})
+        return layer.apply(variables, unconstrained, query, "z", rngs={"sample": jax.random.key(2)})
 
     return ask
 
@@ -74,15 +74,15 @@ def compiled(layer, raw, train):
 def test_any_raw_numbers_give_finite_answers_and_gradients(name):
     """Locations to +-1e4 and scales from 1e-6 to 1e4; horseshoes' and spheres' raw numbers as large."""
     layer = LAYERS[name]
-    raw = raw_numbers(layer, [-1e4, -1.0, 0.0, 1e-3, 1e4], [1e-6, 1e-3, 1.0, 1e4])
-    ask = compiled(layer, raw, train=True)
+    unconstrained = raw_numbers(layer, [-1e4, -1.0, 0.0, 1e-3, 1e4], [1e-6, 1e-3, 1.0, 1e4])
+    ask = compiled(layer, unconstrained, train=True)
 
-    def total(raw):
-        latent = ask(raw, None)
+    def total(unconstrained):
+        latent = ask(unconstrained, None)
         terms = {"kl": latent.kl, "log_p": latent.log_p, "log_q": latent.log_q, "value": latent.value}
         return sum(each.sum() for each in terms.values()), {**terms, **latent.q}
 
-    (_, terms), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(raw)
+    (_, terms), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(unconstrained)
     for term, values in terms.items():
         assert np.isfinite(values).all(), term
     assert np.isfinite(gradient).all() and (gradient != 0).any()
@@ -92,17 +92,17 @@ def test_any_raw_numbers_give_finite_answers_and_gradients(name):
 def test_single_precision_is_close_to_double(name, train):
     """Scales from 1e-3 to 1e3; densities at one and the same sample."""
     layer = LAYERS[name]
-    raw = raw_numbers(layer, [-3.0, -0.1, 0.0, 0.5, 2.0], [1e-3, 0.1, 1.0, 1e3])
-    ask = compiled(layer, raw, train)
+    unconstrained = raw_numbers(layer, [-3.0, -0.1, 0.0, 0.5, 2.0], [1e-3, 0.1, 1.0, 1e3])
+    ask = compiled(layer, unconstrained, train)
 
-    def answers(raw, given):
-        latent = ask(raw, given)
+    def answers(unconstrained, given):
+        latent = ask(unconstrained, given)
         terms = latent.kl.reshape(ROWS, -1), latent.log_p[0][:, None], latent.log_q[0][:, None]
         return latent.sample, jnp.concatenate(terms, -1)
 
-    sample, single = jax.device_get(jax.jit(answers)(raw, None))
+    sample, single = jax.device_get(jax.jit(answers)(unconstrained, None))
     with jax.enable_x64(True):
-        double = np.asarray(jax.jit(answers)(jnp.asarray(raw, float), jnp.asarray(sample, float))[1])
+        double = np.asarray(jax.jit(answers)(jnp.asarray(unconstrained, float), jnp.asarray(sample, float))[1])
     error = np.abs(single - double) / np.maximum(1, np.abs(double))
     # At a knot of a density, or far out in a mixture's tail, rounding of the parameters decides: a few rows may differ.
     worst = np.quantile(error, 0.98, axis=0) if name in SHARP else error.max(0)

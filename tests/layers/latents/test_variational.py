@@ -65,10 +65,10 @@ def test_densities_samples_and_divergence(family):
 
 def _prior(family, params, unit=slice(None)):
     """The learned prior, worked out from its raw parameters: softplus where positive, shifted so that 0 gives 1."""
-    raw = np.asarray(params["prior_raw"]["raw"], np.float64)[unit]
+    unconstrained = np.asarray(params["prior_raw"]["raw"], np.float64)[unit]
     positive = [name not in ("loc",) for name in family.arg_constraints]
     values = [
-        np.logaddexp(0, raw[..., i] + np.log(np.expm1(1))) if is_positive else raw[..., i]
+        np.logaddexp(0, unconstrained[..., i] + np.log(np.expm1(1))) if is_positive else unconstrained[..., i]
         for i, is_positive in enumerate(positive)
     ]
     named = dict(zip(family.arg_constraints, values, strict=True))
@@ -99,9 +99,11 @@ def test_prior_given_the_layer_above():
     """`p(z | above)` has parameters for each sample of the layer above, and so has the divergence."""
     above = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3, 6)), jnp.float32)
     latent, params = answer(VariationalLayer(units=2), query=Query(5), above=above)
-    raw = np.asarray(above) @ np.asarray(params["prior_head"]["kernel"]) + np.asarray(params["prior_head"]["bias"])
-    raw = raw.astype(np.float64).reshape(5, 3, 2, 2)
-    loc, scale = raw[..., 0], np.logaddexp(0, raw[..., 1] + np.log(np.expm1(1)))
+    unconstrained = np.asarray(above) @ np.asarray(params["prior_head"]["kernel"]) + np.asarray(
+        params["prior_head"]["bias"]
+    )
+    unconstrained = unconstrained.astype(np.float64).reshape(5, 3, 2, 2)
+    loc, scale = unconstrained[..., 0], np.logaddexp(0, unconstrained[..., 1] + np.log(np.expm1(1)))
     np.testing.assert_allclose(latent.log_p, stats.norm.logpdf(latent.sample, loc, scale).sum(-1), rtol=1e-3, atol=1e-4)
     mean, sd = np.asarray(latent.q["loc"], np.float64), np.asarray(latent.q["scale"], np.float64)
     kl = np.log(scale / sd) + (sd**2 + (mean - loc) ** 2) / (2 * scale**2) - 0.5

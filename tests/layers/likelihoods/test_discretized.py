@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
-from dgmzoo.layers.likelihoods.base import described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.model.contract import Query
@@ -93,18 +93,20 @@ def test_gradients_equal_differences(x64):
 @pytest.mark.parametrize("output", [DiscretizedLogistic(), DiscretizedLogisticMixture()], ids=["one", "mixture"])
 def test_any_raw_numbers_give_a_distribution(output):
     key = jax.random.key(0)
-    raw = jnp.concatenate([amp * jax.random.normal(key, (500, output.size)) for amp in (0.0, 0.3, 3.0, 30.0, 300.0)])
+    unconstrained = jnp.concatenate(
+        [amp * jax.random.normal(key, (500, output.size)) for amp in (0.0, 0.3, 3.0, 30.0, 300.0)]
+    )
 
     @jax.jit
-    def masses(raw, x):
+    def masses(unconstrained, x):
         with numpyro_rules():
-            return output.distribution(raw[:, None]).log_prob(x[None])
+            return output.distribution(unconstrained[:, None]).log_prob(x[None])
 
-    log_prob = masses(raw, GRID)
+    log_prob = masses(unconstrained, GRID)
     np.testing.assert_allclose(np.exp(np.asarray(log_prob), dtype=np.float64).sum(-1), 1, atol=1e-6)
-    gradient = jax.jit(jax.grad(lambda raw, x: masses(raw, x).sum()))
+    gradient = jax.jit(jax.grad(lambda unconstrained, x: masses(unconstrained, x).sum()))
     for level in (0, 77, 255):
-        assert np.isfinite(gradient(raw, GRID[level : level + 1])).all()
+        assert np.isfinite(gradient(unconstrained, GRID[level : level + 1])).all()
 
 
 def test_raw_zeros_reach_every_level():
@@ -117,11 +119,11 @@ def test_raw_zeros_reach_every_level():
 
 def test_a_mixture_is_the_sum_of_its_parts(x64):
     output = DiscretizedLogisticMixture(levels=16, components=3)
-    raw = np.random.default_rng(0).normal(size=(2, 9))
+    unconstrained = np.random.default_rng(0).normal(size=(2, 9))
     with numpyro_rules():
-        p = output.distribution(jnp.asarray(raw))
+        p = output.distribution(jnp.asarray(unconstrained))
         found = p.log_prob(np.array([5 / 15, 0.0]))
-    for row, level, value in zip(raw.reshape(2, 3, 3), (5, 0), found, strict=True):
+    for row, level, value in zip(unconstrained.reshape(2, 3, 3), (5, 0), found, strict=True):
         weight = np.exp(row[:, 0]) / np.exp(row[:, 0]).sum()
         places = np.array([1 / 6, 1 / 2, 5 / 6]) + row[:, 1]
         scale = np.log1p(np.exp(row[:, 2] + np.log(np.expm1(1)))) / 4
@@ -214,12 +216,12 @@ def test_channels_depend_on_one_another_in_an_autoregressive_network():
 def test_sixteen_bit_features_are_scored_in_float32():
     for output in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
 
-        def ask(raw, key, output=output):
-            p = output.distribution(raw)
-            return log_likelihood(p, jnp.zeros((2, 3))), described(p)["mean"], drawn(p, key).x
+        def ask(unconstrained, key, output=output):
+            p = output.distribution(unconstrained)
+            return log_likelihood(p, jnp.zeros((2, 3))), parameters(p)["mean"], sample(p, key).x
 
-        raw = jnp.zeros((1, 2, 3, output.size), jnp.bfloat16)
-        assert {each.dtype for each in jax.eval_shape(ask, raw, jax.random.key(0))} == {jnp.dtype("float32")}
+        unconstrained = jnp.zeros((1, 2, 3, output.size), jnp.bfloat16)
+        assert {each.dtype for each in jax.eval_shape(ask, unconstrained, jax.random.key(0))} == {jnp.dtype("float32")}
 
 
 def test_inside_transformations():

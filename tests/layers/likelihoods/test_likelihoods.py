@@ -8,7 +8,7 @@ import pytest
 from scipy import special, stats
 
 import dgmzoo
-from dgmzoo.layers.likelihoods.base import described, drawn, log_likelihood
+from dgmzoo.layers.likelihoods.base import log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.categorical import Categorical
 from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic
@@ -28,33 +28,33 @@ def applied(output):
 
 def test_bernoulli():
     p, x = applied(Bernoulli()), RANDOM.integers(0, 2, (5, *SHAPE))
-    probability = special.expit(np.asarray(described(p)["logits"], np.float64))
+    probability = special.expit(np.asarray(parameters(p)["logits"], np.float64))
     expected = stats.bernoulli.logpmf(x, probability).reshape(4, 5, -1).sum(-1)
     np.testing.assert_allclose(log_likelihood(p, jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
-    np.testing.assert_allclose(described(p)["mean"], probability, rtol=1e-5)
+    np.testing.assert_allclose(parameters(p)["mean"], probability, rtol=1e-5)
 
 
 def test_normal():
     p, x = applied(Normal()), RANDOM.normal(size=(5, *SHAPE)).astype(np.float32)
-    parameters = described(p)
-    assert (np.asarray(parameters["scale"]) > 0).all()
-    expected = stats.norm.logpdf(x, parameters["loc"], parameters["scale"]).reshape(4, 5, -1).sum(-1)
+    of_p = parameters(p)
+    assert (np.asarray(of_p["scale"]) > 0).all()
+    expected = stats.norm.logpdf(x, of_p["loc"], of_p["scale"]).reshape(4, 5, -1).sum(-1)
     np.testing.assert_allclose(log_likelihood(p, jnp.asarray(x)), expected, rtol=1e-4)
     np.testing.assert_array_equal(parameters["mean"], parameters["loc"])
 
 
 def test_categorical():
     p, x = applied(Categorical(num_classes=5)), RANDOM.integers(0, 5, (5, *SHAPE)).astype(np.int32)
-    log_p = special.log_softmax(np.asarray(described(p)["logits"], np.float64), -1)
+    log_p = special.log_softmax(np.asarray(parameters(p)["logits"], np.float64), -1)
     expected = np.take_along_axis(log_p, x[None, ..., None], -1)[..., 0].reshape(4, 5, -1).sum(-1)
     np.testing.assert_allclose(log_likelihood(p, jnp.asarray(x)), expected, rtol=1e-5)
-    np.testing.assert_array_equal(described(p)["mean"], log_p.argmax(-1))
+    np.testing.assert_array_equal(parameters(p)["mean"], log_p.argmax(-1))
 
 
 @pytest.mark.parametrize("output", [Bernoulli(), Normal(), Categorical(num_classes=5)], ids=lambda o: type(o).__name__)
 def test_what_is_not_observed_does_not_count(output):
     p = applied(output)
-    x = drawn(output.distribution(jnp.zeros((1, 5, *SHAPE, output.size))), jax.random.key(1)).x
+    x = sample(output.distribution(jnp.zeros((1, 5, *SHAPE, output.size))), jax.random.key(1)).x
     mask = jnp.asarray(RANDOM.integers(0, 2, (5, *SHAPE)).astype(bool))
     other = jnp.where(mask, x, 1 - x)
     np.testing.assert_array_equal(log_likelihood(p, x, mask), log_likelihood(p, other, mask))
@@ -67,8 +67,8 @@ def test_what_is_not_observed_does_not_count(output):
 def test_what_is_not_observed_may_be_nan(output):
     x = jnp.full((5, *SHAPE), jnp.nan).at[:, 0].set(1.0)
     mask = jnp.isfinite(x)
-    raw = jnp.zeros((1, 5, *SHAPE, output.size))
-    value, gradient = jax.value_and_grad(lambda r: log_likelihood(output.distribution(r), x, mask).sum())(raw)
+    unconstrained = jnp.zeros((1, 5, *SHAPE, output.size))
+    value, gradient = jax.value_and_grad(lambda r: log_likelihood(output.distribution(r), x, mask).sum())(unconstrained)
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
@@ -97,15 +97,15 @@ def test_bad_shapes_and_sizes_are_refused():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_densities_are_single_precision_at_least(dtype):
-    raw = jnp.zeros((1, 5, *SHAPE, 2), dtype)
-    assert Normal().distribution(raw).loc.dtype == jnp.float32
-    assert Categorical(num_classes=2).distribution(raw).logits.dtype == jnp.float32
+    unconstrained = jnp.zeros((1, 5, *SHAPE, 2), dtype)
+    assert Normal().distribution(unconstrained).loc.dtype == jnp.float32
+    assert Categorical(num_classes=2).distribution(unconstrained).logits.dtype == jnp.float32
 
 
 def test_draws_follow_the_distribution():
     logits = jnp.asarray([[-2.0, 0.0, 1.0]])
     many = dist.BernoulliLogits(jnp.broadcast_to(logits[None], (1, 4000, 3)))
-    draw = drawn(many, jax.random.key(0))
+    draw = sample(many, jax.random.key(0))
     assert draw.x.dtype == jnp.float32 and set(np.unique(draw.x)) == {0.0, 1.0}
     probability = special.expit(np.asarray(logits[0]))
     error = np.sqrt(probability * (1 - probability) / 4000)
@@ -130,11 +130,11 @@ def test_heads_start_at_the_mean_of_the_first_rows(weights):
     }
     for output, mean in wanted.items():
         variables = output.init(jax.random.key(0), FEATURES, SHAPE, first)
-        parameters = described(output.apply(variables, still, SHAPE))
-        found = parameters["mean" if isinstance(output, Bernoulli) else "loc"]
+        of_p = parameters(output.apply(variables, still, SHAPE))
+        found = of_p["mean" if isinstance(output, Bernoulli) else "loc"]
         np.testing.assert_allclose(found[0, 0], mean, rtol=1e-5, atol=1e-6, err_msg=type(output).__name__)
-        if "scale" in parameters:
-            np.testing.assert_allclose(parameters["scale"] / parameters["scale"].max(), 1, rtol=1e-6)
+        if "scale" in of_p:
+            np.testing.assert_allclose(of_p["scale"] / of_p["scale"].max(), 1, rtol=1e-6)
     spread = Categorical(num_classes=3, weights=weights).init(jax.random.key(0), FEATURES, SHAPE, first)
     assert all((leaf["bias"] == 0).all() for leaf in spread["params"].values())
 
@@ -143,7 +143,7 @@ def test_the_head_of_an_image_starts_at_the_means_of_its_channels():
     x = RANDOM.normal(size=(5, 4, 4, 2)).astype(np.float32)
     features = jnp.zeros((1, 5, 4, 4, 7))
     p, _ = Normal().init_with_output(jax.random.key(0), features, x.shape[1:], {"x": jnp.asarray(x)})
-    np.testing.assert_allclose(described(p)["loc"][0, 0, 0, 0], x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(parameters(p)["loc"][0, 0, 0, 0], x.mean((0, 1, 2)), rtol=1e-4, atol=1e-6)
 
 
 def test_training_starts_at_the_mean_of_the_training_rows():

@@ -52,14 +52,14 @@ def test_the_gradient_of_every_estimator_is_exact_on_average(x64, monkeypatch, n
     kind, num_data, context, x = SLOPES[name], 7, 1.3, 1.0
     model = functional(Regression(output=Bernoulli(weights=kind), shape=(1,)))
     batch = {"x": jnp.full((1, 1), x), "context": jnp.full((1, 1), context)}
-    raw, noise = raw_of(kind, (1, 1), seed=2), []
+    unconstrained, noise = raw_of(kind, (1, 1), seed=2), []
 
     def drawn(key, shape=(), dtype=float):  # the order in which the layer draws: scales, then weights
         return jnp.broadcast_to(jnp.asarray(noise.pop(0), dtype), shape)
 
-    def loss(raw, *values):
+    def loss(unconstrained, *values):
         noise[:] = values
-        params = {"output": {"VariationalDense_0": {**raw, "bias": jnp.asarray([0.2])}}}
+        params = {"output": {"VariationalDense_0": {**unconstrained, "bias": jnp.asarray([0.2])}}}
         return ELBO()(model, {"params": params}, batch, KEY, jnp.asarray(0), num_data)[0]
 
     monkeypatch.setattr(jax.random, "normal", drawn)
@@ -71,42 +71,44 @@ def test_the_gradient_of_every_estimator_is_exact_on_average(x64, monkeypatch, n
     else:
         axis, step = np.linspace(-9, 9, 40_001, retstep=True)
         grid, weight = [axis], stats.norm.pdf(axis) * step
-    gradient = jax.jit(jax.vmap(jax.grad(loss), (None, *(0 for _ in grid))))(raw, *map(jnp.asarray, grid))
+    gradient = jax.jit(jax.vmap(jax.grad(loss), (None, *(0 for _ in grid))))(unconstrained, *map(jnp.asarray, grid))
     found = jax.tree.map(lambda leaf: np.tensordot(weight, leaf, 1), gradient)
 
-    def exact(raw):
-        expected = expected_likelihood(kind, raw, lambda w: jax.nn.log_sigmoid(w * context + 0.2))
-        return -expected + kind.kl(raw, KEY) / num_data
+    def exact(unconstrained):
+        expected = expected_likelihood(kind, unconstrained, lambda w: jax.nn.log_sigmoid(w * context + 0.2))
+        return -expected + kind.kl(unconstrained, KEY) / num_data
 
-    wanted = jax.jit(jax.grad(exact))(raw)
-    for leaf in raw:
+    wanted = jax.jit(jax.grad(exact))(unconstrained)
+    for leaf in unconstrained:
         np.testing.assert_allclose(found[leaf], wanted[leaf], atol=3e-5, rtol=1e-4)
         assert np.abs(wanted[leaf]).max() > 1e-3
 
 
-def expected_likelihood(kind, raw, of):
+def expected_likelihood(kind, unconstrained, of):
     """E_q of(w) over nodes that do not move with the parameters."""
 
-    def gaussian(at, raw):
-        return jax.scipy.stats.norm.pdf(at, raw[0], jax.nn.softplus(raw[1] + jnp.log(jnp.expm1(1.0))))
+    def gaussian(at, unconstrained):
+        return jax.scipy.stats.norm.pdf(
+            at, unconstrained[0], jax.nn.softplus(unconstrained[1] + jnp.log(jnp.expm1(1.0)))
+        )
 
     grid, step = jnp.linspace(-25, 25, 60_001), 50 / 60_000
     if isinstance(kind, HorseshoeWeights):
         grid, step = jnp.linspace(-9, 9, 121), 0.15
-        local, tau = gaussian(grid, raw["local"][0]), gaussian(grid, raw["tau"])
-        unit = gaussian(grid, raw["kernel"][0, 0])
+        local, tau = gaussian(grid, unconstrained["local"][0]), gaussian(grid, unconstrained["tau"])
+        unit = gaussian(grid, unconstrained["kernel"][0, 0])
         log_scale = grid[:, None] + grid[None]
         scale = jnp.exp(log_scale) / jnp.sqrt(1 + jnp.exp(2 * log_scale) / kind.slab**2)
         value = of(scale[..., None] * grid[None, None])
         return jnp.einsum("a,b,c,abc->", local, tau, unit, value) * step**3
     if isinstance(kind, PiecewiseWeights):
-        loc, scales = raw["kernel"][0, 0, 0], raw["kernel"][0, 0, 1:]
+        loc, scales = unconstrained["kernel"][0, 0, 0], unconstrained["kernel"][0, 0, 1:]
         q = PiecewiseNormal(loc, jax.nn.softplus(scales + jnp.log(jnp.expm1(1.0))))
         # Between the points where the density jumps, which move: E f = int f dF, and F is continuous.
         value = of(grid)
         cdf = q.cdf(grid)
         return value[-1] - (cdf * jnp.gradient(value, step)).sum() * step
-    density = gaussian(grid, raw["kernel"][0, 0])
+    density = gaussian(grid, unconstrained["kernel"][0, 0])
     return (density * of(jnp.maximum(grid, 0) if isinstance(kind, RectifiedWeights) else grid)).sum() * step
 
 

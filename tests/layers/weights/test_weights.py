@@ -17,8 +17,8 @@ from dgmzoo.reparam.distributions import PiecewiseNormal
 from tests.support.raw_weights import KEY, raw_of
 
 
-def softplus(raw):
-    return np.logaddexp(0, raw + np.log(np.expm1(1)))
+def softplus(unconstrained):
+    return np.logaddexp(0, unconstrained + np.log(np.expm1(1)))
 
 
 # KL
@@ -32,44 +32,49 @@ def normal_kl(loc, scale, other_loc=0.0, other_scale=1.0):
 @pytest.mark.parametrize("learned_prior", [True, False])
 def test_kl_of_normal_weights_is_that_of_quadrature(x64, learned_prior):
     kind = VariationalWeights(learned_prior=learned_prior)
-    raw = raw_of(kind, (2, 3))
-    kernel = np.asarray(raw["kernel"]).reshape(-1, 2)
-    prior = np.asarray(raw["prior"]).ravel() if learned_prior else (0.0, 0.0)
+    unconstrained = raw_of(kind, (2, 3))
+    kernel = np.asarray(unconstrained["kernel"]).reshape(-1, 2)
+    prior = np.asarray(unconstrained["prior"]).ravel() if learned_prior else (0.0, 0.0)
     wanted = sum(normal_kl(loc, softplus(scale), prior[0], softplus(prior[1])) for loc, scale in kernel)
-    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-8)
+    np.testing.assert_allclose(jax.jit(kind.kl)(unconstrained, KEY), wanted, rtol=1e-8)
 
 
 def test_kl_of_rectified_weights_counts_the_point_mass(x64):
     kind = RectifiedWeights()
-    raw = raw_of(kind, (2, 2))
-    (m, s), wanted = (np.asarray(raw["prior"]).ravel()[0], softplus(np.asarray(raw["prior"]).ravel()[1])), 0.0
-    for loc, scale in np.asarray(raw["kernel"]).reshape(-1, 2):
+    unconstrained = raw_of(kind, (2, 2))
+    (m, s), wanted = (
+        (np.asarray(unconstrained["prior"]).ravel()[0], softplus(np.asarray(unconstrained["prior"]).ravel()[1])),
+        0.0,
+    )
+    for loc, scale in np.asarray(unconstrained["kernel"]).reshape(-1, 2):
         q, p = stats.norm(loc, softplus(scale)), stats.norm(m, s)
         above = integrate.quad(lambda w, q=q, p=p: q.pdf(w) * (q.logpdf(w) - p.logpdf(w)), 0, 12, epsabs=1e-11)[0]
         wanted += q.cdf(0) * (q.logcdf(0) - p.logcdf(0)) + above
-    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-8)
+    np.testing.assert_allclose(jax.jit(kind.kl)(unconstrained, KEY), wanted, rtol=1e-8)
 
 
 @pytest.mark.parametrize("prior", [dist.Normal, PiecewiseNormal])
 def test_kl_of_piecewise_weights_is_that_of_quadrature(x64, prior):
     kind = PiecewiseWeights(prior=prior, pieces=3)
-    raw = raw_of(kind, (1, 2))
+    unconstrained = raw_of(kind, (1, 2))
     wanted = 0.0
-    for row in np.asarray(raw["kernel"]).reshape(-1, 4):
+    for row in np.asarray(unconstrained["kernel"]).reshape(-1, 4):
         q = PiecewiseNormal(row[0], softplus(row[1:]))
-        start = np.asarray(raw["prior"]).ravel()
+        start = np.asarray(unconstrained["prior"]).ravel()
         p = dist.Normal(start[0], softplus(start[1])) if prior is dist.Normal else None
         p = p or PiecewiseNormal(start[0], softplus(start[1:]))
         noise, width = np.linspace(-9, 9, 200_001, retstep=True)
         w = q.transform(jnp.asarray(noise))
         wanted += float((stats.norm.pdf(noise) * (q.log_prob(w) - p.log_prob(w))).sum() * width)
-    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-4)  # the density jumps between two nodes
+    np.testing.assert_allclose(
+        jax.jit(kind.kl)(unconstrained, KEY), wanted, rtol=1e-4
+    )  # the density jumps between two nodes
 
 
 def test_kl_of_horseshoe_weights_is_that_of_each_of_its_variables(x64):
     kind = HorseshoeWeights(tau=0.3)
-    raw = raw_of(kind, (2, 3))
-    unit, local, tau = (np.asarray(raw[name]).reshape(-1, 2) for name in ("kernel", "local", "tau"))
+    unconstrained = raw_of(kind, (2, 3))
+    unit, local, tau = (np.asarray(unconstrained[name]).reshape(-1, 2) for name in ("kernel", "local", "tau"))
 
     def log_scale_kl(loc, scale, width):  # of y = log s against s ~ half-Cauchy(width)
         q = stats.norm(loc, scale)
@@ -83,19 +88,19 @@ def test_kl_of_horseshoe_weights_is_that_of_each_of_its_variables(x64):
     wanted = sum(normal_kl(loc, softplus(scale)) for loc, scale in unit)
     wanted += sum(log_scale_kl(loc, softplus(scale), 1.0) for loc, scale in local)
     wanted += sum(log_scale_kl(loc, softplus(scale), 0.3) for loc, scale in tau)
-    np.testing.assert_allclose(jax.jit(kind.kl)(raw, KEY), wanted, rtol=1e-8)
+    np.testing.assert_allclose(jax.jit(kind.kl)(unconstrained, KEY), wanted, rtol=1e-8)
 
 
 def test_kl_without_closed_form_is_right_on_average():
     kind = VariationalWeights(dist.Laplace, dist.StudentT)
-    raw = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(kind, (2, 2)).items()}
-    prior = families.from_raw(dist.StudentT, raw["prior"])
+    unconstrained = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(kind, (2, 2)).items()}
+    prior = families.from_unconstrained(dist.StudentT, unconstrained["prior"])
     p, wanted = stats.t(*(float(getattr(prior, name).item()) for name in ("df", "loc", "scale"))), 0.0
-    for m, s in np.asarray(raw["kernel"]).reshape(-1, 2):
+    for m, s in np.asarray(unconstrained["kernel"]).reshape(-1, 2):
         q = stats.laplace(m, softplus(s))
         term = lambda w, q=q: q.pdf(w) * (q.logpdf(w) - p.logpdf(w))  # noqa: E731
         wanted += integrate.quad(term, -40, m)[0] + integrate.quad(term, m, 40)[0]
-    found = jax.jit(jax.vmap(lambda key: kind.kl(raw, key)))(jax.random.split(KEY, 20_000))
+    found = jax.jit(jax.vmap(lambda key: kind.kl(unconstrained, key)))(jax.random.split(KEY, 20_000))
     assert abs(found.mean() - wanted) < 4 * found.std() / np.sqrt(len(found))
 
 
@@ -121,15 +126,15 @@ def same(found, wanted, error):
 def test_every_estimator_has_the_mean_and_variance_of_drawn_weights(kind, estimator):
     kind = kind(estimator=estimator)
     layer, x = VariationalDense(2, kind), jnp.asarray([[0.5, -1.0, 2.0], [1.0, 0.3, -0.2]])
-    raw = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(kind, (3, 2)).items()}
-    out = layer_answers(layer, {"params": {**raw, "bias": jnp.asarray([0.2, -0.1])}}, x, own=True)
+    unconstrained = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(kind, (3, 2)).items()}
+    out = layer_answers(layer, {"params": {**unconstrained, "bias": jnp.asarray([0.2, -0.1])}}, x, own=True)
     keys = jax.random.split(jax.random.key(1), 100_000)
-    mean, second = kind.mean(raw), 0.0
+    mean, second = kind.mean(unconstrained), 0.0
     if isinstance(kind, VariationalWeights):
-        second = jnp.square(kind.posterior_given(raw, KEY).scale)
+        second = jnp.square(kind.posterior_given(unconstrained, KEY).scale)
         variance = jnp.square(x) @ second
     else:  # scales are shared: the variance of a sum over inputs has their covariance in it
-        draw = jax.jit(jax.vmap(lambda pair: kind.posterior_given(raw, pair[0]).sample(pair[1])))
+        draw = jax.jit(jax.vmap(lambda pair: kind.posterior_given(unconstrained, pair[0]).sample(pair[1])))
         drawn = draw(jax.vmap(jax.random.split)(keys))
         variance = jnp.einsum("bi,kij->kbj", x, drawn).var(0)
     num = len(out)
@@ -182,8 +187,8 @@ def test_a_window_as_large_as_the_image_is_a_dense_layer():
 def test_flipout_turns_a_convolution_for_each_example():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 2)), jnp.float32)
     layer = VariationalConv(2, kernel_size=(2, 2))
-    raw = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(layer.weights, (2, 2, 2, 2)).items()}
-    variables = {"params": {**raw, "bias": jnp.zeros(2)}}
+    unconstrained = {name: leaf.astype(jnp.float32) for name, leaf in raw_of(layer.weights, (2, 2, 2, 2)).items()}
+    variables = {"params": {**unconstrained, "bias": jnp.zeros(2)}}
     own, shared = (layer_answers(layer, variables, x, own=own, num=10_000) for own in (True, False))
     scale = np.sqrt(shared.var(0) / len(own))
     same(own.mean(0), shared.mean(0), np.sqrt(2) * scale)
@@ -202,16 +207,16 @@ def test_flipout_turns_a_convolution_for_each_example():
 
 def test_horseshoe_scales_belong_to_inputs_and_stay_below_the_slab():
     kind = HorseshoeWeights(tau=5.0, slab=0.7)
-    raw = kind.parameters((4, 3), nn.initializers.ones)
-    raw = {name: init(KEY) for name, init in raw.items()}
-    raw["local"] = jnp.stack([jnp.linspace(-4, 4, 4), jnp.full(4, -2.0)], -1)
-    locs = jax.jit(jax.vmap(lambda key: kind.posterior_given(raw, key).loc))
+    unconstrained = kind.parameters((4, 3), nn.initializers.ones)
+    unconstrained = {name: init(KEY) for name, init in unconstrained.items()}
+    unconstrained["local"] = jnp.stack([jnp.linspace(-4, 4, 4), jnp.full(4, -2.0)], -1)
+    locs = jax.jit(jax.vmap(lambda key: kind.posterior_given(unconstrained, key).loc))
     drawn = locs(jax.random.split(KEY, 50_000))  # [S, 4, 3]
     np.testing.assert_array_equal(drawn, np.repeat(drawn[..., :1], 3, -1))
     assert (drawn.max() <= 0.7 + 1e-5) and (np.diff(drawn.mean(0)[:, 0]) > 0).all() and drawn[:, -1].mean() > 0.65
-    same(drawn.mean(0)[:, 0], kind.mean_scales(raw), drawn.std(0)[:, 0] / np.sqrt(50_000) + 1e-6)
+    same(drawn.mean(0)[:, 0], kind.mean_scales(unconstrained), drawn.std(0)[:, 0] / np.sqrt(50_000) + 1e-6)
     assert np.corrcoef(np.log(drawn[:, 0, 0]), np.log(drawn[:, 1, 0]))[0, 1] > 0.5, "tau is shared"
     unbounded = HorseshoeWeights(tau=5.0, slab=None)
-    log_scale = raw["local"][:, 0] + raw["tau"][0]
-    variance = softplus(np.asarray(raw["local"][:, 1])) ** 2 + softplus(float(raw["tau"][1])) ** 2
-    np.testing.assert_allclose(unbounded.mean_scales(raw), np.exp(log_scale + variance / 2), rtol=1e-4)
+    log_scale = unconstrained["local"][:, 0] + unconstrained["tau"][0]
+    variance = softplus(np.asarray(unconstrained["local"][:, 1])) ** 2 + softplus(float(unconstrained["tau"][1])) ** 2
+    np.testing.assert_allclose(unbounded.mean_scales(unconstrained), np.exp(log_scale + variance / 2), rtol=1e-4)

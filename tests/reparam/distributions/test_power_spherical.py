@@ -15,8 +15,8 @@ from dgmzoo.reparam.distributions.power_spherical import log_gamma_ratio, log_sp
 
 
 def direction(dimension, seed=0):
-    raw = np.random.default_rng(seed).normal(size=dimension)
-    return raw / np.linalg.norm(raw)
+    unconstrained = np.random.default_rng(seed).normal(size=dimension)
+    return unconstrained / np.linalg.norm(unconstrained)
 
 
 def over_angle(f, dimension):
@@ -166,12 +166,12 @@ def test_shapes_and_refusals():
 
 def test_compiles_quickly(compiled_anew):
     @jax.jit
-    def layer(raw, concentration, key):
-        def loss(raw, concentration):
-            d = PowerSpherical(raw / jnp.linalg.norm(raw, axis=-1, keepdims=True), concentration)
-            return (d.sample(key)[..., 0] + dist.kl_divergence(d, UniformSphere(20)) + d.log_prob(raw)).sum()
+    def layer(unconstrained, concentration, key):
+        def loss(unconstrained, concentration):
+            d = PowerSpherical(unconstrained / jnp.linalg.norm(unconstrained, axis=-1, keepdims=True), concentration)
+            return (d.sample(key)[..., 0] + dist.kl_divergence(d, UniformSphere(20)) + d.log_prob(unconstrained)).sum()
 
-        return jax.grad(loss, (0, 1))(raw, concentration)
+        return jax.grad(loss, (0, 1))(unconstrained, concentration)
 
     start = time.process_time()
     layer.lower(jnp.ones((100, 20)), jnp.ones(100), jax.random.key(0)).compile()
