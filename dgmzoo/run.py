@@ -158,7 +158,7 @@ class Run:
             seed=self.seed,
             steps=self.step,
             parameters=num_parameters({"params": learned}),
-            discrete=all(output.discrete for output in likelihoods_of(self.experiment.model)),
+            discrete=all(likelihood.discrete for likelihood in likelihoods_of(self.experiment.model)),
             num_devices=devices.num_all(devices.choose_devices(exp.training.part_size)),
             seconds=max((row["seconds"] for row in self.metrics if "seconds" in row), default=0.0),
         )

@@ -1,6 +1,8 @@
-"""The zoo's experiments: one file each, named by its path (`vae/digits`), with its docstring as description.
+"""The zoo's experiments: one file each, named by its path (`vae/digits`), described by its docstring.
 
-This module reads them without importing them, so that a listing needs neither JAX nor Flax.
+A name is `<family>/<data>_<model>[_<variant>]`, where the model is left out if the family is named after it
+(`vae/digits` is the VAE). This module reads the files without importing them, so that a listing needs neither JAX nor
+Flax.
 """
 
 import ast
@@ -8,6 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 _ROOT = Path(__file__).parent
+
+FORMER_NAMES = {
+    "vae/caltech101": "vae/caltech101_silhouettes",
+    "vae/mnist_iwae_2l": "vae/mnist_hierarchical_vae",
+    "dvae/digits_nvil": "dvae/digits_sigmoid_belief_network",
+    "ddnn/sparse_regression": "ddnn/toy_sparse_linear_regression",
+}
+"""Name in version 0.1 -> name since version 0.2."""
 
 
 class Summary(NamedTuple):

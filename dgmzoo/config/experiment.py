@@ -117,6 +117,8 @@ def load(name: str) -> Experiment:
     elif name in experiments.names():
         module = importlib.import_module(f"{experiments.__name__}.{name.replace('/', '.')}")
     else:
+        if name in experiments.FORMER_NAMES:
+            raise ValueError(f"expected {experiments.FORMER_NAMES[name]!r}, got its name of version 0.1, {name!r}")
         near = difflib.get_close_matches(name, experiments.names(), n=3, cutoff=0.3)
         hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise ValueError(f"expected the name of an experiment or the path of a .py file, got {name!r}{hint}")

@@ -19,7 +19,7 @@ def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
     """The module with the data's shape, checked against what its outputs can give.
 
     Raises:
-      ValueError: the shapes differ, or x lies outside the output's support.
+      ValueError: the shapes differ, or x lies outside the support of a likelihood.
     """
     if "shape" in overrides.fields(module):
         if module.shape is None:
@@ -29,13 +29,13 @@ def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
     binary = dataset.encoding in ("dynamic", "static", "threshold")
     for split in dataset.splits:
         x = dataset.fixed(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
-        for output in likelihoods_of(module):
-            output.check_support(x)
+        for likelihood in likelihoods_of(module):
+            likelihood.check_support(x)
     return module
 
 
 def likelihoods_of(module: nn.Module) -> list[Likelihood]:
-    """The output layers among a module's fields."""
+    """The likelihoods among a module's fields."""
     values = (getattr(module, name) for name in overrides.fields(module))
     return [value for value in values if isinstance(value, Likelihood)]
 

@@ -13,7 +13,7 @@ _HOMES = {
     "observe": ("Observe",),
     "entry": ("Entry", "Source"),
     "registry": ("catalogue", "describe", "find"),
-    "lazy_rows": ("Rows",),
+    "lazy_rows": ("LazyRows",),
     "preview": ("grid", "picture", "summary"),
     "lookup": ("at_hand", "fetch", "verify"),
     "stream": ("gather", "prefetch"),

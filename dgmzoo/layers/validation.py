@@ -33,13 +33,13 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
 
 
 def check_has_no_head(module: nn.Module) -> None:
-    """Refuse an output whose fields concern its head, where the entry computes the raw numbers itself.
+    """Refuse a likelihood whose fields concern its head, where the entry computes the unconstrained parameters itself.
 
     Raises:
       ValueError: random weights are the entry's to set.
     """
-    if module.output.has_own_head:
+    if module.likelihood.has_own_head:
         raise ValueError(
-            f"expected an output with a plain head in {type(module).__name__}, which makes its own, got {module.output}; "
-            "set the model's weights, not the output's"
+            f"expected a likelihood with a plain head in {type(module).__name__}, which makes its own, got {module.likelihood}; "
+            "set the model's weights, not the likelihood's"
         )

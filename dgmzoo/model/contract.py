@@ -63,7 +63,7 @@ class Evidence(NamedTuple):
     latents: dict[str, Latent] = {}
     weight_kl: Array | float = 0.0  # []  KL of variational weights, once for the whole data set
     aux: dict[str, Array] = {}  # name -> [B]  further loss terms of the entry
-    output: dict[str, Array] = {}  # parameters of p(x | z), and its "mean", [K, B, ...]
+    parameters: dict[str, Array] = {}  # parameters of p(x | z), and its "mean", [K, B, ...]
 
     @property
     def log_joint(self) -> Array:

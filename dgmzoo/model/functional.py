@@ -13,6 +13,7 @@ from dgmzoo.model.module_tree import has_random_weights, parts
 from dgmzoo.model.random_weights import random_weights, weight_kl, weights_drawn
 
 _STREAMS = ("sample", "weights", "dropout")
+_QUERY = Query()  # the default of a model that is asked nothing in particular
 
 
 def streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
@@ -52,7 +53,7 @@ def functional(module: nn.Module) -> Model:
         variables = module.init(rngs, batch, Query(train=True), method="evidence")
         return {name: value for name, value in variables.items() if name != "intermediates"}
 
-    def evidence(variables, batch, key, query=Query()):
+    def evidence(variables, batch, key, query=_QUERY):
         mutable = [name for name in variables if name != "params"] if query.train else False
         keys = streams(key)
         one = query.train and query.num_samples == 1

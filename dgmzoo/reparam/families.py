@@ -1,4 +1,4 @@
-"""From raw network outputs to distributions: any NumPyro family whose parameters are constrained one by one."""
+"""From network outputs to distributions: any NumPyro family whose parameters are constrained one by one."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a p
 
 
 def num_unconstrained(family: type[Distribution]) -> int:
-    """How many raw numbers one unit of the family takes.
+    """How many unconstrained parameters one unit of the family takes.
 
     Raises:
       ValueError: a parameter is itself a vector or matrix and the family does not say how long (`raw_sizes`).
@@ -29,7 +29,7 @@ def num_unconstrained(family: type[Distribution]) -> int:
 
 @functools.cache
 def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None:
-    """Refuse families that raw numbers cannot give, and a prior without density where the posterior has some.
+    """Refuse families that unconstrained parameters cannot give, and a prior without density where the posterior has some.
 
     Raises:
       ValueError: with the reason.
@@ -107,14 +107,16 @@ def _diverges(q: Distribution, p: Distribution) -> bool:
 
 
 def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) -> Distribution:
-    """The distribution with parameters from `raw [..., U, P]`: batch shape `[..., U]`, event shape `()`.
+    """The distribution with parameters from `unconstrained [..., U, P]`: batch shape `[..., U]`, event shape `()`.
 
-    Raw zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2, but where the
+    Zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2, but where the
     family says otherwise (`raw_starts`).
     """
     sizes = _sizes(family)
     if unconstrained.shape[-1] != sum(sizes.values()):
-        raise ValueError(f"expected {sum(sizes.values())} raw numbers a unit, got shape {unconstrained.shape}")
+        raise ValueError(
+            f"expected {sum(sizes.values())} unconstrained parameters a unit, got shape {unconstrained.shape}"
+        )
     unconstrained = widened(unconstrained)
     parameters, start = {}, 0
     for name, size in sizes.items():
@@ -142,7 +144,7 @@ def sized(family: type[Distribution], **sizes: int) -> type[Distribution]:
 
 
 def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
-    """The family's standard member, exactly: what raw zeros give."""
+    """The family's standard member, exactly: what zeros give."""
     parameters = {}
     for name, size in _sizes(family).items():
         constraint = family.arg_constraints[name]
@@ -158,7 +160,7 @@ def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jn
 
 
 def unconstrained_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Array:
-    """Raw numbers `[..., U, P]` of the standard member shrunk by `scale` and moved to `loc [..., U]`.
+    """Unconstrained parameters `[..., U, P]` of the standard member shrunk by `scale` and moved to `loc [..., U]`.
 
     What is neither a location nor a scale (degrees of freedom, weights of components) stays standard.
     """
@@ -180,7 +182,7 @@ def constrain(constraint: constraints.Constraint, unconstrained: chex.Array, sta
     """`biject_to`, but positive parameters through a softplus (an exponential overflows early).
 
     Args:
-      start: what raw zeros give: by default 1 where positive, else what `biject_to` makes of 0.
+      start: what zeros give: by default 1 where positive, else what `biject_to` makes of 0.
     """
     if _positive(constraint):
         return positive(unconstrained, 1.0 if start is None else start)
@@ -201,7 +203,7 @@ def parameters(distribution: Distribution) -> dict[str, chex.Array]:
 
 
 def positive(unconstrained: chex.Array, start: float = 1.0) -> chex.Array:
-    """A positive number, `start` where raw is 0."""
+    """A positive number, `start` where the unconstrained value is 0."""
     return jnp.maximum(jax.nn.softplus(unconstrained + _inverse_softplus(start)), _MIN_SCALE)
 
 

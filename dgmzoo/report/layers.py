@@ -32,8 +32,15 @@ def prior_densities(module: nn.Module, variables: Variables, grid: np.ndarray) -
     found = {}
     for name, tree in variables["params"].items():
         layer = layers.get(name, only)
-        if hasattr(layer, "density") and not _is_discrete(layer) and isinstance(tree, Mapping) and "prior_raw" in tree:
-            layer = layer.clone(units=tree["prior_raw"]["raw"].shape[0], learned_prior=True, parent=None)
+        if (
+            hasattr(layer, "density")
+            and not _is_discrete(layer)
+            and isinstance(tree, Mapping)
+            and "prior_parameters" in tree
+        ):
+            layer = layer.clone(
+                units=tree["prior_parameters"]["unconstrained"].shape[0], learned_prior=True, parent=None
+            )
             found[name] = np.asarray(layer.apply({"params": tree}, jnp.asarray(grid, jnp.float32), method="density"))
     return found
 

@@ -17,7 +17,7 @@ from dgmzoo.evaluation import record
 from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text, writing
 from dgmzoo.training.checkpoint import Checkpoints
 
-SCHEMA = 1
+SCHEMA = 2  # version 0.1 wrote 1
 RESULT, REPORT, SAMPLES, RECONSTRUCTIONS = "result.json", "report.html", "samples.png", "reconstructions.png"
 _MAY_CHANGE = ("training.checkpoint_seconds",)
 
@@ -120,6 +120,11 @@ class RunDirectory:
         kinds = {"experiment": str | None, "file_sha256": str | None, "overrides": dict, "seed": int}
         kinds |= {"dataset_sha256": str, "resolved": dict, "schema": int}
         whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+        if whole and found["schema"] == 1:
+            raise ValueError(
+                f"expected a run of dgmzoo 0.2 or newer in {self.path}, got one of version {found.get('dgmzoo')}, whose fields "
+                "and parameters have other names; dgmzoo 0.1.0 (tag v0.1.0) reads it"
+            )
         if not whole or found["schema"] != SCHEMA:
             raise ValueError(f"expected {path} of schema {SCHEMA} with {', '.join(kinds)}, got another file or version")
         return found

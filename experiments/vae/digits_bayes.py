@@ -1,7 +1,7 @@
 """A VAE on the 8x8 digits whose generative network has random weights: normal, with learned priors.
 
 What is recorded is the predictive log-likelihood at the mean weights; over draws of the network with
-`--evaluation.weight-draws 20`. Other weights by name: `--model.decoder.weights horseshoe --model.output.weights horseshoe`.
+`--evaluation.weight-draws 20`. Other weights by name: `--model.decoder.weights horseshoe --model.likelihood.weights horseshoe`.
 """
 
 from dgmzoo.config.experiment import Evaluation, Experiment
@@ -18,7 +18,7 @@ experiment = Experiment(
         latent_dim=20,
         encoder=MLP((200, 200)),
         decoder=MLP((200, 200), weights=VariationalWeights()),
-        output=Bernoulli(weights=VariationalWeights()),
+        likelihood=Bernoulli(weights=VariationalWeights()),
     ),
     data=Data("digits"),
     objective=ELBO(),

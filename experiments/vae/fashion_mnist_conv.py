@@ -12,7 +12,7 @@ from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(
-    model=VAE(latent_dim=32, encoder=ConvEncoder(), decoder=ConvDecoder(), output=DiscretizedLogistic()),
+    model=VAE(latent_dim=32, encoder=ConvEncoder(), decoder=ConvDecoder(), likelihood=DiscretizedLogistic()),
     data=Data("fashion_mnist", encoding="gray", num_validation=10_000),
     objective=ELBO(),
     training=Training(epochs=30, batch_size=100, learning_rate=1e-3, schedule="cosine", ema=0.999),

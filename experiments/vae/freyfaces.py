@@ -14,7 +14,9 @@ from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.zoo.vae.vae import VAE
 
 experiment = Experiment(
-    model=VAE(latent_dim=40, encoder=MLP((300, 300)), decoder=MLP((300, 300)), output=DiscretizedLogistic(levels=256)),
+    model=VAE(
+        latent_dim=40, encoder=MLP((300, 300)), decoder=MLP((300, 300)), likelihood=DiscretizedLogistic(levels=256)
+    ),
     data=Data("freyfaces", encoding="gray"),
     objective=ELBO(),
     training=Training(

@@ -54,7 +54,7 @@ def test_list_shows_every_experiment(capsys, monkeypatch):
         "vae/mnist",
         "vae/mnist_peers",
         "vae/mnist_iwae_1l",
-        "dvae/digits_nvil",
+        "dvae/digits_sigmoid_belief_network",
         "ddnn/digits_made",
     ):
         assert name in shown
@@ -159,7 +159,7 @@ BAD = {
     "large batch": (["train", "vae/digits", "--training.batch-size", "5000"], "at most the 1257 training rows, got 5000"),
     "two lengths": (["train", "vae/digits", "--training.steps", "5", "--training.epochs", "5"], "exactly one"),
     "wrong objective": (["train", "vae/digits", "--objective", "nvil"], "use a pathwise objective"),
-    "wrong objective for bits": (["train", "dvae/digits_nvil", "--objective", "elbo"], "use a score-function objective"),
+    "wrong objective for bits": (["train", "dvae/digits_sigmoid_belief_network", "--objective", "elbo"], "use a score-function objective"),
     "unknown objective": (["train", "vae/digits", "--objective", "elbow"], "one of elbo, iwae, dreg, nvil"),
     "unknown family": (["train", "vae/digits", "--model.latent.posterior", "Norml"], "Normal"),
     "mixed kinds": (["train", "vae/digits", "--model.latent.prior", "BernoulliLogits"], "both discrete or both continuous"),
@@ -343,7 +343,7 @@ def test_seeds_take_a_finished_run_as_it_is(trained, tmp_path, capfd):
 def test_real_data_with_a_normal_output(tmp_path, capfd):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32))
     words = ("train", "vae/digits", *QUICK, "--data.name", str(tmp_path / "mine.npy"), "--data.encoding", "None")
-    assert run(*words, "--model.output", "normal", "--run-dir", str(tmp_path / "run")) == 0
+    assert run(*words, "--model.likelihood", "normal", "--run-dir", str(tmp_path / "run")) == 0
     record = json.loads((tmp_path / "run/result.json").read_text())
     assert record["bits_per_dim"] is None and record["num_terms"] == 5
     assert run("evaluate", str(tmp_path / "run"), "--num-samples", "2") == 0

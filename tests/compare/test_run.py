@@ -188,7 +188,7 @@ def test_bits_and_models_without_latents():
 def test_pixels_that_are_not_binary_are_not_flipped():
     splits = [random.normal(size=(num, 5)).astype(np.float32) for num in (100, 20, 20)]
     exp = dataclasses.replace(small(), data=dgmzoo.from_arrays(*splits))
-    found = dgmzoo.compare(exp, overrides=[{"model.output": "normal"}], seeds=[0], progress=False)
+    found = dgmzoo.compare(exp, overrides=[{"model.likelihood": "normal"}], seeds=[0], progress=False)
     assert "robustness" not in found.records[0] and "reconstruction" in found.records[0]
 
 

@@ -30,7 +30,7 @@ CHANGES = [
     {"model.latent": "piecewise", "model.latent.posterior": "normal", "model.latent.prior": "PiecewiseNormal"},
     {"model.latent.noise": False},
     {"model.decoder.weights": "normal", "model.decoder.weights.learned_prior": False, "evaluation.weight_draws": 10},
-    {"model.decoder.weights": "horseshoe", "model.decoder.weights.slab": None, "model.output.weights": "piecewise"},
+    {"model.decoder.weights": "horseshoe", "model.decoder.weights.slab": None, "model.likelihood.weights": "piecewise"},
     {"model.decoder.weights": "normal", "model.decoder.weights.posterior": "Laplace"},
     {"model.encoder.hidden": (3, 4), "model.decoder.hidden": []},
     {"training.steps": 10},
@@ -143,12 +143,12 @@ def test_an_objective_of_ones_own_is_kept_for_reading_only():
     assert overrides.flatten(changed)["objective"] == "Mine"
 
 
-@pytest.mark.parametrize("output", ["normal", "discretized_logistic"])
-def test_outputs_are_chosen_by_name(output):
-    chosen = parse(Train, "vae/digits", ["--model.output", output]).experiment
-    assert overrides.flatten(chosen)["model.output"] == output
+@pytest.mark.parametrize("likelihood", ["normal", "discretized_logistic"])
+def test_outputs_are_chosen_by_name(likelihood):
+    chosen = parse(Train, "vae/digits", ["--model.likelihood", likelihood]).experiment
+    assert overrides.flatten(chosen)["model.likelihood"] == likelihood
     stored = overrides.difference(load("vae/digits"), chosen)
-    assert stored["model.output"] == output
+    assert stored["model.likelihood"] == likelihood
     assert overrides.flatten(overrides.override(load("vae/digits"), stored)) == overrides.flatten(chosen)
 
 

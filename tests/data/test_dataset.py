@@ -333,7 +333,7 @@ def test_prefetch_stops_its_thread_when_closed():
 
 
 def test_the_sparse_regression_is_what_it_says():
-    data = load(Data("toy_sparse_regression", seed=4))
+    data = load(Data("toy_sparse_linear", seed=4))
     train, test = data.splits["train"], data.splits["test"]
     assert train["context"].shape == (300, 200) and test["context"].shape == (1000, 200) and data.shape == (1,)
     coefficients = toys.sparse_coefficients(4)

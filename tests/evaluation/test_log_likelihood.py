@@ -43,7 +43,7 @@ def _raw(scale):
 
 def linear_gaussian(shift=0.0, widen=1.0):
     """A zoo VAE that is that model; its posterior is exact but for the shift (in its standard deviations) and width."""
-    model = functional(VAE(2, encoder=MLP(()), decoder=MLP(()), output=Normal(), shape=(4,)))
+    model = functional(VAE(2, encoder=MLP(()), decoder=MLP(()), likelihood=Normal(), shape=(4,)))
     sd = np.sqrt(VARIANCE)
     gain = VARIANCE * W / NOISE**2  # [D, U]
     encoder, decoder = np.zeros((4, 2, 2)), np.zeros((2, 4, 2))
@@ -55,7 +55,7 @@ def linear_gaussian(shift=0.0, widen=1.0):
                 "bias": np.stack([-MEAN @ gain + shift * sd, _raw(widen * sd)], -1).reshape(4),
             }
         },
-        "output": {
+        "likelihood": {
             "Dense_0": {
                 "kernel": decoder.reshape(2, 8),
                 "bias": np.stack([MEAN, np.full(4, _raw(NOISE))], -1).reshape(8),
@@ -136,7 +136,7 @@ MADES = {
     "one mask": MADE(hidden=(20, 20), shape=(2, 3)),
     "one order": MADE(hidden=(20,), random_order=True, shape=(6,)),
     "three masks": MADE(hidden=(20,), num_masks=3, random_order=True, shape=(6,)),
-    "categorical": MADE(hidden=(20,), random_order=True, output=Categorical(num_classes=3), shape=(4,)),
+    "categorical": MADE(hidden=(20,), random_order=True, likelihood=Categorical(num_classes=3), shape=(4,)),
 }
 
 
@@ -144,7 +144,7 @@ def _made(name, seed=0):
     """A MADE with weights of some size, its rows over all x, in double precision."""
     module = MADES[name]
     model, dims = functional(module), math.prod(module.shape)
-    tokens = isinstance(module.output, Categorical)
+    tokens = isinstance(module.likelihood, Categorical)
     every = np.array(list(itertools.product(range(3 if tokens else 2), repeat=dims)))
     x = every.reshape(-1, *module.shape).astype(np.int32 if tokens else np.float64)
     width = np.float32 if tokens else np.float64  # tokens enter the network as float32

@@ -46,8 +46,10 @@ class Shared(nn.Module):
 SHAPE = (4,)
 LEARNED = VariationalLayer(learned_prior=True)
 MODELS = {
-    "one layer": VAE(latent_dim=2, latent=LEARNED, encoder=MLP((4,)), decoder=MLP((4,)), output=Normal(), shape=SHAPE),
-    "two layers": HierarchicalVAE((2, 2), (4, 3), 1, latent=LEARNED, output=Normal(), shape=SHAPE),
+    "one layer": VAE(
+        latent_dim=2, latent=LEARNED, encoder=MLP((4,)), decoder=MLP((4,)), likelihood=Normal(), shape=SHAPE
+    ),
+    "two layers": HierarchicalVAE((2, 2), (4, 3), 1, latent=LEARNED, likelihood=Normal(), shape=SHAPE),
     "shared": Shared(),
 }
 NUM, CHUNK = 20_000, 500

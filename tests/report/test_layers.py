@@ -30,9 +30,14 @@ def test_units_are_counted():
 def test_a_learned_prior_draws_its_density(layer):
     module = VAE(2, latent=layer, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2, 2))
     variables = jax.jit(functional(module).init)(jax.random.key(0), {"x": jnp.zeros((2, 2, 2))})
-    raw = variables["params"]["z"]["prior_raw"]["raw"]
+    raw = variables["params"]["z"]["prior_parameters"]["unconstrained"]
     changed = raw + 0.5 * jax.random.normal(jax.random.key(1), raw.shape)
-    variables = {"params": {**variables["params"], "z": {**variables["params"]["z"], "prior_raw": {"raw": changed}}}}
+    variables = {
+        "params": {
+            **variables["params"],
+            "z": {**variables["params"]["z"], "prior_parameters": {"unconstrained": changed}},
+        }
+    }
     density = prior_densities(module, variables, GRID)["z"]
     assert density.shape == (len(GRID), 2)
     np.testing.assert_allclose(density.sum(0) * (GRID[1] - GRID[0]), 1, atol=2e-3)

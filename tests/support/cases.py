@@ -154,7 +154,7 @@ ENTRIES = [
     Case("made-masks", MADE(hidden=(16, 16), num_masks=2, random_order=True, shape=SHAPE), draws=False),
     Case(
         "made-categorical",
-        MADE(hidden=(16,), output=Categorical(num_classes=4), shape=(2,)),
+        MADE(hidden=(16,), likelihood=Categorical(num_classes=4), shape=(2,)),
         rows=_TOKENS,
         draws=False,
     ),
@@ -176,7 +176,7 @@ ENTRIES = [
     Case(
         "sigmoid-belief-network-bayes",
         SigmoidBeliefNetwork(
-            (3, 2), (8,), weights=VariationalWeights(), output=Bernoulli(weights=VariationalWeights()), shape=SHAPE
+            (3, 2), (8,), weights=VariationalWeights(), likelihood=Bernoulli(weights=VariationalWeights()), shape=SHAPE
         ),
         NVIL(num_samples=4, baseline_hidden=(8,)),
         num_data=10_000,
@@ -189,7 +189,7 @@ ENTRIES = [
     ),
     Case(
         "regression-horseshoe",
-        Regression(network=MLP((8,)), output=Bernoulli(weights=HorseshoeWeights()), shape=SHAPE),
+        Regression(network=MLP((8,)), likelihood=Bernoulli(weights=HorseshoeWeights()), shape=SHAPE),
         rows=_GIVEN,
         entropy=0.0,
         num_data=10_000,

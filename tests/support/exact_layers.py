@@ -49,7 +49,7 @@ class Subject:
     def __init__(self, name):
         self.name, self.layer = name, LAYERS[name]
         self.model = functional(
-            VAE(1, latent=self.layer, encoder=MLP(()), decoder=MLP(()), output=Normal(), shape=(1,))
+            VAE(1, latent=self.layer, encoder=MLP(()), decoder=MLP(()), likelihood=Normal(), shape=(1,))
         )
         born = jax.jit(self.model.init)(jax.random.key(0), {"x": jnp.asarray(X, jnp.float32)})["params"]
         leaves, structure = jax.tree.flatten(born)
@@ -60,7 +60,7 @@ class Subject:
             [part.reshape(leaf.shape) for part, leaf in zip(jnp.split(vector, sizes[:-1]), leaves, strict=True)],
         )
         params = jax.tree.map(lambda leaf: random.uniform(-0.7, 0.7, leaf.shape), born)
-        params["output"]["Dense_0"]["kernel"][:, 1] = 0  # the scale of x is the same for all z
+        params["likelihood"]["Dense_0"]["kernel"][:, 1] = 0  # the scale of x is the same for all z
         if name in DOUBLE:  # a posterior that is smooth on a coarse grid
             head = params["z"]["posterior_head"]
             head["kernel"], head["bias"] = 0.3 * head["kernel"], np.array([0.3, -1.0, 0.2, -1.6])
@@ -102,7 +102,7 @@ class Subject:
 
     def prior(self, vector):
         """The learned piecewise prior."""
-        unconstrained = self.split(vector)["z"]["prior_raw"]["raw"][0]
+        unconstrained = self.split(vector)["z"]["prior_parameters"]["unconstrained"][0]
         return PiecewiseNormal(unconstrained[0], jnp.logaddexp(0.0, unconstrained[1:] + np.log(np.expm1(1))))
 
     def jumps(self, vector):

@@ -73,7 +73,7 @@ class BoltzmannPrior(nn.Module):
     def setup(self):
         bits = dist.BernoulliLogits
         self.layer = VariationalLayer(units=self.units, posterior=bits, prior=bits)
-        self.encoder, self.decoder, self.output = MLP((16,)), MLP((16,)), Bernoulli()
+        self.encoder, self.decoder, self.likelihood = MLP((16,)), MLP((16,)), Bernoulli()
         self.weights = self.param("weights", nn.initializers.normal(0.1), (self.units, self.units))
         self.bias = self.param("bias", nn.initializers.zeros, (self.units,))
         self.state = self.variable("local", "chains", lambda: self._noise() < 0.5)
@@ -90,13 +90,13 @@ class BoltzmannPrior(nn.Module):
             log_q = q.log_prob(z).sum(-1)
         kl = (log_q - log_p)[..., None]  # the units are not independent: one "unit" in all
         latent = Latent(z, z, log_p, log_q, kl, {"logits": q.logits, "mean": q.probs})
-        p = self.output(self.decoder(z), self.shape)
+        p = self.likelihood(self.decoder(z), self.shape)
         return Evidence(log_likelihood(p, batch["x"]), {"z": latent}, parameters=parameters(p))
 
     def generate(self, num, context=None) -> Draw:
         codes = all_codes(self.units)
         chosen = jax.random.categorical(self.make_rng("sample"), self.potential(codes), shape=(num,))
-        return sample(self.output(self.decoder(codes[chosen][None]), self.shape), self.make_rng("sample"))
+        return sample(self.likelihood(self.decoder(codes[chosen][None]), self.shape), self.make_rng("sample"))
 
     def prepare(self):
         self.log_z.value = jax.nn.logsumexp(self.potential(all_codes(self.units)))
@@ -127,7 +127,7 @@ class Labelled(nn.Module):
 
     def setup(self):
         self.z = VariationalLayer(units=2)
-        self.encoder, self.decoder, self.output = MLP((16,)), MLP((16,)), Bernoulli()
+        self.encoder, self.decoder, self.likelihood = MLP((16,)), MLP((16,)), Bernoulli()
 
     def evidence(self, batch, query: Query) -> Evidence:
         label = jax.nn.one_hot(batch["label"], self.num_classes)  # [B, C]
@@ -144,7 +144,7 @@ class Labelled(nn.Module):
 
     def _given(self, z, label):
         label = jnp.broadcast_to(label[None], (*z.shape[:2], self.num_classes))
-        return self.output(self.decoder(jnp.concatenate([z, label], -1)), self.shape)
+        return self.likelihood(self.decoder(jnp.concatenate([z, label], -1)), self.shape)
 
 
 class BayesianWeights(nn.Module):
@@ -160,7 +160,7 @@ class BayesianWeights(nn.Module):
     def setup(self):
         dims = self.shape[0] * self.shape[1]
         self.loc = self.param("loc", nn.initializers.normal(0.1), (dims, dims))
-        self.unconstrained = self.param("raw", nn.initializers.constant(-3.0), (dims, dims))
+        self.unconstrained = self.param("unconstrained", nn.initializers.constant(-3.0), (dims, dims))
         self.bias = self.param("bias", nn.initializers.zeros, (dims,))
 
     def evidence(self, batch, query: Query) -> Evidence:

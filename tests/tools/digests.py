@@ -1,7 +1,7 @@
 """Digests of what every kind of entry trains to, to compare one commit with another on the same machine.
 
-    python tests/tools/digests.py > after.txt           # from the root of the checkout to measure
-    cd ../parent && python ../clone/tests/tools/digests.py > ../before.txt && diff ../before.txt ../after.txt
+    python tests/tools/digests.py > ../after.txt        # from the root of the checkout, in its virtual environment
+    cd ../parent && .venv/bin/python ../clone/tests/tools/digests.py > ../before.txt && diff ../before.txt ../after.txt
 
 Each entry is trained for 50 steps on scikit-learn's digits: on one device, on two devices, and with two seeds in one
 program. A line holds the digests of its parameters, of its metrics, and of its evaluation. The digests depend on the
@@ -46,7 +46,7 @@ ENTRIES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "made": (("ddnn/digits_made",), {"model.hidden": (40,)}),
     "made-bayes": (("ddnn/digits_made_bayes",), {"model.hidden": (40,)}),
-    "regression": (("ddnn/toy_sparse_regression_regression", "ddnn/sparse_regression"), {}),
+    "regression": (("ddnn/toy_sparse_linear_regression", "ddnn/sparse_regression"), {}),
 }
 WAYS = {"one device": (1, (0,)), "two devices": (2, (0,)), "two seeds": (1, (0, 1))}
 

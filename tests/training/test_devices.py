@@ -115,7 +115,7 @@ class _Deterministic(VAE):
 
     def evidence(self, batch, query):
         z = self.z(self.encoder(8 * flat(batch["x"], self.shape)), query, "z")
-        p = self.output(self.decoder(z.q["mean"]), self.shape, batch)
+        p = self.likelihood(self.decoder(z.q["mean"]), self.shape, batch)
         return Evidence(log_likelihood(p, batch["x"]), {"z": z}, parameters=parameters(p))
 
 

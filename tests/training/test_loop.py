@@ -97,7 +97,7 @@ def test_a_run_in_python(digits):
         digits.sample(0)
 
 
-@pytest.mark.parametrize("name, epochs", [("dvae/digits_nvil", 150), ("ddnn/digits_made", 40)])
+@pytest.mark.parametrize("name, epochs", [("dvae/digits_sigmoid_belief_network", 150), ("ddnn/digits_made", 40)])
 def test_the_other_families_beat_independent_pixels(name, epochs):
     run = dgmzoo.train(
         dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 100}), progress=False
@@ -181,7 +181,7 @@ def test_the_average_of_the_parameters_is_what_is_evaluated():
         step = real(*arguments)
 
         def note(where, state):
-            bias = state.variables["params"]["output"]["Dense_0"]["bias"]
+            bias = state.variables["params"]["likelihood"]["Dense_0"]["bias"]
             jax.debug.callback(lambda bias: where.append(np.array(bias)), bias)
 
         def kept(state, rows):
@@ -200,7 +200,7 @@ def test_the_average_of_the_parameters_is_what_is_evaluated():
     for step, bias in enumerate(trail):
         rate = max(1 - decay, 9 / (step + 10))
         mean = mean + rate * (bias - mean)
-    np.testing.assert_allclose(fitted.variables["params"]["output"]["Dense_0"]["bias"], mean, rtol=1e-5)
+    np.testing.assert_allclose(fitted.variables["params"]["likelihood"]["Dense_0"]["bias"], mean, rtol=1e-5)
 
 
 def test_nan_in_the_loss_names_the_step():
@@ -258,7 +258,9 @@ def test_parts_of_a_batch_give_the_same_numbers():
 
 
 def test_accumulation_passes_state_from_part_to_part():
-    exp, model, dataset = prepared({"training.steps": 2, "training.accumulate": 2}, "dvae/digits_nvil")
+    exp, model, dataset = prepared(
+        {"training.steps": 2, "training.accumulate": 2}, "dvae/digits_sigmoid_belief_network"
+    )
     signal = fit(exp, model, dataset, 0, Quiet()).variables["signal"]
     assert signal["mean"] < -1 and signal["variance"] > 0
 

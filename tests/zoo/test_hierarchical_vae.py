@@ -61,9 +61,9 @@ def linear_gaussian():
             "prior_head": dense(np.full((1, 1), A), one * S1, one * SHIFT),
         },
         "layers_1": {"posterior_head": dense(np.full((1, 1), gain), one * S1 / np.sqrt(variance), -one * gain * SHIFT)},
-        "output": {"Dense_0": dense(W[None], S, B)},
+        "likelihood": {"Dense_0": dense(W[None], S, B)},
     }
-    model = functional(HierarchicalVAE(latent_dims=(1, 1), hidden=(1, 1), depth=0, output=Normal(), shape=(3,)))
+    model = functional(HierarchicalVAE(latent_dims=(1, 1), hidden=(1, 1), depth=0, likelihood=Normal(), shape=(3,)))
     return model, {"params": parameters}
 
 
@@ -137,7 +137,7 @@ def test_one_layer_is_the_plain_vae():
     one = functional(HierarchicalVAE((3,), (5,), 1, shape=(4,)))
     plain = functional(VAE(3, encoder=MLP((5,)), decoder=MLP((5,)), shape=(4,)))
     theirs = jax.jit(plain.init)(jax.random.key(0), {"x": IMAGES})["params"]
-    names = {"encoder": "encoders_0", "decoder": "decoders_0", "z": "layers_0", "output": "output"}
+    names = {"encoder": "encoders_0", "decoder": "decoders_0", "z": "layers_0", "likelihood": "likelihood"}
     ours = {"params": {names[name]: leaf for name, leaf in theirs.items()}}
     answers = [
         jax.jit(lambda key, m=model, v=variables: m.evidence(v, {"x": IMAGES}, key, Query(2))[0])(jax.random.key(1))

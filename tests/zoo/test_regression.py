@@ -30,11 +30,11 @@ NUM_SEEDS = int(os.environ.get("DGMZOO_TEST_SEEDS", "2"))
 
 def test_averaging_over_networks_gives_the_predictive_density():
     """Of a linear regression with normal weights: N(x; c . loc + bias, s^2 + c^2 . scale^2)."""
-    model = functional(Regression(output=Normal(homoscedastic=True, weights=VariationalWeights()), shape=(1,)))
+    model = functional(Regression(likelihood=Normal(homoscedastic=True, weights=VariationalWeights()), shape=(1,)))
     random = np.random.default_rng(0)
     rows = {name: random.normal(size=(6, size)).astype(np.float32) for name, size in (("x", 1), ("context", 3))}
     variables = model.init(jax.random.key(0), rows)
-    head = variables["params"]["output"]["VariationalDense_0"]
+    head = variables["params"]["likelihood"]["VariationalDense_0"]
     head["kernel"] = jnp.asarray(random.normal(0, 0.4, head["kernel"].shape), jnp.float32)
     loc, unconstrained = np.asarray(head["kernel"])[:, 0].T
     scale = np.logaddexp(0, unconstrained + np.log(np.expm1(1)))
@@ -66,7 +66,7 @@ def test_probabilities_are_averaged_not_their_logarithms():
 
 
 def test_a_draw_of_the_network_is_one_for_all_rows_and_samples():
-    model = functional(Regression(output=Bernoulli(weights=VariationalWeights()), shape=(1,)))
+    model = functional(Regression(likelihood=Bernoulli(weights=VariationalWeights()), shape=(1,)))
     rows = {"x": np.ones((700, 1), np.float32), "context": np.ones((700, 2), np.float32)}
     variables = model.init(jax.random.key(0), rows)
     found = predictive(model, variables, rows, jax.random.key(1), 3, weight_draws=2)
@@ -81,8 +81,8 @@ def f1(found, relevant):
 
 def regression(seed, weights):
     """F1 of the inputs whose weight is above a tenth of the largest, the best F1 of any threshold, held-out RMSE."""
-    changes = {"data.seed": seed} | ({"model.output.weights": weights} if weights != "horseshoe" else {})
-    run = dgmzoo.train(dgmzoo.experiment("ddnn/sparse_regression", changes), progress=False)
+    changes = {"data.seed": seed} | ({"model.likelihood.weights": weights} if weights != "horseshoe" else {})
+    run = dgmzoo.train(dgmzoo.experiment("ddnn/toy_sparse_linear_regression", changes), progress=False)
     (weight,) = run.weights().values()
     size = np.linalg.norm(weight, axis=1)
     relevant = toys.sparse_coefficients(seed) != 0

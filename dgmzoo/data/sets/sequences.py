@@ -115,7 +115,7 @@ TOYS = (
     _toy("toy_checkerboard", "Squares of a 4x4 board"),
     _toy("toy_pinwheel", "Five bent arms"),
     Entry(
-        name="toy_sparse_regression",
+        name="toy_sparse_linear",
         title="A linear regression on 200 inputs, 8 of them relevant",
         paper="",
         licence="drawn here",

@@ -82,14 +82,14 @@ def sparse_coefficients(seed: int) -> np.ndarray:
     return coefficients / np.linalg.norm(coefficients)
 
 
-def sparse_regression(seed: int, rows: int) -> dict[str, np.ndarray]:
+def sparse_linear(seed: int, rows: int) -> dict[str, np.ndarray]:
     """x = context . coefficients + noise of half the signal's scale; context [N, 200] standard normal."""
     context = _normal(seed, 1, 100 * rows).reshape(rows, 200)
     x = context @ sparse_coefficients(seed) + 0.5 * _normal(seed, 2, rows)[:, 0]
     return {"x": x[:, None], "context": context}
 
 
-_TOYS = (gaussians, moons, rings, spirals, checkerboard, pinwheel, sparse_regression)
+_TOYS = (gaussians, moons, rings, spirals, checkerboard, pinwheel, sparse_linear)
 TOYS: dict[str, Callable[[int, int], np.ndarray | dict[str, np.ndarray]]] = {
     f"toy_{toy.__name__}": toy for toy in _TOYS
 }

@@ -31,7 +31,7 @@ class Inferred(NamedTuple):
 class LatentLayer(nn.Module):
     """Independent units with a posterior, given features, and a prior, given nothing or the layer above.
 
-    A kind of layer says how many raw numbers a unit takes (`_sizes`), makes its distributions of them (`_posterior`,
+    A kind of layer says how many unconstrained parameters a unit takes (`_sizes`), makes its distributions of them (`_posterior`,
     `_prior_from`) and scores a sample (`_scored`).
     """
 
@@ -92,7 +92,7 @@ class LatentLayer(nn.Module):
         posterior, prior = self._sizes()
         self.posterior_head = dense(self.units * posterior, PointWeights())
         self.prior_head = dense(self.units * prior, self.weights)
-        self.prior_raw = Free((self.units, prior))
+        self.prior_parameters = Free((self.units, prior))
 
     def __call__(self, features, query: Query, name: str, above=None) -> Latent:
         """Posterior, sample and score in one: features `[B, H]` or `[K, B, H]` to a `Latent`."""
@@ -135,15 +135,15 @@ class LatentLayer(nn.Module):
         return pathwise.sample(p, self.make_rng("sample"), 1)
 
     def _sizes(self) -> tuple[int, int]:
-        """Raw numbers a unit of the posterior and of the prior take."""
+        """Unconstrained parameters a unit of the posterior and of the prior take."""
         raise NotImplementedError
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
-        """q from raw `[K or 1, B, U, P]`."""
+        """q from unconstrained `[K or 1, B, U, P]`."""
         raise NotImplementedError
 
     def _prior_from(self, unconstrained: jax.Array) -> dist.Distribution:
-        """p, over values, from raw `[K or 1, B or 1, U, P]`; raw zeros are its standard form."""
+        """p, over values, from unconstrained `[K or 1, B or 1, U, P]`; zeros are its standard form."""
         raise NotImplementedError
 
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
@@ -162,7 +162,7 @@ class LatentLayer(nn.Module):
         if above is not None:
             return self._prior_from(self._per_unit(self.prior_head(above)))
         if self.learned_prior:
-            return self._prior_from(self.prior_raw()[None, None])
+            return self._prior_from(self.prior_parameters()[None, None])
         return self._prior_from(jnp.zeros((1, 1, self.units, self._sizes()[1]), dtype))
 
     def _per_unit(self, unconstrained: jax.Array) -> jax.Array:
@@ -176,4 +176,4 @@ class Free(nn.Module):
 
     @nn.compact
     def __call__(self) -> jax.Array:
-        return self.param("raw", nn.initializers.zeros, self.shape, jnp.float32)
+        return self.param("unconstrained", nn.initializers.zeros, self.shape, jnp.float32)

@@ -11,7 +11,7 @@ from dgmzoo.reparam.distributions import PowerSpherical, UniformSphere
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.ops import numpyro_rules
 
-_LEAST = 1e-12  # squared length of raw numbers below which they say no direction
+_LEAST = 1e-12  # squared length of unconstrained parameters below which they say no direction
 
 
 class SphericalLayer(LatentLayer):

@@ -108,7 +108,7 @@ class VariationalLayer(LatentLayer):
         if above is not None or self.learned_prior:
             return super()._prior(above, dtype)
         if getattr(self.prior, "free_form", False):
-            return self._prior_from(self.prior_raw()[None, None])
+            return self._prior_from(self.prior_parameters()[None, None])
         return families.standard(self.prior, (1, 1, self.units), dtype)
 
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:

@@ -33,7 +33,7 @@ class Elements(NamedTuple):
 class Likelihood(nn.Module):
     """`p(x | features)`, one independent distribution per element of x.
 
-    Subclasses name the family. An entry that computes raw numbers itself (masked networks) uses `size` and
+    Subclasses name the family. An entry that computes unconstrained parameters itself (masked networks) uses `size` and
     `elements`; others call the layer, which adds the dense head.
     """
 
@@ -44,20 +44,20 @@ class Likelihood(nn.Module):
 
     @property
     def size(self) -> int:
-        """Raw numbers per element of x."""
+        """Unconstrained parameters per element of x."""
         return families.num_unconstrained(self.family)
 
     @property
     def has_own_head(self) -> bool:
-        """Whether its fields ask something of the head, which an entry that makes the raw numbers does not have."""
+        """Whether its fields ask something of the head, which an entry that makes the unconstrained parameters does not have."""
         return self.weights.is_random
 
     def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
-        """Raw numbers `[..., size]` to a distribution with batch shape `[...]`."""
+        """Unconstrained parameters `[..., size]` to a distribution with batch shape `[...]`."""
         return families.from_unconstrained(self.family, unconstrained)
 
     def elements(self, unconstrained: jax.Array, shape: tuple[int, ...]) -> Elements:
-        """Raw numbers `[..., D * size]` to p(x) of elements `[..., *shape]`."""
+        """Unconstrained parameters `[..., D * size]` to p(x) of elements `[..., *shape]`."""
         return Elements(
             self.distribution(unconstrained.reshape(*unconstrained.shape[:-1], math.prod(shape), self.size)), shape
         )
@@ -70,7 +70,7 @@ class Likelihood(nn.Module):
         """
 
     def start(self, total: jax.Array, num: jax.Array) -> jax.Array | None:
-        """Raw numbers `[E, size]` at which the head's biases start, from the sum and the number of values of x seen of
+        """Unconstrained parameters `[E, size]` at which the head's biases start, from the sum and the number of values of x seen of
         each element, `[E]`; None: zeros."""
         return None
 
@@ -98,7 +98,7 @@ class Likelihood(nn.Module):
         return self.elements(unconstrained.reshape(*features.shape[:2], -1), shape)
 
     def unconstrained(self, features: jax.Array, start: jax.Array) -> jax.Array:
-        """Raw numbers `[..., E, size]` by the head, whose biases start at `start [E, size]`."""
+        """Unconstrained parameters `[..., E, size]` by the head, whose biases start at `start [E, size]`."""
         return _head(features, self.weights, start).reshape(*features.shape[:-1], *start.shape)
 
 

@@ -18,6 +18,6 @@ class Bernoulli(Likelihood):
     def check_support(self, x: np.ndarray) -> None:
         if not np.isin(x, (0, 1)).all():
             raise ValueError(
-                f"expected x in {{0, 1}} for a Bernoulli output, got values from {x.min():g} to {x.max():g}; "
-                "set data.encoding (dynamic, static, threshold) or choose another output"
+                f"expected x in {{0, 1}} for a Bernoulli likelihood, got values from {x.min():g} to {x.max():g}; "
+                "set data.encoding (dynamic, static, threshold) or choose another likelihood"
             )

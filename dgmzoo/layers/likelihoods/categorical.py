@@ -26,7 +26,7 @@ class Categorical(Likelihood):
     def check_support(self, x: np.ndarray) -> None:
         if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= self.num_classes:
             raise ValueError(
-                f"expected integer x in 0..{self.num_classes - 1} for a categorical output, "
+                f"expected integer x in 0..{self.num_classes - 1} for a categorical likelihood, "
                 f"got {x.dtype} from {x.min():g} to {x.max():g}"
             )
 

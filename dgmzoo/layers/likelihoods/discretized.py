@@ -21,7 +21,7 @@ from dgmzoo.reparam.ops import numpyro_rules
 
 
 class DiscretizedLogistic(Likelihood):
-    """Gray levels by one logistic per element of x: raw zeros give location 1/2 and scale 1/4."""
+    """Gray levels by one logistic per element of x: zeros give location 1/2 and scale 1/4."""
 
     levels: int = 256
     """Number of values an element of x takes, evenly from 0 to 1."""
@@ -68,7 +68,7 @@ class DiscretizedLogisticMixture(Likelihood):
 
     def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
         unconstrained = families.widened(unconstrained).reshape(*unconstrained.shape[:-1], self.components, 3)
-        # Raw zeros spread the locations over the range: equal components would stay equal.
+        # Zeros spread the locations over the range: equal components would stay equal.
         places = (jnp.arange(self.components, dtype=unconstrained.dtype) + 0.5) / self.components - 0.5
         loc = unconstrained[..., 1] + places.reshape((1,) * (unconstrained.ndim - 2) + (-1,))
         logistics = _from_unconstrained(jnp.stack([loc, unconstrained[..., 2]], -1), self.levels)

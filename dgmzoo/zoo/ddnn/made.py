@@ -37,7 +37,7 @@ class MADE(nn.Module):
     """Seed of masks and orders."""
     weights: Weights = PointWeights()
     """Of every layer: plain parameters, or with a posterior and a prior."""
-    output: Likelihood = Bernoulli()
+    likelihood: Likelihood = Bernoulli()
     """p(x_d | x_<d)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -55,7 +55,7 @@ class MADE(nn.Module):
         self.dims = math.prod(self.shape or ())
         self.degrees = made_degrees(self.dims, self.hidden, self.num_masks, self.random_order, self.mask_seed)
         self.dense = [MaskedDense(width, weights=self.weights) for width in self.hidden]
-        self.head = MaskedDense(self.dims * self.output.size, strict=True, weights=self.weights)
+        self.head = MaskedDense(self.dims * self.likelihood.size, strict=True, weights=self.weights)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x = batch["x"]  # [B, *shape]
@@ -70,13 +70,13 @@ class MADE(nn.Module):
 
         if query.train or self.num_masks == 1:
             mask = query.step % self.num_masks
-            _, (log_p, output) = score(self, None, mask)
-            return Evidence(jnp.repeat(log_p[None], query.num_samples, 0), parameters=output)
+            _, (log_p, p) = score(self, None, mask)
+            return Evidence(jnp.repeat(log_p[None], query.num_samples, 0), parameters=p)
         over_masks = nn.scan(score, variable_broadcast="params", split_rngs={"params": False})
-        _, (log_p, output) = over_masks(self, None, jnp.arange(self.num_masks))
+        _, (log_p, p) = over_masks(self, None, jnp.arange(self.num_masks))
         mixture = jax.nn.logsumexp(log_p, 0) - math.log(self.num_masks)
         return Evidence(
-            jnp.repeat(mixture[None], query.num_samples, 0), parameters=jax.tree.map(lambda leaf: leaf[0], output)
+            jnp.repeat(mixture[None], query.num_samples, 0), parameters=jax.tree.map(lambda leaf: leaf[0], p)
         )
 
     def generate(self, num: int, context=None) -> Draw:
@@ -112,5 +112,5 @@ class MADE(nn.Module):
         degrees = [jnp.asarray(layer)[mask] for layer in self.degrees]
         for dense, below, above in zip(self.dense, degrees, degrees[1:], strict=False):
             h = nn.relu(dense(h, below, above))
-        unconstrained = self.head(h, degrees[-1], jnp.repeat(degrees[0], self.output.size))
-        return self.output.elements(unconstrained[None], self.shape)
+        unconstrained = self.head(h, degrees[-1], jnp.repeat(degrees[0], self.likelihood.size))
+        return self.likelihood.elements(unconstrained[None], self.shape)

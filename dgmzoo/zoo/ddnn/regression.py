@@ -1,6 +1,6 @@
 """Regression: the density of x given inputs, with weights that may be plain, normal, or sparse.
 
-    p(x | context) = output(network(context)).
+    p(x | context) = likelihood(network(context)).
 
 Without hidden layers it is linear: with normal weights Bayesian linear regression (MacKay 1992, "Bayesian
 interpolation") under a factorized posterior, with horseshoe weights the sparse regression of Carvalho, Polson & Scott
@@ -24,7 +24,7 @@ class Regression(nn.Module):
 
     network: nn.Module = MLP(())
     """From the context, flattened, to features; without hidden layers these are the context itself."""
-    output: Likelihood = Normal(homoscedastic=True)
+    likelihood: Likelihood = Normal(homoscedastic=True)
     """p(x | features); its head's weights are the coefficients of a linear regression."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -48,4 +48,4 @@ class Regression(nn.Module):
         if "context" not in rows or len(rows["context"]) != num:
             raise ValueError(f"expected a context for each of {num} rows, got {jax.tree.map(jnp.shape, dict(rows))}")
         context = rows["context"].reshape(1, num, -1)
-        return self.output(self.network(context), self.shape, rows if "x" in rows else None)
+        return self.likelihood(self.network(context), self.shape, rows if "x" in rows else None)

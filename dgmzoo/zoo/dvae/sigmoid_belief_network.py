@@ -35,7 +35,7 @@ class SigmoidBeliefNetwork(nn.Module):
     """Posterior and prior of the bits; the prior of the top layer is learned."""
     weights: Weights = PointWeights()
     """Of the generative networks between layers: plain parameters, or with a posterior and a prior."""
-    output: Likelihood = Bernoulli()
+    likelihood: Likelihood = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -48,7 +48,7 @@ class SigmoidBeliefNetwork(nn.Module):
         if not self.latent_dims or any(size < 1 for size in self.latent_dims):
             raise ValueError(f"expected latent_dims of at least one size >= 1, got {self.latent_dims}")
         if self.weights.is_random and not self.hidden and len(self.latent_dims) == 1:
-            raise ValueError("expected plain weights where no network lies between layers, set those of the output")
+            raise ValueError("expected plain weights where no network lies between layers, set those of the likelihood")
 
     def setup(self):
         top = len(self.latent_dims) - 1
@@ -63,12 +63,12 @@ class SigmoidBeliefNetwork(nn.Module):
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
         up, down = ([_signed(network) for network in each] for each in (self.encoders, self.decoders))
         latents, features = inferred_and_scored(self.layers, up, down, flat(x, self.shape, mask), query)
-        p = self.output(features, self.shape, batch)  # [K, B, *shape]
+        p = self.likelihood(features, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
         latents, features = drawn_from_above(self.layers, [_signed(network) for network in self.decoders], num)
-        return sample(self.output(features, self.shape), self.make_rng("sample"), latents)
+        return sample(self.likelihood(features, self.shape), self.make_rng("sample"), latents)
 
 
 def _signed(network: Network) -> Network:

@@ -38,7 +38,7 @@ class HierarchicalVAE(nn.Module):
     """Posterior and prior of every layer of latents; a learned prior is the top layer's."""
     weights: Weights = PointWeights()
     """Of the generative networks between layers: plain parameters, or with a posterior and a prior."""
-    output: Likelihood = Bernoulli()
+    likelihood: Likelihood = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -77,9 +77,9 @@ class HierarchicalVAE(nn.Module):
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
         entry = flat(x, self.shape, mask)
         latents, features = inferred_and_scored(self.layers, self.encoders, self.decoders, entry, query)
-        p = self.output(features, self.shape, batch)  # [K, B, *shape]
+        p = self.likelihood(features, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
         latents, features = drawn_from_above(self.layers, self.decoders, num)
-        return sample(self.output(features, self.shape), self.make_rng("sample"), latents)
+        return sample(self.likelihood(features, self.shape), self.make_rng("sample"), latents)

@@ -30,7 +30,7 @@ class VAE(nn.Module):
     """From x, flattened, to features."""
     decoder: nn.Module = MLP((200, 200))
     """From z to features."""
-    output: Likelihood = Bernoulli()
+    likelihood: Likelihood = Bernoulli()
     """p(x | features)."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; taken from the data where None."""
@@ -47,9 +47,9 @@ class VAE(nn.Module):
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
         z = self.z(self.encoder(flat(x, self.shape, mask)), query, "z")
-        p = self.output(self.decoder(z.value), self.shape, batch)  # [K, B, *shape]
+        p = self.likelihood(self.decoder(z.value), self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), {"z": z}, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
         z = self.z.draw(num)
-        return sample(self.output(self.decoder(z), self.shape), self.make_rng("sample"), {"z": z})
+        return sample(self.likelihood(self.decoder(z), self.shape), self.make_rng("sample"), {"z": z})

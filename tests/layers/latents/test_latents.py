@@ -143,7 +143,9 @@ def test_masses_instead_of_the_normal_would_bias_rectified_weights(x64):
 def independent_prior(subject):
     """(the map from the integration variable to z, its density), by SciPy and NumPy alone."""
     unconstrained = (
-        np.asarray(subject.params["z"]["prior_raw"]["raw"][0]) if "prior_raw" in subject.params["z"] else np.zeros(2)
+        np.asarray(subject.params["z"]["prior_parameters"]["unconstrained"][0])
+        if "prior_parameters" in subject.params["z"]
+        else np.zeros(2)
     )
     if subject.name in DOUBLE:
         tau, slab = softplus(unconstrained[0]), subject.layer.slab or np.inf
@@ -176,7 +178,7 @@ def test_evaluation_integrates_over_the_marginal_prior(subject):
         at, to = raised[subject.name]
         head = params["z"]["posterior_head"]
         head["bias"] = jnp.asarray(head["bias"]).at[np.array(at)].set(to)
-    head = params["output"]["Dense_0"]
+    head = params["likelihood"]["Dense_0"]
     weight, bias = np.asarray(head["kernel"]), np.asarray(head["bias"])
     move, density = independent_prior(subject)
 
@@ -245,7 +247,7 @@ def test_without_noise_a_divergence_without_a_closed_form_is_refused(posterior, 
 
 
 def test_a_student_t_keeps_its_variance():
-    """However far the raw numbers go: below 2 degrees of freedom its divergence to a normal is infinite."""
+    """However far the unconstrained parameters go: below 2 degrees of freedom its divergence to a normal is infinite."""
     unconstrained = jnp.array([[-50.0, 0.0, 0.0], [0.0, 0.0, 0.0], [50.0, 0.0, 0.0]])
     df = families.from_unconstrained(dist.StudentT, unconstrained).df
     assert 2 < df[0] < 2.001 and df[1] == 3 and df[2] > 50
@@ -272,14 +274,14 @@ def test_rectified_units_say_whether_they_are_alive():
 
 def test_horseshoe_reports_its_diagonal():
     latent, variables = answer(HorseshoeLayer(units=2), Query(5))
-    tau = softplus(np.asarray(variables["params"]["prior_raw"]["raw"]))[:, 0]
+    tau = softplus(np.asarray(variables["params"]["prior_parameters"]["unconstrained"]))[:, 0]
     np.testing.assert_allclose(latent.q["D"], tau**2 * np.exp(2 * latent.q["local_loc"]))
     np.testing.assert_allclose(latent.q["shrinkage"], 1 / (1 + latent.q["D"]))
     assert latent.sample.shape == (5, 3, 2, 2) and latent.value.shape == (5, 3, 2)
 
 
 def test_heads_of_the_local_scale_are_bounded(x64):
-    """Raw outputs of any size leave a finite divergence with a finite gradient, in single precision too."""
+    """Network outputs of any size leave a finite divergence with a finite gradient, in single precision too."""
     layer = HorseshoeLayer(units=2)
 
     def kl(features):

@@ -1,4 +1,4 @@
-"""Layers from raw numbers of any size: finite answers and gradients in single precision, close to double precision."""
+"""Layers from unconstrained parameters of any size: finite answers and gradients in single precision, close to double precision."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ SHARP = {"piecewise", "centred", "mixture, spike and slab"}
 
 
 def raw_numbers(layer, locs, scales):
-    """Raw numbers of the posterior `[ROWS, U * P]`, such that locations and scales are among those given."""
+    """Unconstrained parameters of the posterior `[ROWS, U * P]`, such that locations and scales are among those given."""
     random = np.random.default_rng(0)
     raw_scales = np.array([scale if scale > 20 else np.log(np.expm1(scale)) for scale in scales]) - np.log(np.expm1(1))
     if isinstance(layer, HorseshoeLayer):
@@ -51,19 +51,21 @@ def raw_numbers(layer, locs, scales):
 
 
 def compiled(layer, unconstrained, train):
-    """(raw, sample) -> what the layer says and its gradient; the head passes its raw numbers through."""
+    """(raw, sample) -> what the layer says and its gradient; the head passes its unconstrained parameters through."""
     layer = layer.clone(units=UNITS)
     query = Query(1, train=train)
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
     params = jax.eval_shape(lambda unconstrained: layer.init(rngs, unconstrained, query, "z"), unconstrained)["params"]
     random = np.random.default_rng(1)
-    prior = jax.tree.map(lambda leaf: random.uniform(-1, 1, leaf.shape).astype(np.float32), params.get("prior_raw", {}))
+    prior = jax.tree.map(
+        lambda leaf: random.uniform(-1, 1, leaf.shape).astype(np.float32), params.get("prior_parameters", {})
+    )
 
     def ask(unconstrained, given):
         size = unconstrained.shape[1]
         head = {"kernel": jnp.eye(size, dtype=unconstrained.dtype), "bias": jnp.zeros(size, unconstrained.dtype)}
         cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, unconstrained.dtype), prior)
-        variables = {"params": {**params, "posterior_head": head, "prior_raw": cast}}
+        variables = {"params": {**params, "posterior_head": head, "prior_parameters": cast}}
         query = Query(1, train=train, given={} if given is None else {"z": given})
         return layer.apply(variables, unconstrained, query, "z", rngs={"sample": jax.random.key(2)})
 
@@ -72,7 +74,7 @@ def compiled(layer, unconstrained, train):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_any_raw_numbers_give_finite_answers_and_gradients(name):
-    """Locations to +-1e4 and scales from 1e-6 to 1e4; horseshoes' and spheres' raw numbers as large."""
+    """Locations to +-1e4 and scales from 1e-6 to 1e4; horseshoes' and spheres' unconstrained parameters as large."""
     layer = LAYERS[name]
     unconstrained = raw_numbers(layer, [-1e4, -1.0, 0.0, 1e-3, 1e4], [1e-6, 1e-3, 1.0, 1e4])
     ask = compiled(layer, unconstrained, train=True)

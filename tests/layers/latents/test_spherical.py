@@ -20,7 +20,9 @@ X = np.array([[0.8]])
 @pytest.fixture
 def subject(x64):
     """A VAE of x in one dimension with its code on the circle, and parameters of some size."""
-    model = functional(VAE(2, latent=SphericalLayer(), encoder=MLP(()), decoder=MLP(()), output=Normal(), shape=(1,)))
+    model = functional(
+        VAE(2, latent=SphericalLayer(), encoder=MLP(()), decoder=MLP(()), likelihood=Normal(), shape=(1,))
+    )
     born = jax.jit(model.init)(jax.random.key(0), {"x": jnp.asarray(X, jnp.float32)})["params"]
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(-0.9, 0.9, leaf.shape)), born)

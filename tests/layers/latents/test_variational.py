@@ -65,7 +65,7 @@ def test_densities_samples_and_divergence(family):
 
 def _prior(family, params, unit=slice(None)):
     """The learned prior, worked out from its raw parameters: softplus where positive, shifted so that 0 gives 1."""
-    unconstrained = np.asarray(params["prior_raw"]["raw"], np.float64)[unit]
+    unconstrained = np.asarray(params["prior_parameters"]["unconstrained"], np.float64)[unit]
     positive = [name not in ("loc",) for name in family.arg_constraints]
     values = [
         np.logaddexp(0, unconstrained[..., i] + np.log(np.expm1(1))) if is_positive else unconstrained[..., i]
@@ -85,7 +85,10 @@ def test_standard_prior_is_the_familys_standard_member():
 def test_bits():
     bits = dist.BernoulliLogits
     latent, params = answer(VariationalLayer(units=2, posterior=bits, prior=bits, learned_prior=True))
-    q, p = special.expit(np.asarray(latent.q["logits"][0])), special.expit(np.asarray(params["prior_raw"]["raw"])[:, 0])
+    q, p = (
+        special.expit(np.asarray(latent.q["logits"][0])),
+        special.expit(np.asarray(params["prior_parameters"]["unconstrained"])[:, 0]),
+    )
     z = np.asarray(latent.sample)
     assert set(np.unique(z)) == {0.0, 1.0}
     np.testing.assert_allclose(latent.log_q, stats.bernoulli.logpmf(z, q).sum(-1), rtol=1e-4)

@@ -90,17 +90,17 @@ def test_gradients_equal_differences(x64):
                 assert float(gradient[i]) == pytest.approx((high - low) / (2 * step), rel=1e-5)
 
 
-@pytest.mark.parametrize("output", [DiscretizedLogistic(), DiscretizedLogisticMixture()], ids=["one", "mixture"])
-def test_any_raw_numbers_give_a_distribution(output):
+@pytest.mark.parametrize("likelihood", [DiscretizedLogistic(), DiscretizedLogisticMixture()], ids=["one", "mixture"])
+def test_any_raw_numbers_give_a_distribution(likelihood):
     key = jax.random.key(0)
     unconstrained = jnp.concatenate(
-        [amp * jax.random.normal(key, (500, output.size)) for amp in (0.0, 0.3, 3.0, 30.0, 300.0)]
+        [amp * jax.random.normal(key, (500, likelihood.size)) for amp in (0.0, 0.3, 3.0, 30.0, 300.0)]
     )
 
     @jax.jit
     def masses(unconstrained, x):
         with numpyro_rules():
-            return output.distribution(unconstrained[:, None]).log_prob(x[None])
+            return likelihood.distribution(unconstrained[:, None]).log_prob(x[None])
 
     log_prob = masses(unconstrained, GRID)
     np.testing.assert_allclose(np.exp(np.asarray(log_prob), dtype=np.float64).sum(-1), 1, atol=1e-6)
@@ -110,18 +110,18 @@ def test_any_raw_numbers_give_a_distribution(output):
 
 
 def test_raw_zeros_reach_every_level():
-    for output in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
+    for likelihood in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
         with numpyro_rules():
-            p = output.distribution(jnp.zeros(output.size))
+            p = likelihood.distribution(jnp.zeros(likelihood.size))
             assert float(p.log_prob(jnp.asarray(GRID)).min()) > -9
             assert float(p.mean) == pytest.approx(0.5, abs=1e-5)
 
 
 def test_a_mixture_is_the_sum_of_its_parts(x64):
-    output = DiscretizedLogisticMixture(levels=16, components=3)
+    likelihood = DiscretizedLogisticMixture(levels=16, components=3)
     unconstrained = np.random.default_rng(0).normal(size=(2, 9))
     with numpyro_rules():
-        p = output.distribution(jnp.asarray(unconstrained))
+        p = likelihood.distribution(jnp.asarray(unconstrained))
         found = p.log_prob(np.array([5 / 15, 0.0]))
     for row, level, value in zip(unconstrained.reshape(2, 3, 3), (5, 0), found, strict=True):
         weight = np.exp(row[:, 0]) / np.exp(row[:, 0]).sum()
@@ -170,12 +170,12 @@ def test_the_mean_is_the_sum_over_levels():
 
 
 @pytest.mark.parametrize(
-    "output, shape",
+    "likelihood, shape",
     [(DiscretizedLogistic(), (3, 2, 1)), (DiscretizedLogisticMixture(), (2, 2, 3))],
     ids=["grey", "colour"],
 )
-def test_images_in_a_decoder(output, shape):
-    model = functional(VAE(latent_dim=2, encoder=MLP((4,)), decoder=MLP((4,)), output=output, shape=shape))
+def test_images_in_a_decoder(likelihood, shape):
+    model = functional(VAE(latent_dim=2, encoder=MLP((4,)), decoder=MLP((4,)), likelihood=likelihood, shape=shape))
     x = jnp.asarray(GRID[np.random.default_rng(0).integers(0, 256, (5, *shape))])
     variables = jax.jit(model.init)(jax.random.key(0), {"x": x})
 
@@ -186,18 +186,18 @@ def test_images_in_a_decoder(output, shape):
 
     mask = np.random.default_rng(1).random((5, *shape)) < 0.5
     whole, seen, unseen = (ask(each) for each in (mask | True, mask, ~mask))
-    assert whole.log_likelihood.shape == (3, 5) and whole.output["mean"].shape == (3, 5, *shape)
+    assert whole.log_likelihood.shape == (3, 5) and whole.likelihood["mean"].shape == (3, 5, *shape)
     assert (seen.log_likelihood > whole.log_likelihood).all()
     np.testing.assert_allclose(seen.log_likelihood + unseen.log_likelihood, whole.log_likelihood, rtol=1e-5)
     draw = jax.jit(lambda key: model.generate(variables, key, 7))(jax.random.key(2))
     assert draw.x.shape == draw.mean.shape == (7, *shape)
-    output.check_support(np.asarray(draw.x))
+    likelihood.check_support(np.asarray(draw.x))
 
 
 def test_channels_depend_on_one_another_in_an_autoregressive_network():
     """Two channels of four levels: probabilities of all 16 images sum to 1, and samples follow them."""
-    output = DiscretizedLogisticMixture(levels=4, components=2)
-    model = functional(MADE(hidden=(16,), output=output, shape=(1, 1, 2)))
+    likelihood = DiscretizedLogisticMixture(levels=4, components=2)
+    model = functional(MADE(hidden=(16,), likelihood=likelihood, shape=(1, 1, 2)))
     x = jnp.asarray(np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(16, 1, 1, 2) / 3, jnp.float32)
     variables = jax.jit(model.init)(jax.random.key(0), {"x": x})
     variables = jax.tree.map(lambda leaf: 3 * leaf + 0.1, variables)
@@ -214,13 +214,13 @@ def test_channels_depend_on_one_another_in_an_autoregressive_network():
 
 
 def test_sixteen_bit_features_are_scored_in_float32():
-    for output in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
+    for likelihood in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
 
-        def ask(unconstrained, key, output=output):
-            p = output.distribution(unconstrained)
+        def ask(unconstrained, key, likelihood=likelihood):
+            p = likelihood.distribution(unconstrained)
             return log_likelihood(p, jnp.zeros((2, 3))), parameters(p)["mean"], sample(p, key).x
 
-        unconstrained = jnp.zeros((1, 2, 3, output.size), jnp.bfloat16)
+        unconstrained = jnp.zeros((1, 2, 3, likelihood.size), jnp.bfloat16)
         assert {each.dtype for each in jax.eval_shape(ask, unconstrained, jax.random.key(0))} == {jnp.dtype("float32")}
 
 
@@ -235,9 +235,9 @@ def test_inside_transformations():
 
 
 def test_data_off_the_grid_are_refused():
-    for output in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
-        output.check_support(GRID)
-        output.check_support(np.array([0.0, 1.0], np.float32))
+    for likelihood in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
+        likelihood.check_support(GRID)
+        likelihood.check_support(np.array([0.0, 1.0], np.float32))
         for x in (
             np.linspace(0, 1, 100, dtype=np.float32),
             np.float32([-1 / 255, 0]),
@@ -245,7 +245,7 @@ def test_data_off_the_grid_are_refused():
             np.arange(256),
         ):
             with pytest.raises(ValueError, match="expected x at the 256 levels 0, 1/255"):
-                output.check_support(x)
+                likelihood.check_support(x)
     DiscretizedLogistic(levels=17).check_support(np.arange(17) / np.float32(16))
 
 

@@ -22,8 +22,8 @@ RANDOM = np.random.default_rng(0)
 FEATURES = jnp.asarray(RANDOM.normal(size=(4, 5, 7)), jnp.float32)  # [K, B, H]
 
 
-def applied(output):
-    return output.init_with_output(jax.random.key(0), FEATURES, SHAPE)[0]
+def applied(likelihood):
+    return likelihood.init_with_output(jax.random.key(0), FEATURES, SHAPE)[0]
 
 
 def test_bernoulli():
@@ -51,10 +51,12 @@ def test_categorical():
     np.testing.assert_array_equal(parameters(p)["mean"], log_p.argmax(-1))
 
 
-@pytest.mark.parametrize("output", [Bernoulli(), Normal(), Categorical(num_classes=5)], ids=lambda o: type(o).__name__)
-def test_what_is_not_observed_does_not_count(output):
-    p = applied(output)
-    x = sample(output.distribution(jnp.zeros((1, 5, *SHAPE, output.size))), jax.random.key(1)).x
+@pytest.mark.parametrize(
+    "likelihood", [Bernoulli(), Normal(), Categorical(num_classes=5)], ids=lambda o: type(o).__name__
+)
+def test_what_is_not_observed_does_not_count(likelihood):
+    p = applied(likelihood)
+    x = sample(likelihood.distribution(jnp.zeros((1, 5, *SHAPE, likelihood.size))), jax.random.key(1)).x
     mask = jnp.asarray(RANDOM.integers(0, 2, (5, *SHAPE)).astype(bool))
     other = jnp.where(mask, x, 1 - x)
     np.testing.assert_array_equal(log_likelihood(p, x, mask), log_likelihood(p, other, mask))
@@ -63,17 +65,19 @@ def test_what_is_not_observed_does_not_count(output):
     np.testing.assert_array_equal(log_likelihood(p, x, jnp.zeros_like(mask)), 0)
 
 
-@pytest.mark.parametrize("output", [Bernoulli(), Normal()], ids=lambda o: type(o).__name__)
-def test_what_is_not_observed_may_be_nan(output):
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Normal()], ids=lambda o: type(o).__name__)
+def test_what_is_not_observed_may_be_nan(likelihood):
     x = jnp.full((5, *SHAPE), jnp.nan).at[:, 0].set(1.0)
     mask = jnp.isfinite(x)
-    unconstrained = jnp.zeros((1, 5, *SHAPE, output.size))
-    value, gradient = jax.value_and_grad(lambda r: log_likelihood(output.distribution(r), x, mask).sum())(unconstrained)
+    unconstrained = jnp.zeros((1, 5, *SHAPE, likelihood.size))
+    value, gradient = jax.value_and_grad(lambda r: log_likelihood(likelihood.distribution(r), x, mask).sum())(
+        unconstrained
+    )
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize(
-    "output, x",
+    "likelihood, x",
     [
         (Bernoulli(), np.array([0.0, 0.5, 1.0])),
         (Categorical(num_classes=3), np.array([0, 3])),
@@ -81,10 +85,10 @@ def test_what_is_not_observed_may_be_nan(output):
         (Categorical(num_classes=3), np.array([-1, 2])),
     ],
 )
-def test_x_outside_the_support_is_refused(output, x):
+def test_x_outside_the_support_is_refused(likelihood, x):
     with pytest.raises(ValueError, match=r"expected .* got"):
-        output.check_support(x)
-    output.check_support(np.zeros(3, np.int32))
+        likelihood.check_support(x)
+    likelihood.check_support(np.zeros(3, np.int32))
 
 
 def test_bad_shapes_and_sizes_are_refused():
@@ -128,11 +132,11 @@ def test_heads_start_at_the_mean_of_the_first_rows(weights):
         Normal(homoscedastic=True, weights=weights): total / np.maximum(seen, 1),
         DiscretizedLogistic(weights=weights): (total + 0.5) / (seen + 1),
     }
-    for output, mean in wanted.items():
-        variables = output.init(jax.random.key(0), FEATURES, SHAPE, first)
-        of_p = parameters(output.apply(variables, still, SHAPE))
-        found = of_p["mean" if isinstance(output, Bernoulli) else "loc"]
-        np.testing.assert_allclose(found[0, 0], mean, rtol=1e-5, atol=1e-6, err_msg=type(output).__name__)
+    for likelihood, mean in wanted.items():
+        variables = likelihood.init(jax.random.key(0), FEATURES, SHAPE, first)
+        of_p = parameters(likelihood.apply(variables, still, SHAPE))
+        found = of_p["mean" if isinstance(likelihood, Bernoulli) else "loc"]
+        np.testing.assert_allclose(found[0, 0], mean, rtol=1e-5, atol=1e-6, err_msg=type(likelihood).__name__)
         if "scale" in of_p:
             np.testing.assert_allclose(of_p["scale"] / of_p["scale"].max(), 1, rtol=1e-6)
     spread = Categorical(num_classes=3, weights=weights).init(jax.random.key(0), FEATURES, SHAPE, first)
@@ -155,6 +159,6 @@ def test_training_starts_at_the_mean_of_the_training_rows():
         training=dgmzoo.Training(steps=1, learning_rate=1e-12, batch_size=10),
         evaluation=dgmzoo.Evaluation(num_samples=1),
     )
-    bias = dgmzoo.train(exp, progress=False).variables["params"]["output"]["Dense_0"]["bias"]
+    bias = dgmzoo.train(exp, progress=False).variables["params"]["likelihood"]["Dense_0"]["bias"]
     np.testing.assert_allclose(special.expit(bias), x.mean(0), atol=0.06)
     assert special.expit(bias)[0] > 0.005

@@ -50,7 +50,7 @@ SLOPES = {
 def test_the_gradient_of_every_estimator_is_exact_on_average(x64, monkeypatch, name):
     """A logistic regression on one input: loss and its gradient, averaged over the noise by quadrature."""
     kind, num_data, context, x = SLOPES[name], 7, 1.3, 1.0
-    model = functional(Regression(output=Bernoulli(weights=kind), shape=(1,)))
+    model = functional(Regression(likelihood=Bernoulli(weights=kind), shape=(1,)))
     batch = {"x": jnp.full((1, 1), x), "context": jnp.full((1, 1), context)}
     unconstrained, noise = raw_of(kind, (1, 1), seed=2), []
 
@@ -59,7 +59,7 @@ def test_the_gradient_of_every_estimator_is_exact_on_average(x64, monkeypatch, n
 
     def loss(unconstrained, *values):
         noise[:] = values
-        params = {"output": {"VariationalDense_0": {**unconstrained, "bias": jnp.asarray([0.2])}}}
+        params = {"likelihood": {"VariationalDense_0": {**unconstrained, "bias": jnp.asarray([0.2])}}}
         return ELBO()(model, {"params": params}, batch, KEY, jnp.asarray(0), num_data)[0]
 
     monkeypatch.setattr(jax.random, "normal", drawn)
@@ -193,12 +193,12 @@ def test_a_layer_that_is_used_twice_pays_once_and_keeps_its_weights():
 
 
 def test_mean_weights_are_those_of_evaluation():
-    module = Regression(output=Normal(homoscedastic=True, weights=HorseshoeWeights()), shape=(1,))
+    module = Regression(likelihood=Normal(homoscedastic=True, weights=HorseshoeWeights()), shape=(1,))
     batch = {"x": jnp.ones((4, 1)), "context": jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)}
     variables = jax.jit(functional(module).init)(KEY, batch)
     (found,) = mean_weights(module, variables, batch).values()
-    bias = variables["params"]["output"]["VariationalDense_0"]["bias"]
-    mean = jax.jit(functional(module).evidence)(variables, batch, KEY)[0].output["mean"][0]
+    bias = variables["params"]["likelihood"]["VariationalDense_0"]["bias"]
+    mean = jax.jit(functional(module).evidence)(variables, batch, KEY)[0].likelihood["mean"][0]
     np.testing.assert_allclose(mean, batch["context"] @ found + bias[None], rtol=1e-5)
 
 
@@ -245,9 +245,9 @@ def test_bfloat16_trains_parameters_in_float32(num_samples):
         (lambda: HorseshoeWeights(tau=0.0), "expected a finite tau > 0"),
         (lambda: HorseshoeWeights(slab=-1.0), "expected a finite slab > 0"),
         (lambda: VariationalDense(3, PointWeights()), "expected random weights"),
-        (lambda: MADE(output=Bernoulli(weights=VariationalWeights())), "set the model's weights"),
-        (lambda: MADE(output=Normal(homoscedastic=True)), "set the model's weights"),
-        (lambda: SigmoidBeliefNetwork(weights=VariationalWeights()), "set those of the output"),
+        (lambda: MADE(likelihood=Bernoulli(weights=VariationalWeights())), "set the model's weights"),
+        (lambda: MADE(likelihood=Normal(homoscedastic=True)), "set the model's weights"),
+        (lambda: SigmoidBeliefNetwork(weights=VariationalWeights()), "set those of the likelihood"),
     ],
 )
 def test_what_cannot_be_is_refused(build, answer):

@@ -1,4 +1,4 @@
-"""Mixtures of normals and the spike and slab: density, samples, their path, and what families make of raw numbers."""
+"""Mixtures of normals and the spike and slab: density, samples, their path, and what families make of unconstrained parameters."""
 
 import itertools
 
