@@ -22,7 +22,7 @@ def num_unconstrained(family: type[Distribution]) -> int:
     """How many unconstrained parameters one unit of the family takes.
 
     Raises:
-      ValueError: a parameter is itself a vector or matrix and the family does not say how long (`raw_sizes`).
+      ValueError: a parameter is itself a vector or matrix and the family does not say how long (`unconstrained_sizes`).
     """
     return sum(_sizes(family).values())
 
@@ -110,7 +110,7 @@ def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) ->
     """The distribution with parameters from `unconstrained [..., U, P]`: batch shape `[..., U]`, event shape `()`.
 
     Zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2, but where the
-    family says otherwise (`raw_starts`).
+    family says otherwise (`unconstrained_starts`).
     """
     sizes = _sizes(family)
     if unconstrained.shape[-1] != sum(sizes.values()):
@@ -139,8 +139,8 @@ def widened(unconstrained: chex.Array) -> chex.Array:
 
 @functools.cache
 def sized(family: type[Distribution], **sizes: int) -> type[Distribution]:
-    """The family with other `raw_sizes`: how many numbers a parameter that is a vector takes."""
-    return type(family.__name__, (family,), {"raw_sizes": sizes})
+    """The family with other `unconstrained_sizes`: how many numbers a parameter that is a vector takes."""
+    return type(family.__name__, (family,), {"unconstrained_sizes": sizes})
 
 
 def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
@@ -212,7 +212,7 @@ def _inverse_softplus(y: float) -> float:
 
 
 def _start(family: type[Distribution], name: str) -> float | tuple[float, ...] | None:
-    return getattr(family, "raw_starts", _STARTS.get(family, {})).get(name)
+    return getattr(family, "unconstrained_starts", _STARTS.get(family, {})).get(name)
 
 
 def _positive(constraint: constraints.Constraint) -> bool:
@@ -221,7 +221,7 @@ def _positive(constraint: constraints.Constraint) -> bool:
 
 
 def _sizes(family: type[Distribution]) -> dict[str, int]:
-    named = getattr(family, "raw_sizes", {})
+    named = getattr(family, "unconstrained_sizes", {})
     sizes = {}
     for name, constraint in family.arg_constraints.items():
         try:
@@ -231,7 +231,7 @@ def _sizes(family: type[Distribution]) -> dict[str, int]:
         if not single and name not in named:
             raise ValueError(
                 f"expected a family with one number per parameter and unit, got {family.__name__}, whose {name!r} is "
-                "not; give the class a `raw_sizes` mapping or use another family"
+                "not; give the class a `unconstrained_sizes` mapping or use another family"
             )
         sizes[name] = named.get(name, 1)
     return sizes

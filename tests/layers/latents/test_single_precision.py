@@ -42,7 +42,7 @@ def raw_numbers(layer, locs, scales):
         kinds = [locs, raw_scales]
     else:
         family = layer._sized(layer.posterior) if isinstance(layer, VariationalLayer) else dist.Normal
-        sizes = getattr(family, "raw_sizes", {})
+        sizes = getattr(family, "unconstrained_sizes", {})
         kinds = [
             locs if name in REAL else raw_scales for name in family.arg_constraints for _ in range(sizes.get(name, 1))
         ]
