@@ -13,6 +13,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["DGMZOO_DEVICES"] = "1"  # a test that needs several devices names them: the eight share two cores
 # XLA's optimizations cost small programs more than they give, in the processes that tests start too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
@@ -36,18 +37,6 @@ def pytest_configure(config):
 def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):
-        yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_device():
-    """Train and evaluate on one device unless a test names others: the eight share two cores."""
-    from dgmzoo.evaluation import log_likelihood
-    from dgmzoo.training import devices
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(devices, "choose_devices", lambda batch_size: jax.local_devices()[:1])
-        patch.setattr(log_likelihood, "local_devices", lambda: jax.local_devices()[:1])
         yield
 
 

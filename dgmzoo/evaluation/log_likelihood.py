@@ -7,6 +7,7 @@ result does not depend on how many devices, or processes, share the parts.
 import dataclasses
 import functools
 import math
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
@@ -150,8 +151,19 @@ def examples_at_once(num_samples: int) -> int:
 
 
 def local_devices() -> list[jax.Device]:
-    """Where evaluation is spread unless told otherwise."""
-    return jax.local_devices()
+    """The devices of this process that training and evaluation use: all, or the first `DGMZOO_DEVICES` of them.
+
+    Raises:
+      ValueError: `DGMZOO_DEVICES` is not a number of devices that this process has.
+    """
+    devices, limit = jax.local_devices(), os.environ.get("DGMZOO_DEVICES")
+    if limit is None:
+        return devices
+    if not limit.isdecimal() or not 1 <= int(limit) <= len(devices):
+        raise ValueError(
+            f"expected DGMZOO_DEVICES from 1 to {len(devices)}, the devices of this process, got {limit!r}"
+        )
+    return devices[: int(limit)]
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:

@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dgmzoo.evaluation.log_likelihood import local_devices
 from dgmzoo.reparam.collectives import DEVICES
 from dgmzoo.training.step import LOCAL, State, Step
 
@@ -82,7 +83,7 @@ def _without_local(state: State) -> tuple[dict, State]:
 
 def choose_devices(batch_size: int) -> list[jax.Device]:
     """The most local devices that divide the batch; with several processes all, so that none has nothing to do."""
-    devices = jax.local_devices()
+    devices = local_devices()
     if jax.process_count() > 1:
         return devices
     num = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)

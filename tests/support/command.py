@@ -11,7 +11,11 @@ SMALL = ("--model.encoder.hidden", "8", "--model.decoder.hidden", "8", "--evalua
 
 def environment(**extra: str) -> dict[str, str]:
     """The tests' environment on one device."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "DGMZOO_TRACEBACK")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("XLA_FLAGS", "DGMZOO_TRACEBACK", "DGMZOO_DEVICES")
+    }
     return {**kept, "JAX_PLATFORMS": "cpu", "COLUMNS": "200", **extra}
 
 
