@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution, biject_to, constraints
 
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 LOCATIONS = ("loc", "locs")
 _SCALES = ("scale", "scales", "spike", "slab")
@@ -76,7 +76,7 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
 def _drawn(family: type[Distribution], unconstrained: chex.Array) -> tuple[chex.Array, chex.Array]:
     """Something of a member's shape, events included, and a draw."""
     member = from_unconstrained(family, unconstrained)
-    with numpyro_rules():
+    with relaxed_promotion():
         return jnp.zeros(member.batch_shape + member.event_shape), member.sample(jax.random.key(0))
 
 
@@ -84,7 +84,7 @@ def _covers(q: Distribution, p: Distribution) -> bool:
     """Whether p has density where q has some, so far as draws and far points tell."""
     if p.support is constraints.real:
         return True
-    with numpyro_rules():
+    with relaxed_promotion():
         drawn = q.sample(jax.random.key(0), (200,)).ravel().astype(jnp.float32)
         points = jnp.concatenate([drawn, jnp.array([-1e4, 1e4], jnp.float32)])
         return bool(jnp.all(p.support(points) | ~q.support(points)))
@@ -97,7 +97,7 @@ def _moves(family: type[Distribution]) -> bool:
 
 def _diverges(q: Distribution, p: Distribution) -> bool:
     """Whether t q(t) |log p(t)| does not fall like a power of t towards an end: E_q log p is then infinite."""
-    with numpyro_rules():
+    with relaxed_promotion():
         ends = jnp.array([[20.0, 80.0], [-20.0, -80.0], [1e-8, 1e-16]])
         supported = (p.support(ends) & q.support(ends)).all(-1)
         ends = jnp.where(supported[:, None], ends, q.sample(jax.random.key(0)))
@@ -128,7 +128,7 @@ def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) ->
         else:
             parameters[name] = least + positive(piece, _start(family, name) - least)
         start += size
-    with numpyro_rules():
+    with relaxed_promotion():
         return family(**parameters)
 
 
@@ -155,7 +155,7 @@ def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jn
             parameters[name] = jnp.ones(shape, dtype) if _positive(constraint) else constrain(constraint, zero)
         else:
             parameters[name] = jnp.broadcast_to(jnp.asarray(start, dtype), shape)
-    with numpyro_rules():
+    with relaxed_promotion():
         return family(**parameters)
 
 
@@ -186,7 +186,7 @@ def constrain(constraint: constraints.Constraint, unconstrained: chex.Array, sta
     """
     if _positive(constraint):
         return positive(unconstrained, 1.0 if start is None else start)
-    with numpyro_rules():
+    with relaxed_promotion():
         to_parameter = biject_to(constraint)
         return to_parameter(
             unconstrained
@@ -198,7 +198,7 @@ def constrain(constraint: constraints.Constraint, unconstrained: chex.Array, sta
 def parameters(distribution: Distribution) -> dict[str, chex.Array]:
     """The distribution's parameters and its mean, by name."""
     found = {name: getattr(distribution, name) for name in distribution.arg_constraints}
-    with numpyro_rules():
+    with relaxed_promotion():
         return {**found, "mean": distribution.mean}
 
 

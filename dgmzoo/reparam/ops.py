@@ -6,7 +6,7 @@ import jax
 
 
 @contextlib.contextmanager
-def numpyro_rules():
+def relaxed_promotion():
     """Allow implicit dtype and rank promotion inside NumPyro's and optax's own code.
 
     dgmzoo's code runs under strict promotion in its tests; NumPyro's and optax's does not pass it. Wrap

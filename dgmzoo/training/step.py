@@ -12,7 +12,7 @@ from dgmzoo.model.contract import Batch, Model, Variables
 from dgmzoo.objectives.base import Objective
 from dgmzoo.reparam.collectives import DEVICES, has_device_axis
 from dgmzoo.reparam.fast_threefry import quick
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 LOCAL = "local"  # the collection of which every device has its own (persistent chains)
 
@@ -38,7 +38,7 @@ def make_init(model: Model, objective: Objective, optimizer: optax.GradientTrans
         model_key, objective_key, observe_key, state_key = jax.random.split(key, 4)
         batch = observe(observe_key, rows)
         variables = _merge(model.init(model_key, batch), objective.init(objective_key, batch))
-        with numpyro_rules():
+        with relaxed_promotion():
             opt_state = optimizer.init(variables["params"])
         average = jax.tree.map(jnp.copy, variables["params"]) if ema else None
         return State(jnp.zeros((), jnp.int32), state_key, variables, opt_state, average)
@@ -93,7 +93,7 @@ def make_step(
         gradient, metrics, collections = work(params, collections, batch, model_key, state.step)
         if has_device_axis():
             gradient, metrics = jax.lax.pmean((gradient, metrics), DEVICES)
-        with numpyro_rules():
+        with relaxed_promotion():
             metrics["grad_norm"] = optax.tree.norm(gradient)
             change, opt_state = optimizer.update(gradient, state.opt_state, params)
             params = optax.apply_updates(params, change)

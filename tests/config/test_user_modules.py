@@ -26,7 +26,7 @@ from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.objectives.importance import IWAE, DReG
 from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 from dgmzoo.report.layers import prior_densities
 
 X = np.random.default_rng(0).integers(0, 2, (60, 4)).astype(np.float32)
@@ -42,7 +42,7 @@ def bits():
 
 
 def log_likelihood(logits, x):
-    with numpyro_rules():
+    with relaxed_promotion():
         return dist.BernoulliLogits(logits).log_prob(x[None]).sum(-1)
 
 

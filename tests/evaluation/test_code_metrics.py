@@ -10,7 +10,7 @@ import pytest
 
 from dgmzoo.evaluation import code_metrics
 from dgmzoo.model.contract import Evidence, Latent, Model
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 KEY = jax.random.key(1)
 random = np.random.default_rng(0)
@@ -20,7 +20,7 @@ def hand_made(posterior, likelihood=lambda z, x: jnp.zeros(z.shape[:2]), below=N
     """A model of a posterior `x [B, D] -> q [B, U]`, a log-likelihood, and a second layer given the first."""
 
     def latent(q, name, key, query, num):
-        with numpyro_rules():
+        with relaxed_promotion():
             z = query.given[name] if name in query.given else q.sample(key, (num,)[: 3 - len(q.batch_shape)])
             log_q = q.log_prob(z).sum(-1)
         zero = jnp.zeros(log_q.shape)

@@ -14,14 +14,14 @@ from scipy import stats
 
 from dgmzoo.reparam.distributions import Horseshoe, HorseshoeReparam, PiecewiseNormal, RectifiedNormal
 from dgmzoo.reparam.distributions.special import scaled_e1_slope
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 pytestmark = pytest.mark.optimized
 
 
 @pytest.fixture(autouse=True)
 def rules():
-    with numpyro_rules():
+    with relaxed_promotion():
         yield
 
 

@@ -18,7 +18,7 @@ from dgmzoo.layers.networks.mlp import MLP, flat
 from dgmzoo.model.contract import Draw, Evidence, Latent, Query
 from dgmzoo.objectives.base import Objective
 from dgmzoo.reparam.collectives import batch_sum
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 def all_codes(units: int) -> jax.Array:
@@ -86,7 +86,7 @@ class BoltzmannPrior(nn.Module):
             # The gradient of log Z is that of the mean potential under the model; its value is not needed.
             log_z = self.potential(self._sweep()).mean()
         log_p = self.potential(z) - log_z
-        with numpyro_rules():
+        with relaxed_promotion():
             log_q = q.log_prob(z).sum(-1)
         kl = (log_q - log_p)[..., None]  # the units are not independent: one "unit" in all
         latent = Latent(z, z, log_p, log_q, kl, {"logits": q.logits, "mean": q.probs})

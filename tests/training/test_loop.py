@@ -16,7 +16,7 @@ import dgmzoo
 from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Draw, Evidence
 from dgmzoo.model.precision import in_precision
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 from dgmzoo.training import batches, benchmark, devices, loop
 from dgmzoo.training.devices import compile_dispatch
 from dgmzoo.training.loop import NonFinite, fit
@@ -323,7 +323,7 @@ class Labelled(nn.Module):
 
     def evidence(self, batch, query):
         p = dist.BernoulliLogits(self.logits[batch["label"]])
-        with numpyro_rules():
+        with relaxed_promotion():
             return Evidence(p.log_prob(batch["x"]).sum(-1)[None])
 
     def generate(self, num, context=None):

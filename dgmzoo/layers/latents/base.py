@@ -16,7 +16,7 @@ from dgmzoo.layers.weights.base import PointWeights, Weights
 from dgmzoo.layers.weights.linear import dense
 from dgmzoo.model.contract import Latent, Query
 from dgmzoo.reparam.estimators import pathwise
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class Inferred(NamedTuple):
@@ -130,7 +130,7 @@ class LatentLayer(nn.Module):
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         """Values from the prior, `[1, num, U]`."""
         p = self._prior(above, jnp.float32)
-        with numpyro_rules():
+        with relaxed_promotion():
             p = p.expand((1, num, self.units))
         return pathwise.sample(p, self.make_rng("sample"), 1)
 
@@ -155,7 +155,7 @@ class LatentLayer(nn.Module):
 
     def _still(self, q: dist.Distribution) -> jax.Array:
         """The sample that stands for q where the noise is off."""
-        with numpyro_rules():
+        with relaxed_promotion():
             return q.mean
 
     def _prior(self, above: jax.Array | None, dtype: jnp.dtype) -> dist.Distribution:

@@ -10,7 +10,7 @@ from dgmzoo.layers.latents.base import Inferred, LatentLayer
 from dgmzoo.model.contract import Latent
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, augmented_horseshoe_kl, augmented_horseshoe_log_prob
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 # Bounds of q(log lambda), whose KL holds exp(-2 mean + 2 sd^2); the best sd is .5 to .63 whatever a wide q(z) is.
 _REACH = 6.0  # of the mean, to both sides
@@ -58,7 +58,7 @@ class HorseshoeLayer(LatentLayer):
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, pair = inferred.q, inferred.sample
         p = self._prior(above, pair.dtype)
-        with numpyro_rules():
+        with relaxed_promotion():
             log_q = q.log_prob(pair)  # [K, B, U, 2]
         if inferred.train:
             log_q = log_q.sum(-1)

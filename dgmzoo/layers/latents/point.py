@@ -9,7 +9,7 @@ import numpyro.distributions as dist
 
 from dgmzoo.layers.latents.base import Inferred, LatentLayer
 from dgmzoo.model.contract import Latent
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class PointLayer(LatentLayer):
@@ -48,7 +48,7 @@ class PointLayer(LatentLayer):
         return 1, 0
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
-        with numpyro_rules():
+        with relaxed_promotion():
             return dist.Delta(unconstrained[..., 0].astype(jnp.promote_types(unconstrained.dtype, jnp.float32)))
 
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:

@@ -10,7 +10,7 @@ from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import RectifiedNormal, expected_softplus
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.distributions.special import ndtr
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class RectifiedLayer(LatentLayer):
@@ -52,7 +52,7 @@ class RectifiedLayer(LatentLayer):
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, y, p = inferred.q, inferred.sample, self._prior(above, inferred.sample.dtype)
         atom = not self.smooth
-        with numpyro_rules():
+        with relaxed_promotion():
             if atom and not inferred.train:
                 log_p, log_q = (_rectified(each).log_prob(inferred.value) for each in (p, q))  # [K, B, U]
             else:

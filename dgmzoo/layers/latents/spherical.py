@@ -9,7 +9,7 @@ from dgmzoo.model.contract import Latent
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PowerSpherical, UniformSphere
 from dgmzoo.reparam.distributions.kl import closed_kl
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 _LEAST = 1e-12  # squared length of unconstrained parameters below which they say no direction
 
@@ -34,7 +34,7 @@ class SphericalLayer(LatentLayer):
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         p = self._prior(above, jnp.float32)
-        with numpyro_rules():
+        with relaxed_promotion():
             return p.expand((1, num)).sample(self.make_rng("sample"))
 
     def _sizes(self) -> tuple[int, int]:
@@ -58,7 +58,7 @@ class SphericalLayer(LatentLayer):
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, z = inferred.q, inferred.sample
         p = self._prior(above, z.dtype)
-        with numpyro_rules():
+        with relaxed_promotion():
             log_p, log_q = p.log_prob(z), q.log_prob(z)  # [K, B]
         kl = closed_kl(q, p) if closed else None
         kl = log_q - log_p if kl is None else kl

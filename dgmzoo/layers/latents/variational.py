@@ -16,7 +16,7 @@ from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.estimators import pathwise
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class VariationalLayer(LatentLayer):
@@ -72,7 +72,7 @@ class VariationalLayer(LatentLayer):
 
     @property
     def _has_penalty(self) -> bool:
-        with jax.ensure_compile_time_eval(), numpyro_rules():
+        with jax.ensure_compile_time_eval(), relaxed_promotion():
             q = families.standard(self._sized(self.posterior), (1,), jnp.float32)
             prior = dist.Normal if self._noncentred else self._sized(self.prior)
             kl = closed_kl(q, families.standard(prior, (1,), jnp.float32))
@@ -82,7 +82,7 @@ class VariationalLayer(LatentLayer):
         """The prior's density of each unit at points `grid [N]` of what the next layer sees, `[N, U]`."""
         p = self._prior(None, grid.dtype)
         points = jnp.broadcast_to(grid[:, None, None], (len(grid), 1, self.units))
-        with numpyro_rules():
+        with relaxed_promotion():
             return jnp.exp(p.log_prob(points)[:, 0])
 
     @property
@@ -116,7 +116,7 @@ class VariationalLayer(LatentLayer):
         p, value = self._prior(above, z.dtype), z
         if self._noncentred:
             value, p = p.transform(z), families.standard(dist.Normal, (1, 1, self.units), z.dtype)
-        with numpyro_rules():
+        with relaxed_promotion():
             log_p, log_q = p.log_prob(z), q.log_prob(z)  # [K, B, U]
         kl = closed_kl(q, p) if closed else None
         return Latent(

@@ -15,7 +15,7 @@ from dgmzoo.layers.weights.linear import dense
 from dgmzoo.model.contract import Batch, Draw
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions.bernoulli_logits import twice_log_bernoulli
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class Elements(NamedTuple):
@@ -134,7 +134,7 @@ def log_likelihood(p: Elements | dist.Distribution, x: jax.Array, mask: jax.Arra
         logits = families.widened(p.logits)
         terms = twice_log_bernoulli(logits, x[None].astype(logits.dtype))
     else:
-        with numpyro_rules():
+        with relaxed_promotion():
             terms = p.log_prob(x[None])  # [K, B, *shape]
     if mask is not None:
         terms = jnp.where(mask[None], terms, jnp.zeros((), terms.dtype))
@@ -149,7 +149,7 @@ def parameters(p: Elements | dist.Distribution) -> dict[str, jax.Array]:
     if isinstance(p, dist.CategoricalLogits):
         return {"logits": p.logits, "mean": jnp.argmax(p.logits, -1)}
     if isinstance(p, dist.MixtureSameFamily):
-        with numpyro_rules():
+        with relaxed_promotion():
             whole = {"logits": p.mixing_distribution.logits, "mean": p.mean}
         return families.parameters(p.component_distribution) | whole
     return families.parameters(p)
@@ -160,7 +160,7 @@ def sample(p: Elements | dist.Distribution, key: jax.Array, latents: Mapping[str
     if isinstance(p, Elements):
         draw = sample(p.flat, key, latents)
         return draw._replace(x=p.shaped(draw.x[None])[0], mean=p.shaped(draw.mean[None])[0])
-    with numpyro_rules():
+    with relaxed_promotion():
         x = p.sample(key)[0]
     if isinstance(p, dist.BernoulliLogits):
         x = x.astype(p.logits.dtype)  # binary x travels as floats, as in the data

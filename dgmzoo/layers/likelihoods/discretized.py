@@ -17,7 +17,7 @@ from numpyro.distributions import constraints
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions.logistic_on_grid import LogisticOnGrid, check_grid, check_levels
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class DiscretizedLogistic(Likelihood):
@@ -72,7 +72,7 @@ class DiscretizedLogisticMixture(Likelihood):
         places = (jnp.arange(self.components, dtype=unconstrained.dtype) + 0.5) / self.components - 0.5
         loc = unconstrained[..., 1] + places.reshape((1,) * (unconstrained.ndim - 2) + (-1,))
         logistics = _from_unconstrained(jnp.stack([loc, unconstrained[..., 2]], -1), self.levels)
-        with numpyro_rules():
+        with relaxed_promotion():
             return dist.MixtureSameFamily(dist.CategoricalLogits(unconstrained[..., 0]), logistics)
 
 

@@ -19,7 +19,7 @@ from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.estimators import pathwise
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 Unconstrained = Mapping[str, jax.Array]  # a tensor's parameters by name
 Init = Callable[[chex.PRNGKey, tuple[int, ...], jnp.dtype], jax.Array]
@@ -89,7 +89,7 @@ class VariationalWeights(Weights):
             families.check_pair(q, p)
             standard = [families.standard(family, (1,), jnp.float32) for family in (q, p)]
             closed = jax.eval_shape(lambda: closed_kl(*standard)) is not None
-            with numpyro_rules():
+            with relaxed_promotion():
                 mean = standard[0].mean
         if not jnp.isfinite(mean).all():
             raise ValueError(f"expected a posterior of weights with a mean, got {q.__name__}")
@@ -117,7 +117,7 @@ class VariationalWeights(Weights):
         return families.from_unconstrained(self._sized(self.posterior), unconstrained["kernel"])
 
     def mean(self, unconstrained):
-        with numpyro_rules():
+        with relaxed_promotion():
             return self.posterior_given(unconstrained, None).mean
 
     def kl(self, unconstrained, key):
@@ -129,7 +129,7 @@ class VariationalWeights(Weights):
         closed = closed_kl(q, p)
         if closed is not None:
             return closed.sum()
-        with numpyro_rules():
+        with relaxed_promotion():
             w = q.sample(key)
             return (q.log_prob(w) - p.log_prob(w)).sum()
 

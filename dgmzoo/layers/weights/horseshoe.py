@@ -12,7 +12,7 @@ from dgmzoo.layers.weights.base import Estimator, Weights, check_estimator
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import half_cauchy_kl, log_regularized_scale
 from dgmzoo.reparam.distributions.kl import closed_kl
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 _START = math.exp(-1.0)  # sd of the log scales
 _NARROW = math.exp(-3.0)  # sd of w~
@@ -55,7 +55,7 @@ class HorseshoeWeights(Weights):
     def posterior_given(self, unconstrained, key):
         local_key, tau_key = jax.random.split(key)
         local, tau = (families.from_unconstrained(dist.Normal, unconstrained[name]) for name in ("local", "tau"))
-        with numpyro_rules():
+        with relaxed_promotion():
             log_scale = tau.sample(tau_key)[None] + local.sample(local_key)
         scale = jnp.exp(log_regularized_scale(log_scale, self._slab))
         unit = families.from_unconstrained(dist.Normal, unconstrained["kernel"])

@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 from dgmzoo.layers.weights.base import SYMMETRIC, Init, VariationalWeights, Weights
 from dgmzoo.model.precision import compute_dtype
 from dgmzoo.model.random_weights import weight_noise
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 _LEAST = 1e-16  # variance below which local noise carries no gradient: there the square root has none
 
@@ -73,7 +73,7 @@ class RandomLinear(nn.Module):
             mean, variance = product(x, q.loc), product(jnp.square(x), jnp.square(q.scale))
             spread = jnp.sqrt(jnp.maximum(variance, jnp.asarray(_LEAST, variance.dtype)))
             return mean + spread * jax.random.normal(own, mean.shape, mean.dtype)
-        with numpyro_rules():
+        with relaxed_promotion():
             w = q.sample(own)
         if estimator == "flipout":
             keys, single = jax.random.split(jax.random.fold_in(own, 1)), (1,) * positions

@@ -22,7 +22,7 @@ from numpyro.distributions.discrete import (
 from numpyro.distributions.kl import kl_divergence
 
 from dgmzoo.reparam.distributions.broadcast import broadcast_floats
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -34,7 +34,7 @@ def closed_kl(q: dist.Distribution, p: dist.Distribution) -> jax.Array | None:
     0.5
     """
     try:
-        with numpyro_rules():
+        with relaxed_promotion():
             return kl_divergence(q, p)
     except NotImplementedError:
         return None

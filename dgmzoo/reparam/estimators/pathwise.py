@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
 from dgmzoo.reparam.fast_threefry import plain
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 
 def has_path(family: type[Distribution]) -> bool:
@@ -24,7 +24,7 @@ def sample(q: Distribution, key: chex.PRNGKey, num: int) -> chex.Array:
     if lead not in (1, num):
         raise ValueError(f"expected parameters [1 or {num}, B, ...], got batch shape {q.batch_shape}")
     key = key if has_path(type(q)) else plain(key)
-    with numpyro_rules():
+    with relaxed_promotion():
         drawn = q.sample(key, (num,))[:, 0] if lead == 1 else q.sample(key)
     drawn = drawn.astype(jnp.result_type(*jax.tree.leaves(q)))  # counts become floats for the layers above
     return drawn if has_path(type(q)) else jax.lax.stop_gradient(drawn)

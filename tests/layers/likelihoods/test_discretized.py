@@ -14,7 +14,7 @@ from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.model.contract import Query
 from dgmzoo.model.functional import functional
 from dgmzoo.reparam.distributions.logistic_on_grid import LogisticOnGrid
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.vae.vae import VAE
 
@@ -99,7 +99,7 @@ def test_any_raw_numbers_give_a_distribution(likelihood):
 
     @jax.jit
     def masses(unconstrained, x):
-        with numpyro_rules():
+        with relaxed_promotion():
             return likelihood.distribution(unconstrained[:, None]).log_prob(x[None])
 
     log_prob = masses(unconstrained, GRID)
@@ -111,7 +111,7 @@ def test_any_raw_numbers_give_a_distribution(likelihood):
 
 def test_raw_zeros_reach_every_level():
     for likelihood in (DiscretizedLogistic(), DiscretizedLogisticMixture()):
-        with numpyro_rules():
+        with relaxed_promotion():
             p = likelihood.distribution(jnp.zeros(likelihood.size))
             assert float(p.log_prob(jnp.asarray(GRID)).min()) > -9
             assert float(p.mean) == pytest.approx(0.5, abs=1e-5)
@@ -120,7 +120,7 @@ def test_raw_zeros_reach_every_level():
 def test_a_mixture_is_the_sum_of_its_parts(x64):
     likelihood = DiscretizedLogisticMixture(levels=16, components=3)
     unconstrained = np.random.default_rng(0).normal(size=(2, 9))
-    with numpyro_rules():
+    with relaxed_promotion():
         p = likelihood.distribution(jnp.asarray(unconstrained))
         found = p.log_prob(np.array([5 / 15, 0.0]))
     for row, level, value in zip(unconstrained.reshape(2, 3, 3), (5, 0), found, strict=True):
@@ -151,7 +151,7 @@ def test_samples_follow_the_masses():
 
     @jax.jit
     def ask(p):
-        with numpyro_rules():
+        with relaxed_promotion():
             return p.sample(jax.random.key(1), (50_000,)), p.log_prob(jnp.arange(16) / 15)
 
     for p in (*cases, mixture):

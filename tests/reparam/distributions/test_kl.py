@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 import dgmzoo.reparam.distributions  # noqa: F401  (registers the divergences)
-from dgmzoo.reparam.ops import numpyro_rules
+from dgmzoo.reparam.ops import relaxed_promotion
 
 # family -> (NumPyro's class, SciPy's, parameters to try)
 FAMILIES = {
@@ -61,7 +61,7 @@ def test_continuous_pairs_equal_quadrature(pair, x64):
     (p_class, p_scipy, p_params), (q_class, q_scipy, q_params) = (FAMILIES[name] for name in pair)
     for a, b in itertools.product(p_params[:1] if pair[0] == "uniform" else p_params, q_params):
         p, q = p_scipy(*a), q_scipy(*b)
-        with numpyro_rules():
+        with relaxed_promotion():
             value = float(dist.kl_divergence(p_class(*a), q_class(*b)))
         want = divergence(p, q, *SUPPORT.get(pair[0], (-np.inf, np.inf)))
         assert value == pytest.approx(want, abs=1e-8), (pair, a, b)
@@ -100,7 +100,7 @@ def test_bernoulli_and_categorical_equal_the_sum(kinds, x64):
     value = dist.kl_divergence(bernoulli(kinds[0], p), bernoulli(kinds[1], q))
     np.testing.assert_allclose(value, p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)), atol=1e-14)
     p, q = np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4]]), np.array([0.25, 0.5, 0.25])
-    with numpyro_rules():
+    with relaxed_promotion():
         value = dist.kl_divergence(categorical(kinds[0], p), categorical(kinds[1], q))
     np.testing.assert_allclose(value, (p * np.log(p / q)).sum(-1), atol=1e-14)
 
