@@ -73,9 +73,9 @@ class VariationalLayer(LatentLayer):
     @property
     def _has_penalty(self) -> bool:
         with jax.ensure_compile_time_eval(), relaxed_promotion():
-            q = families.standard(self._sized(self.posterior), (1,), jnp.float32)
+            q = families.default(self._sized(self.posterior), (1,), jnp.float32)
             prior = dist.Normal if self._noncentred else self._sized(self.prior)
-            kl = closed_kl(q, families.standard(prior, (1,), jnp.float32))
+            kl = closed_kl(q, families.default(prior, (1,), jnp.float32))
             return kl is not None and bool(jnp.isfinite(q.mean).all())
 
     def density(self, grid: jax.Array) -> jax.Array:
@@ -109,13 +109,13 @@ class VariationalLayer(LatentLayer):
             return super()._prior(above, dtype)
         if getattr(self.prior, "free_form", False):
             return self._prior_from(self.prior_parameters()[None, None])
-        return families.standard(self.prior, (1, 1, self.units), dtype)
+        return families.default(self.prior, (1, 1, self.units), dtype)
 
     def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, z = inferred.q, inferred.sample
         p, value = self._prior(above, z.dtype), z
         if self._noncentred:
-            value, p = p.transform(z), families.standard(dist.Normal, (1, 1, self.units), z.dtype)
+            value, p = p.transform(z), families.default(dist.Normal, (1, 1, self.units), z.dtype)
         with relaxed_promotion():
             log_p, log_q = p.log_prob(z), q.log_prob(z)  # [K, B, U]
         kl = closed_kl(q, p) if closed else None

@@ -87,7 +87,7 @@ class VariationalWeights(Weights):
         check_estimator(self.estimator, q)
         with jax.ensure_compile_time_eval():
             families.check_pair(q, p)
-            standard = [families.standard(family, (1,), jnp.float32) for family in (q, p)]
+            standard = [families.default(family, (1,), jnp.float32) for family in (q, p)]
             closed = jax.eval_shape(lambda: closed_kl(*standard)) is not None
             with relaxed_promotion():
                 mean = standard[0].mean
@@ -125,7 +125,7 @@ class VariationalWeights(Weights):
         if self.learned_prior:
             p = families.from_unconstrained(self._sized(self.prior), unconstrained["prior"])
         else:
-            p = families.standard(self._sized(self.prior), (1,) * len(q.batch_shape), jnp.float32)
+            p = families.default(self._sized(self.prior), (1,) * len(q.batch_shape), jnp.float32)
         closed = closed_kl(q, p)
         if closed is not None:
             return closed.sum()

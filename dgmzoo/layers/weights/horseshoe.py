@@ -78,7 +78,7 @@ class HorseshoeWeights(Weights):
         unit, local, tau = (
             families.from_unconstrained(dist.Normal, unconstrained[name]) for name in ("kernel", "local", "tau")
         )
-        standard = families.standard(dist.Normal, (1,) * len(unit.batch_shape), jnp.float32)
+        standard = families.default(dist.Normal, (1,) * len(unit.batch_shape), jnp.float32)
         scales = half_cauchy_kl(local.loc, local.scale).sum()
         return closed_kl(unit, standard).sum() + scales + half_cauchy_kl(tau.loc - math.log(self.tau), tau.scale)
 

@@ -149,10 +149,10 @@ def test_families_start_where_they_say(x64):
         (dist.Laplace, {"loc": 0.0, "scale": 1.0}),
     ):
         unconstrained = jnp.zeros((2, families.num_unconstrained(family)))
-        for d in (families.from_unconstrained(family, unconstrained), families.standard(family, (2,), jnp.float64)):
+        for d in (families.from_unconstrained(family, unconstrained), families.default(family, (2,), jnp.float64)):
             for name, value in wanted.items():
                 np.testing.assert_allclose(getattr(d, name), np.broadcast_to(value, np.shape(getattr(d, name))), rtol=1e-12)  # fmt: skip
-    mixture = families.standard(NormalMixture, (), jnp.float64)
+    mixture = families.default(NormalMixture, (), jnp.float64)
     assert float(mixture.mean) == pytest.approx(0, abs=1e-12) and float(mixture.variance) == pytest.approx(1)
     assert len(set(np.asarray(mixture.locs))) == 5, "equal components would stay equal"
 
@@ -193,7 +193,7 @@ def test_infinite_divergences_are_refused(q, p, infinite):
 def test_members_start_as_the_standard_one_shrunk_and_moved(family, x64):
     loc = jnp.array([0.0, -1.5])
     found = families.from_unconstrained(family, families.unconstrained_at(family, loc, 0.2))
-    standard = families.standard(family, (2,), jnp.float64)
+    standard = families.default(family, (2,), jnp.float64)
     np.testing.assert_allclose(found.mean, loc + 0.2 * standard.mean, atol=1e-12)
     np.testing.assert_allclose(found.variance, 0.04 * standard.variance, rtol=1e-10)
     np.testing.assert_allclose(found.log_prob(loc + 0.1), standard.log_prob(jnp.full(2, 0.5)) - np.log(0.2), rtol=1e-10)
