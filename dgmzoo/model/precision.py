@@ -13,7 +13,7 @@ _COMPUTE: contextvars.ContextVar = contextvars.ContextVar("compute", default=Non
 def compute_dtype() -> jnp.dtype | None:
     """The dtype in which dense layers multiply, set by `in_precision`; None for that of their input and parameters.
 
-    Parameters stay in float32, and so do densities: heads cast up what they are given (`families.widened`).
+    Parameters stay in float32, and so do densities: heads cast up what they are given (`families.at_least_float32`).
     """
     return _COMPUTE.get()
 

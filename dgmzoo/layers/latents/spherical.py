@@ -41,7 +41,7 @@ class SphericalLayer(LatentLayer):
         return 2, 2  # per dimension: one of the direction, and one whose mean over dimensions is the concentration's
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
-        unconstrained = families.widened(unconstrained)
+        unconstrained = families.at_least_float32(unconstrained)
         first = jnp.zeros_like(unconstrained[..., 0]).at[..., 0].set(1)
         ahead = unconstrained[..., 0] + first
         ahead = jnp.where(jnp.square(ahead).sum(-1, keepdims=True) > _LEAST, ahead, first)

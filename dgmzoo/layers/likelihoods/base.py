@@ -131,7 +131,7 @@ def log_likelihood(p: Elements | dist.Distribution, x: jax.Array, mask: jax.Arra
         x = jnp.where(mask, x, jnp.ones((), x.dtype))
     twice = isinstance(p, dist.BernoulliLogits)
     if twice:
-        logits = families.widened(p.logits)
+        logits = families.at_least_float32(p.logits)
         terms = twice_log_bernoulli(logits, x[None].astype(logits.dtype))
     else:
         with relaxed_promotion():

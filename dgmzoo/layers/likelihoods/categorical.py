@@ -31,4 +31,4 @@ class Categorical(Likelihood):
             )
 
     def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
-        return dist.CategoricalLogits(families.widened(unconstrained))
+        return dist.CategoricalLogits(families.at_least_float32(unconstrained))

@@ -67,7 +67,7 @@ class DiscretizedLogisticMixture(Likelihood):
         check_grid(x, self.levels)
 
     def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
-        unconstrained = families.widened(unconstrained).reshape(*unconstrained.shape[:-1], self.components, 3)
+        unconstrained = families.at_least_float32(unconstrained).reshape(*unconstrained.shape[:-1], self.components, 3)
         # Zeros spread the locations over the range: equal components would stay equal.
         places = (jnp.arange(self.components, dtype=unconstrained.dtype) + 0.5) / self.components - 0.5
         loc = unconstrained[..., 1] + places.reshape((1,) * (unconstrained.ndim - 2) + (-1,))
@@ -77,6 +77,6 @@ class DiscretizedLogisticMixture(Likelihood):
 
 
 def _from_unconstrained(unconstrained: jax.Array, levels: int) -> LogisticOnGrid:
-    unconstrained = families.widened(unconstrained)
+    unconstrained = families.at_least_float32(unconstrained)
     scale = families.constrain(constraints.positive, unconstrained[..., 1])
     return LogisticOnGrid(0.5 + unconstrained[..., 0], scale / 4, levels)

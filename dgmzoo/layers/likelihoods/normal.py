@@ -29,6 +29,6 @@ class Normal(Likelihood):
     def unconstrained(self, features: jax.Array, start: jax.Array) -> jax.Array:
         if not self.homoscedastic:
             return super().unconstrained(features, start)
-        loc = families.widened(_head(features, self.weights, start[:, 0]))
+        loc = families.at_least_float32(_head(features, self.weights, start[:, 0]))
         scale = self.param("scale", nn.initializers.zeros, start.shape[:1], loc.dtype)
         return jnp.stack([loc, jnp.broadcast_to(scale, loc.shape)], -1)
