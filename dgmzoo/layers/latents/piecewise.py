@@ -61,4 +61,4 @@ class PiecewiseLayer(VariationalLayer):
 
     @nn.nowrap
     def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
-        return families.sized(family, scales=self.pieces) if family is PiecewiseNormal else family
+        return families.with_sizes(family, scales=self.pieces) if family is PiecewiseNormal else family

@@ -162,7 +162,7 @@ class PiecewiseWeights(VariationalWeights):
         super().__post_init__()
 
     def _sized(self, family):
-        return families.sized(family, scales=self.pieces) if family is PiecewiseNormal else family
+        return families.with_sizes(family, scales=self.pieces) if family is PiecewiseNormal else family
 
 
 def check_estimator(estimator: str, posterior: type[dist.Distribution]) -> None:
