@@ -59,7 +59,7 @@ class VariationalLayer(LatentLayer):
     def refusal(self, estimate: str) -> str | None:
         if form := _OTHER_FORMS.get((self.posterior, self.prior)):
             return f"{form.why}; {form.use}"
-        name, has_path = self.posterior.__name__, pathwise.has_path(self.posterior)
+        name, has_path = self.posterior.__name__, pathwise.is_reparameterized(self.posterior)
         if estimate == "score":
             return super().refusal(estimate) if has_path else None
         if estimate in ("closed", "sampled", "importance", "doubly") and not has_path:

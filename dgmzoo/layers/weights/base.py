@@ -93,7 +93,7 @@ class VariationalWeights(Weights):
                 mean = standard[0].mean
         if not jnp.isfinite(mean).all():
             raise ValueError(f"expected a posterior of weights with a mean, got {q.__name__}")
-        if not pathwise.has_path(q):
+        if not pathwise.is_reparameterized(q):
             raise ValueError(f"expected a posterior of weights with a pathwise gradient, got {q.__name__}")
         elsewhere = q.support is constraints.positive  # such as of a log-normal, whose `loc` is a logarithm
         if elsewhere or not any(name in q.arg_constraints for name in families.LOCATIONS):
