@@ -50,7 +50,7 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
             ) from error
         if shape != (1, 1, 1) or drawn != shape:
             raise ValueError(f"expected a family of single numbers, got {family.__name__} with events {shape[3:]}")
-    q, p = (standard(family, (1,), jnp.float32) for family in (posterior, prior))
+    q, p = (default(family, (1,), jnp.float32) for family in (posterior, prior))
     if q.support.is_discrete != p.support.is_discrete:
         raise ValueError(
             "expected posterior and prior both discrete or both continuous, "
@@ -117,7 +117,7 @@ def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) ->
         raise ValueError(
             f"expected {sum(sizes.values())} unconstrained parameters a unit, got shape {unconstrained.shape}"
         )
-    unconstrained = widened(unconstrained)
+    unconstrained = at_least_float32(unconstrained)
     parameters, start = {}, 0
     for name, size in sizes.items():
         constraint = family.arg_constraints[name]
@@ -132,18 +132,18 @@ def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) ->
         return family(**parameters)
 
 
-def widened(unconstrained: chex.Array) -> chex.Array:
+def at_least_float32(unconstrained: chex.Array) -> chex.Array:
     """At least single precision: densities are not for bfloat16."""
     return unconstrained.astype(jnp.float32) if jnp.finfo(unconstrained.dtype).bits < 32 else unconstrained
 
 
 @functools.cache
-def sized(family: type[Distribution], **sizes: int) -> type[Distribution]:
+def with_sizes(family: type[Distribution], **sizes: int) -> type[Distribution]:
     """The family with other `unconstrained_sizes`: how many numbers a parameter that is a vector takes."""
     return type(family.__name__, (family,), {"unconstrained_sizes": sizes})
 
 
-def standard(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
+def default(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
     """The family's standard member, exactly: what zeros give."""
     parameters = {}
     for name, size in _sizes(family).items():

@@ -9,7 +9,7 @@ from dgmzoo.reparam.fast_threefry import plain
 from dgmzoo.reparam.ops import relaxed_promotion
 
 
-def has_path(family: type[Distribution]) -> bool:
+def is_reparameterized(family: type[Distribution]) -> bool:
     """Whether every parameter of the family is reparameterized."""
     return set(family.arg_constraints) <= set(family.reparametrized_params)
 
@@ -23,8 +23,8 @@ def sample(q: Distribution, key: chex.PRNGKey, num: int) -> chex.Array:
     lead = q.batch_shape[0]
     if lead not in (1, num):
         raise ValueError(f"expected parameters [1 or {num}, B, ...], got batch shape {q.batch_shape}")
-    key = key if has_path(type(q)) else plain(key)
+    key = key if is_reparameterized(type(q)) else plain(key)
     with relaxed_promotion():
         drawn = q.sample(key, (num,))[:, 0] if lead == 1 else q.sample(key)
     drawn = drawn.astype(jnp.result_type(*jax.tree.leaves(q)))  # counts become floats for the layers above
-    return drawn if has_path(type(q)) else jax.lax.stop_gradient(drawn)
+    return drawn if is_reparameterized(type(q)) else jax.lax.stop_gradient(drawn)
