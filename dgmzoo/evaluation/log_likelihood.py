@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dgmzoo.model.contract import Model, Query, Variables
-from dgmzoo.reparam.fast_threefry import quick
+from dgmzoo.reparam.fast_threefry import fast_key
 
 _ROWS = 1000  # examples times samples in one chunk of a core's work
 _CHUNK = 50  # samples
@@ -222,7 +222,7 @@ def _sums(model: Model, num_samples: int, chunk: int):
         on_cpu = jax.default_backend() == "cpu"
         at_once = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
         (log_sum, log_square, total, kl), means = jax.lax.scan(
-            body, start, (jax.random.split(quick(key, reused=on_cpu), num_chunks), wanted), unroll=at_once
+            body, start, (jax.random.split(fast_key(key, reused=on_cpu), num_chunks), wanted), unroll=at_once
         )
         return {
             "log_sum": log_sum,

@@ -17,21 +17,21 @@ _MANY = 2048  # words; fewer are not worth a loop
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def quick(key: chex.PRNGKey, reused: bool = False) -> chex.PRNGKey:
+def fast_key(key: chex.PRNGKey, reused: bool = False) -> chex.PRNGKey:
     """The same key, whose draws are the same; keys of other generators than Threefry as they are.
 
     Args:
       reused: whether a program asks for each draw in several places (a sample, its density, its prior's). The compiler
         would work it out anew for each; it does so once, for a little more where there is but one place.
     """
-    key = plain(key)
+    key = standard_key(key)
     if jax.random.key_impl(key) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_REUSED if reused else _USED_ONCE)
 
 
-def plain(key: chex.PRNGKey) -> chex.PRNGKey:
-    """Undo `quick`: some of JAX's samplers (Poisson's) ask for its own generator."""
+def standard_key(key: chex.PRNGKey) -> chex.PRNGKey:
+    """Undo `fast_key`: some of JAX's samplers (Poisson's) ask for its own generator."""
     mine = {jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32), impl=impl).dtype for impl in (_REUSED, _USED_ONCE)}
     return _typed(jax.random.key_data(key)) if key.dtype in mine else key
 

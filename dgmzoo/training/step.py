@@ -11,7 +11,7 @@ import optax
 from dgmzoo.model.contract import Batch, Model, Variables
 from dgmzoo.objectives.base import Objective
 from dgmzoo.reparam.collectives import DEVICES, has_device_axis
-from dgmzoo.reparam.fast_threefry import quick
+from dgmzoo.reparam.fast_threefry import fast_key
 from dgmzoo.reparam.ops import relaxed_promotion
 
 LOCAL = "local"  # the collection of which every device has its own (persistent chains)
@@ -84,7 +84,7 @@ def make_step(
 
     def step(state: State, rows: Mapping[str, jax.Array]) -> tuple[State, Metrics]:
         device = jax.lax.axis_index(DEVICES) if has_device_axis() else 0
-        key = quick(jax.random.fold_in(jax.random.fold_in(state.key, state.step), device))
+        key = fast_key(jax.random.fold_in(jax.random.fold_in(state.key, state.step), device))
         observe_key, model_key = jax.random.split(key)
         batch = observe(observe_key, rows)
         params = state.variables["params"]

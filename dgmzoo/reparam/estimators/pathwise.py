@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import Distribution
 
-from dgmzoo.reparam.fast_threefry import plain
+from dgmzoo.reparam.fast_threefry import standard_key
 from dgmzoo.reparam.ops import relaxed_promotion
 
 
@@ -23,7 +23,7 @@ def sample(q: Distribution, key: chex.PRNGKey, num: int) -> chex.Array:
     lead = q.batch_shape[0]
     if lead not in (1, num):
         raise ValueError(f"expected parameters [1 or {num}, B, ...], got batch shape {q.batch_shape}")
-    key = key if is_reparameterized(type(q)) else plain(key)
+    key = key if is_reparameterized(type(q)) else standard_key(key)
     with relaxed_promotion():
         drawn = q.sample(key, (num,))[:, 0] if lead == 1 else q.sample(key)
     drawn = drawn.astype(jnp.result_type(*jax.tree.leaves(q)))  # counts become floats for the layers above
