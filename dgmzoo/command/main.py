@@ -132,9 +132,9 @@ def results(words: list[str]) -> int:
         raise ValueError(f"expected nothing or --markdown after results, got {' '.join(words)}")
     from dgmzoo.evaluation import results
 
-    records = results.load()
+    records = results.load_records()
     if words:
-        print(results.markdown(records), end="")
+        print(results.markdown_page(records), end="")
         return 0
     from rich.console import Console
     from rich.table import Table
@@ -144,8 +144,8 @@ def results(words: list[str]) -> int:
     for column in ("", what, *columns):
         table.add_column(column, no_wrap=True)
     for i, record in enumerate(records, 1):
-        name, changes, learned, steps, _, *rest, seed, commit = results.row(record)
-        table.add_row(str(i), name, learned.replace(", ", "\n"), steps, results.value(record), *rest)
+        name, changes, learned, steps, _, *rest, seed, commit = results.table_row(record)
+        table.add_row(str(i), name, learned.replace(", ", "\n"), steps, results.format_value(record), *rest)
         note = [] if changes == "-" else [changes]
         note += [f"Monte Carlo error {record['monte_carlo_error']:.3f}"] if record["monte_carlo_error"] else []
         notes.append(f"{i}: {'; '.join([*note, f'seed {seed}', f'commit {commit}'])}")

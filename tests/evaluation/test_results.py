@@ -22,7 +22,7 @@ def test_a_record_can_be_had_again(path):
     assert record["encoding"] == exp.data.encoding and record["ema"] == exp.training.ema
     published = [paper.value for paper in exp.papers]
     assert record["paper"] is None or record["paper"]["value"] in published
-    assert results.row(record)[0] == record["experiment"]
+    assert results.table_row(record)[0] == record["experiment"]
 
 
 COMPARISONS = sorted((ROOT / "experiments/results/comparisons").glob("*.json"))
@@ -38,14 +38,14 @@ def test_the_page_of_a_comparison_has_its_table(path):
 
 
 def test_the_page_is_made_of_the_records():
-    assert (ROOT / "experiments/results/README.md").read_text() == results.markdown(results.load())
+    assert (ROOT / "experiments/results/README.md").read_text() == results.markdown_page(results.load_records())
 
 
 def test_records_of_all_kinds_make_rows():
     """Without a commit (a wheel), a budget, or a bound (a point code)."""
     record = {"experiment": "a", "overrides": {}, "dataset": "d", "encoding": None, "steps": 1, "num_samples": 1}
     record |= {"value": 1.0, "standard_error": 0.1, "monte_carlo_error": None, "seed": 0, "commit": None, "bound": None}
-    row = results.row(record | {"paper": {"value": 2.0, "budget": None}})
+    row = results.table_row(record | {"paper": {"value": 2.0, "budget": None}})
     assert row == ("a", "-", "d, as it is", "1", "1.00 ± 0.10", "-", "2.0", "0", "-")
 
 
@@ -54,4 +54,4 @@ def test_a_file_that_is_no_record_is_named(tmp_path, monkeypatch):
     wrong.write_text("[]")
     monkeypatch.setattr(experiments, "records", lambda: [wrong])
     with pytest.raises(ValueError, match=r"expected the record of a result in .*wrong\.json, got TypeError"):
-        results.load()
+        results.load_records()
