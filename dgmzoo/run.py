@@ -121,7 +121,7 @@ class Run:
         shown = {}
         if self.model.generate is not None:
             caption = "Samples (means of the pixels)"
-            shown[caption] = plots.png(plots.grid(self.sample(mean=True)))
+            shown[caption] = plots.encode_png(plots.image_grid(self.sample(mean=True)))
             files.write_bytes(self.path / SAMPLES, shown[caption])
         codes, again = {}, None
         if estimate.means:
@@ -129,7 +129,7 @@ class Run:
             codes, again = inference.encode_and_reconstruct(self.model, self.variables, rows, jax.random.key(0))
         if again is not None:
             caption = "Test examples, and below each its reconstruction"
-            shown[caption] = plots.png(plots.pairs(rows["x"][:50], again[:50]))
+            shown[caption] = plots.encode_png(plots.image_pairs(rows["x"][:50], again[:50]))
             files.write_bytes(self.path / RECONSTRUCTIONS, shown[caption])
         figures = self._figures(estimate) | layers.figures(self.experiment.model, self.variables, codes)
         page.write(self.path / REPORT, self._title, self.record, shown, figures)
@@ -165,13 +165,13 @@ class Run:
         return made, found
 
     def _figures(self, estimate: Estimate) -> dict[str, str]:
-        figures = {"Training": plots.curves(self.metrics)} if self.metrics else {}
+        figures = {"Training": plots.training_curves(self.metrics)} if self.metrics else {}
         if estimate.kl:
-            figures["KL per unit"] = plots.bars(estimate.kl)
+            figures["KL per unit"] = plots.sorted_units(estimate.kl)
         for name, mean in estimate.means.items():
             if mean.shape[-1] == 2:
                 labels = self.dataset.fixed("test", len(mean)).get("label")
-                figures[f"The latent space of {name}"] = plots.scatter(mean, labels)
+                figures[f"The latent space of {name}"] = plots.scatter_plot(mean, labels)
         return figures
 
     @property
@@ -185,10 +185,10 @@ class Run:
     def _repr_html_(self) -> str:
         parts = [
             f"<h3>{html.escape(self._title)}</h3><p>{html.escape(self.headline)}</p>",
-            plots.curves(self.metrics) if self.metrics else "",
+            plots.training_curves(self.metrics) if self.metrics else "",
         ]
         if self.model.generate is not None:
-            parts.append(plots.inline(plots.png(plots.grid(self.sample(36, mean=True)))))
+            parts.append(plots.inline_image(plots.encode_png(plots.image_grid(self.sample(36, mean=True)))))
         return "".join(parts)
 
     @property

@@ -328,7 +328,7 @@ def sample(words: list[str]) -> int:
 
     drawn = api.load(run_dir).sample(num, seed, mean=out.suffix == ".png")
     if out.suffix == ".png":
-        content = plots.png(plots.grid(drawn))
+        content = plots.encode_png(plots.image_grid(drawn))
     else:
         np.save(written := io.BytesIO(), drawn, allow_pickle=False)
         content = written.getvalue()

@@ -89,7 +89,7 @@ def _kl(place, view: View, layer: str, most: float) -> bool:
     for name, units in view.kl.items():
         whole = len(units) == 1 and view.values[name].shape[1:] != (1,)  # of a code whose units have none of their own
         drawn[f"{name}: {'the whole code' if whole else len(units)}"] = units
-    plots.steps(axes, drawn)
+    plots.draw_sorted_units(axes, drawn)
     own = max((units.max() for units in view.kl.values() if np.isfinite(units).all()), default=most)
     alone = all(len(units) == 1 for units in view.kl.values())  # beside the sums of others its scale would say nothing
     axes.set(ylim=(0, 1.05 * (own if alone else max(own, most)) or 1))
@@ -136,13 +136,13 @@ def _map(place, view: View, layer: str, most: float) -> bool:
 
 
 def _samples(place, view: View, layer: str, most: float) -> bool:
-    return view.samples is not None and _show(place, plots.grid(view.samples))
+    return view.samples is not None and _show(place, plots.image_grid(view.samples))
 
 
 def _images(field: str):
     def draw(place, view: View, layer: str, most: float) -> bool:
         x = getattr(view, field)
-        return x is not None and _show(place, plots.grid(x, STEPS if field == "traversed" else len(x) // 3))
+        return x is not None and _show(place, plots.image_grid(x, STEPS if field == "traversed" else len(x) // 3))
 
     return draw
 

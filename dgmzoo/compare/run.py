@@ -234,7 +234,7 @@ class Comparison:
 
     def _html(self, figure: bytes) -> str:
         parts = [f"<h1>{html.escape(self.title)}</h1>", html_table(self.records, self.notes())]
-        return "".join([*parts, f"<figure class=drawn>{plots.inline(figure, 'what each variant learned')}</figure>"])
+        return "".join([*parts, f"<figure class=drawn>{plots.inline_image(figure, 'what each variant learned')}</figure>"])
 
     def _repr_html_(self) -> str:
         return self._html(self.figure())

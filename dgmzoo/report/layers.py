@@ -61,12 +61,12 @@ def figures(module: nn.Module, variables: Variables, codes: Mapping[str, Mapping
             num, units = int(shrunk_units(q["shrinkage"]).sum()), q["shrinkage"].shape[1]
             caption = f"Shrinkage 1 / (1 + D) of the units of {name}: {num} of {units} are shrunk by more than half"
             curves = {"shrinkage": q["shrinkage"].mean(0), "D (median)": np.median(q["D"], 0)}
-            drawn[caption] = plots.bars(curves, "mean over examples")
+            drawn[caption] = plots.sorted_units(curves, "mean over examples")
         if "alive" in q:
             num, units = int(dead_units(q["alive"]).sum()), q["alive"].shape[1]
             caption = f"How often the units of {name} are not zero: {num} of {units} are dead"
             curves = {"mean over examples": q["alive"].mean(0), "largest": q["alive"].max(0)}
-            drawn[caption] = plots.bars(curves, "P(z > 0)")
+            drawn[caption] = plots.sorted_units(curves, "P(z > 0)")
     transported = any(getattr(part, "_transported", False) for _, part in parts(module))
     for name, q in codes.items():
         if {"loc", "scales", "mean"} <= set(q) and not transported:  # a piecewise normal posterior of z itself
@@ -76,8 +76,8 @@ def figures(module: nn.Module, variables: Variables, codes: Mapping[str, Mapping
             own = np.linspace(np.min(some.mean - reach), np.max(some.mean + reach), 400)
             density = np.exp(some.log_prob(jnp.asarray(own, some.loc.dtype)[:, None]))
             caption = f"q(z | x) of {density.shape[1]} examples, in the unit of {name} whose mean varies most"
-            drawn[caption] = plots.lines(own, density, "z", "density")
+            drawn[caption] = plots.line_plot(own, density, "z", "density")
     grid = np.linspace(-5, 5, 400)
     for name, density in prior_densities(module, variables, grid).items():
-        drawn[f"The learned prior of each unit of {name}"] = plots.lines(grid, density[:, :12], "z", "density")
+        drawn[f"The learned prior of each unit of {name}"] = plots.line_plot(grid, density[:, :12], "z", "density")
     return drawn
