@@ -132,7 +132,7 @@ class Run:
             shown[caption] = plots.encode_png(plots.image_pairs(rows["x"][:50], again[:50]))
             files.write_bytes(self.path / RECONSTRUCTIONS, shown[caption])
         figures = self._figures(estimate) | layers.figures(self.experiment.model, self.variables, codes)
-        page.write(self.path / REPORT, self._title, self.record, shown, figures)
+        page.write_report(self.path / REPORT, self._title, self.record, shown, figures)
         files.write_json(self.path / RESULT, self.record)
 
     def _estimate(self, exp: Experiment, split: str, progress: bool) -> tuple[dict[str, Any], Estimate]:
