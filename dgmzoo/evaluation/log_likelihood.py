@@ -98,7 +98,7 @@ def evaluate(
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, _CHUNK)
-    batch = examples_at_once(num_samples)
+    batch = examples_per_batch(num_samples)
     joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
     relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
     if model.bound == "exact":
@@ -143,7 +143,7 @@ def _in_parts(sums, variables, rows, key, weights, batch, progress, devices):
     return jax.tree.map(lambda leaf: leaf[:num], joined)
 
 
-def examples_at_once(num_samples: int) -> int:
+def examples_per_batch(num_samples: int) -> int:
     """Examples in one part, each with so many samples; what is left over is filled up to a whole part."""
     # A core's cache holds few rows, an accelerator needs many.
     rows = _ROWS if jax.default_backend() == "cpu" else 50 * _ROWS

@@ -18,7 +18,7 @@ from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.preflight import bind
 from dgmzoo.data.fetch_progress import told
-from dgmzoo.evaluation.log_likelihood import evaluate, examples_at_once
+from dgmzoo.evaluation.log_likelihood import evaluate, examples_per_batch
 from dgmzoo.model.contract import Query
 from dgmzoo.model.functional import functional
 from dgmzoo.training import devices
@@ -58,7 +58,7 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
     alone = seconds_of_products(products, repeats=min(steps, 200)) if products else None
     samples = share = None
     if model.bound == "elbo":
-        rows = dataset.fixed("test", max(_IW_EXAMPLES, examples_at_once(_IW_FEW)))
+        rows = dataset.fixed("test", max(_IW_EXAMPLES, examples_per_batch(_IW_FEW)))
         samples, share = _importance_sampling(model, fitted.variables, rows)
     return {
         "seconds_per_epoch": seconds,
@@ -80,7 +80,7 @@ def _importance_sampling(model, variables, rows) -> tuple[float, float | None]:
     # Large decoders are asked for fewer samples, so that this takes seconds.
     (once,) = _seconds(lambda: asked(_IW_FEW))
     num = _IW_FEW * max(1, min(_IW_SAMPLES // _IW_FEW, int(_IW_SECONDS / once)))
-    samples, size = len(rows["x"]) * num, examples_at_once(_IW_FEW)
+    samples, size = len(rows["x"]) * num, examples_per_batch(_IW_FEW)
     part = {name: leaf[np.arange(size) % len(leaf)] for name, leaf in rows.items()}
     ask = functools.partial(model.evidence, query=Query(_IW_FEW))
     products = list(_products(jax.make_jaxpr(ask)(variables, part, jax.random.key(0)).jaxpr, 1))
