@@ -16,7 +16,7 @@ from dgmzoo.config.preflight import bind, likelihoods_of
 from dgmzoo.data.observe import covering
 from dgmzoo.evaluation import inference, record
 from dgmzoo.evaluation.log_likelihood import Estimate
-from dgmzoo.evaluation.predictive import predictive
+from dgmzoo.evaluation.predictive import predictive_log_likelihood
 from dgmzoo.model.contract import Model
 from dgmzoo.model.functional import mean_weights, num_parameters
 from dgmzoo.report import html as page
@@ -142,8 +142,8 @@ class Run:
         key = jax.random.key(settings.seed)
         with measuring(f"measuring {split}", progress) as tell:
             rows = self.dataset.fixed(split, settings.num_examples)
-            found = predictive(self.model, self.variables, rows, key, num_samples, draws, tell)
-        train = predictive(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples, draws)
+            found = predictive_log_likelihood(self.model, self.variables, rows, key, num_samples, draws, tell)
+        train = predictive_log_likelihood(self.model, self.variables, self.dataset.fixed("train", 1000), key, num_samples, draws)
         learned = dict(self.variables["params"])
         for name in self.experiment.objective.optimizers():
             learned.pop(name, None)

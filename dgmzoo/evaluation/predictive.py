@@ -12,7 +12,7 @@ from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
 from dgmzoo.model.contract import Model, Variables
 
 
-def predictive(
+def predictive_log_likelihood(
     model: Model,
     variables: Variables,
     rows: Mapping[str, np.ndarray],
@@ -33,10 +33,10 @@ def predictive(
         samples, weights = jax.random.split(jax.random.fold_in(key, draw))
         tell = progress and functools.partial(_after, progress, draw, weight_draws)
         found.append(evaluate(model, variables, rows, samples, num_samples, tell, weights=weights))
-    return averaged(found)
+    return average_over_networks(found)
 
 
-def averaged(found: list[Estimate]) -> Estimate:
+def average_over_networks(found: list[Estimate]) -> Estimate:
     """Probabilities averaged over draws of the network; what else there is, averaged as it stands."""
     each = np.stack([estimate.per_example for estimate in found]).astype(np.float64)  # [S, N]
     num = len(each)

@@ -15,7 +15,7 @@ from scipy import stats
 import dgmzoo
 from dgmzoo.data.sets import toys
 from dgmzoo.evaluation.log_likelihood import Estimate
-from dgmzoo.evaluation.predictive import averaged, predictive
+from dgmzoo.evaluation.predictive import average_over_networks, predictive_log_likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.weights.base import VariationalWeights
@@ -43,9 +43,9 @@ def test_averaging_over_networks_gives_the_predictive_density():
     def density(variance):
         return stats.norm.logpdf(rows["x"][:, 0], mean, np.sqrt(variance))
 
-    still = predictive(model, variables, rows, jax.random.key(1), 1)
+    still = predictive_log_likelihood(model, variables, rows, jax.random.key(1), 1)
     np.testing.assert_allclose(still.per_example, density(1.0), rtol=1e-5)
-    found = predictive(model, variables, rows, jax.random.key(1), 1, weight_draws=600)
+    found = predictive_log_likelihood(model, variables, rows, jax.random.key(1), 1, weight_draws=600)
     error = np.sqrt(found.variance)
     assert (abs(found.per_example - density(1 + noise)) < 4 * error).all() and error.max() < 0.3
     assert (abs(found.per_example - still.per_example) > 6 * error).any(), "not the mean weights"
@@ -58,7 +58,7 @@ def test_probabilities_are_averaged_not_their_logarithms():
         Estimate(np.log(p), np.zeros(2), np.log(p), {"z": np.full(1, p[0])}, {})
         for p in np.array([[0.2, 0.5], [0.4, 0.5], [0.9, 0.5]])
     ]
-    both = averaged(found)
+    both = average_over_networks(found)
     np.testing.assert_allclose(both.per_example, np.log([0.5, 0.5]))
     variance = np.var([0.2, 0.4, 0.9], ddof=1) / 3 / 0.5**2  # of the mean, relative to it
     np.testing.assert_allclose(both.variance, [variance, 0], atol=1e-12)
@@ -69,7 +69,7 @@ def test_a_draw_of_the_network_is_one_for_all_rows_and_samples():
     model = functional(Regression(likelihood=Bernoulli(weights=VariationalWeights()), shape=(1,)))
     rows = {"x": np.ones((700, 1), np.float32), "context": np.ones((700, 2), np.float32)}
     variables = model.init(jax.random.key(0), rows)
-    found = predictive(model, variables, rows, jax.random.key(1), 3, weight_draws=2)
+    found = predictive_log_likelihood(model, variables, rows, jax.random.key(1), 3, weight_draws=2)
     np.testing.assert_allclose(found.per_example, found.per_example[0], rtol=1e-6)
     one, _ = model.evidence(variables, rows, jax.random.key(2), Query(3, weights=jax.random.key(3)))
     assert np.ptp(one.log_likelihood) < 1e-6
