@@ -84,11 +84,11 @@ def make_record(
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": f"{jax.local_devices()[0].device_kind} x{num_devices}",
         "seconds": round(seconds, 1),
-        "paper": paper(experiment, origin, split, steps),
+        "paper": published_result(experiment, origin, split, steps),
     }
 
 
-def paper(experiment: Experiment, origin: Origin, split: str, steps: int) -> dict[str, Any] | None:
+def published_result(experiment: Experiment, origin: Origin, split: str, steps: int) -> dict[str, Any] | None:
     """The published figure that this result may be held against: that of the same model, objective, data and evaluation."""
     if origin.base is None or split != "test":
         return None

@@ -18,7 +18,7 @@ variational layers over paired seeds, with what follows from them, are in [compa
 """
 
 
-def load() -> list[dict[str, Any]]:
+def load_records() -> list[dict[str, Any]]:
     """All records, by experiment and then by value.
 
     Raises:
@@ -36,12 +36,12 @@ def load() -> list[dict[str, Any]]:
     return [record for *_, record in sorted(found, key=lambda each: each[:2])]
 
 
-def value(record: dict[str, Any]) -> str:
+def format_value(record: dict[str, Any]) -> str:
     """`86.43 ± 0.23`."""
     return f"{record['value']:.2f} ± {record['standard_error']:.2f}"
 
 
-def row(record: dict[str, Any]) -> tuple[str, ...]:
+def table_row(record: dict[str, Any]) -> tuple[str, ...]:
     """One record's cells, in the order of COLUMNS."""
     paper = record["paper"]
     changed = " ".join(f"{path}={value}" for path, value in record["overrides"].items())
@@ -52,7 +52,7 @@ def row(record: dict[str, Any]) -> tuple[str, ...]:
         changed or "-",
         f"{record['dataset']}, {record['encoding'] or 'as it is'}",
         f"{record['steps']:,}",
-        value(record) + (f" (MC {error:.3f})" if error else ""),
+        format_value(record) + (f" (MC {error:.3f})" if error else ""),
         kinds.get(record["bound"], "-"),
         "-" if paper is None else f"{paper['value']}" + (f" [{paper['budget']:.2g}]" if paper["budget"] else ""),
         str(record["seed"]),
@@ -60,7 +60,7 @@ def row(record: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def markdown(records: Sequence[dict[str, Any]]) -> str:
+def markdown_page(records: Sequence[dict[str, Any]]) -> str:
     """The page of all records."""
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(row, records)]
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *map(table_row, records)]
     return INTRODUCTION + "\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dgmzoo.files import write_text
-from dgmzoo.report.plots import inline
+from dgmzoo.report.plots import inline_image
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2430}
@@ -44,7 +44,7 @@ def headline(record: Mapping[str, Any]) -> str:
     return text
 
 
-def comparison(record: Mapping[str, Any]) -> str:
+def published_figure(record: Mapping[str, Any]) -> str:
     """The published figure beside it, or the empty string."""
     paper = record["paper"]
     if not paper:
@@ -53,7 +53,7 @@ def comparison(record: Mapping[str, Any]) -> str:
     return f"published: {paper['value']} ({paper['source']}; {paper['protocol']}){budget}"
 
 
-def write(
+def write_report(
     path: Path,
     title: str,
     record: Mapping[str, Any],
@@ -68,12 +68,12 @@ def write(
       figures: caption -> SVG.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=lead>{html.escape(headline(record))}</p>"]
-    if text := comparison(record):
+    if text := published_figure(record):
         parts.append(f"<p>{html.escape(text)}</p>")
     for caption, svg in figures.items():
         parts.append(f"<h2>{html.escape(caption)}</h2><figure>{svg}</figure>")
     for caption, picture in pictures.items():
-        parts.append(f"<h2>{html.escape(caption)}</h2><figure>{inline(picture, caption)}</figure>")
+        parts.append(f"<h2>{html.escape(caption)}</h2><figure>{inline_image(picture, caption)}</figure>")
     parts.append(f"<h2>Record</h2>{table(record)}")
     write_text(path, page(title, parts))
 

@@ -11,7 +11,7 @@ import numpy as np
 from dgmzoo import data
 
 
-def grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
+def image_grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Examples `[N, H, W, C]` (or `[N, D]`, one row of pixels each) side by side, `[rows, columns, C]` in [0, 1]."""
     x = np.asarray(x, np.float32)
     if not (x.ndim == 4 and x.shape[-1] in (1, 3)):
@@ -23,17 +23,17 @@ def grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
     return sheet if sheet.ndim == 3 else sheet[..., None]
 
 
-def pairs(x: np.ndarray, y: np.ndarray, columns: int = 10) -> np.ndarray:
+def image_pairs(x: np.ndarray, y: np.ndarray, columns: int = 10) -> np.ndarray:
     """Rows of `x` and, below each, the row of `y` that belongs to it."""
     num = len(x) - len(x) % columns if len(x) >= columns else len(x)
     columns = min(columns, num)
     woven = []
     for start in range(0, num, columns):
         woven += [x[start : start + columns], y[start : start + columns]]
-    return grid(np.concatenate(woven), columns)
+    return image_grid(np.concatenate(woven), columns)
 
 
-def png(image: np.ndarray) -> bytes:
+def encode_png(image: np.ndarray) -> bytes:
     """A picture `[H, W, C]` in [0, 1] as PNG, pixels enlarged by whole numbers to some 560 in all."""
     import matplotlib.image
 
@@ -45,13 +45,13 @@ def png(image: np.ndarray) -> bytes:
     return written.getvalue()
 
 
-def inline(png_bytes: bytes, caption: str = "") -> str:
+def inline_image(png_bytes: bytes, caption: str = "") -> str:
     """A PNG as an HTML image that needs no file."""
     alt, encoded = html.escape(caption, quote=True), base64.b64encode(png_bytes).decode()
     return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> str:
+def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """Training curves as SVG: the ELBO (or log-likelihood) of each split, and the KL of each layer."""
     terms = sorted({name for row in rows for name in row if name.startswith("kl/")})
     figure, axes = _figure(2 if terms else 1)
@@ -70,15 +70,15 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure, axes)
 
 
-def bars(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
+def sorted_units(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
     """A number per unit, sorted, as SVG."""
     figure, axes = _figure(1)
-    steps(axes[0], {f"{name}: {len(each)} unit{'s' if len(each) > 1 else ''}": each for name, each in units.items()})
+    draw_sorted_units(axes[0], {f"{name}: {len(each)} unit{'s' if len(each) > 1 else ''}": each for name, each in units.items()})
     axes[0].set(xlabel="unit, sorted", ylabel=label, ylim=(0, None))
     return _svg(figure, axes)
 
 
-def steps(axes, units: Mapping[str, np.ndarray]) -> None:
+def draw_sorted_units(axes, units: Mapping[str, np.ndarray]) -> None:
     """Draw legend -> numbers, sorted, over units counted from one; the dots show a unit that is alone."""
     for legend, values in units.items():
         axes.plot(np.arange(len(values)) + 1, np.sort(values)[::-1], ".-", drawstyle="steps-mid", label=legend)
@@ -86,7 +86,7 @@ def steps(axes, units: Mapping[str, np.ndarray]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
-def lines(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
+def line_plot(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
     """Curves `y [N, C]` over `x [N]`, as SVG."""
     figure, axes = _figure(1)
     axes[0].plot(x, y, linewidth=1)
@@ -94,7 +94,7 @@ def lines(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
     return _svg(figure, axes)
 
 
-def scatter(points: np.ndarray, labels: np.ndarray | None) -> str:
+def scatter_plot(points: np.ndarray, labels: np.ndarray | None) -> str:
     """A two-dimensional latent space as SVG: posterior means `[N, 2]`, coloured by label `[N]`."""
     figure, axes = _figure(1)
     found = axes[0].scatter(*points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7)

@@ -12,7 +12,7 @@ from dgmzoo import experiments
 from dgmzoo.command.options import Train, changed, parse
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import load
-from dgmzoo.evaluation.record import paper
+from dgmzoo.evaluation.record import published_result
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.objectives.importance import IWAE
 
@@ -130,7 +130,7 @@ def test_arrays_in_memory_are_not_a_named_experiment():
     )
     changed = dataclasses.replace(base, data=mine)
     assert overrides.origin(changed).name is None
-    assert paper(changed, overrides.origin(changed), "test", 1) is None
+    assert published_result(changed, overrides.origin(changed), "test", 1) is None
 
 
 def test_an_objective_of_ones_own_is_kept_for_reading_only():
@@ -189,12 +189,12 @@ ROW = "vae/mnist_iwae_1l"
 def test_a_published_figure_is_shown_only_under_its_own_protocol(changes, value):
     exp = dgmzoo.experiment(ROW, changes)
     origin = overrides.origin(exp)
-    found = paper(exp, origin, "test", 984_000)
+    found = published_result(exp, origin, "test", 984_000)
     assert (found and found["value"]) == value
     if value:
         assert found["budget"] == 0.1
-    assert paper(exp, origin, "valid", 1) is None
-    assert paper(overrides.override(exp, {"evaluation.num_samples": 17}), origin, "test", 1) is None
+    assert published_result(exp, origin, "valid", 1) is None
+    assert published_result(overrides.override(exp, {"evaluation.num_samples": 17}), origin, "test", 1) is None
 
 
 def test_every_published_row_can_be_asked_for():
@@ -202,4 +202,4 @@ def test_every_published_row_can_be_asked_for():
         base = load(name)
         for row in base.papers:
             exp = overrides.override(base, row.when)
-            assert paper(exp, overrides.origin(exp), "test", 1)["value"] == row.value
+            assert published_result(exp, overrides.origin(exp), "test", 1)["value"] == row.value
