@@ -382,5 +382,5 @@ def _say(record: dict, run_dir: Path) -> None:
     from dgmzoo.report import html
 
     print(f"{record['experiment'] or run_dir}: {html.headline(record)}")
-    if text := html.published_figure(record):
+    if text := html.published_line(record):
         print(text)

@@ -44,7 +44,7 @@ def headline(record: Mapping[str, Any]) -> str:
     return text
 
 
-def published_figure(record: Mapping[str, Any]) -> str:
+def published_line(record: Mapping[str, Any]) -> str:
     """The published figure beside it, or the empty string."""
     paper = record["paper"]
     if not paper:
@@ -68,7 +68,7 @@ def write_report(
       figures: caption -> SVG.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=lead>{html.escape(headline(record))}</p>"]
-    if text := published_figure(record):
+    if text := published_line(record):
         parts.append(f"<p>{html.escape(text)}</p>")
     for caption, svg in figures.items():
         parts.append(f"<h2>{html.escape(caption)}</h2><figure>{svg}</figure>")
