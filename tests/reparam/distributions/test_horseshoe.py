@@ -9,7 +9,7 @@ import mpmath as mp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from noise_quadrature import noise_rule
+from tests.support.noise_quadrature import noise_rule
 from scipy import integrate, special, stats
 
 from dgmzoo.reparam.distributions import (

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from noise_quadrature import noise_rule
+from tests.support.noise_quadrature import noise_rule
 from scipy import integrate, stats
 
 from dgmzoo.reparam import families

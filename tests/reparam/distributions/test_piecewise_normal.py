@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from noise_quadrature import expected_gradient, gradient_of_expectation, noise_rule, product_rule
+from tests.support.noise_quadrature import expected_gradient, gradient_of_expectation, noise_rule, product_rule
 from scipy import integrate, optimize, stats
 
 from dgmzoo.reparam.distributions import PiecewiseNormal
