@@ -6,6 +6,7 @@ from PIL import Image
 
 from dgmzoo.command.data import HELP, data
 from dgmzoo.data import catalogue, lookup, preview
+from tests.support.data_fixtures import benchmark_data, empty_cache  # noqa: F401
 
 
 def test_list_has_one_line_a_set_and_says_what_is_here(monkeypatch, capsys):
@@ -57,7 +58,8 @@ def test_a_picture_shows_what_is_stored_not_a_draw(monkeypatch):
     np.testing.assert_array_equal(drawn[0], digits.splits["train"]["x"][:9] / np.float32(16))
 
 
-def test_letters_are_shown_as_letters(benchmark):
+@pytest.mark.usefixtures("benchmark_data")
+def test_letters_are_shown_as_letters():
     from dgmzoo.data import Data, load
 
     lines = preview.summary(load(Data("ocr_letters"))).splitlines()[2:]

@@ -234,9 +234,10 @@ def test_full_disk_while_caching_goes_on_without(mnist, monkeypatch):
 FETCH = """
 import sys
 from dataclasses import replace
-from dgmzoo.data import download, registry, store
+from dgmzoo.data import lookup, registry
+from dgmzoo.data.entry import Source
 address, sha256, *names = sys.argv[1:]
-source = registry.Source("web", address, {name.removesuffix(".gz"): name for name in names})
+source = Source("web", address, {name.removesuffix(".gz"): name for name in names})
 known = registry.catalogue()
 changes = dict(splits={"train": 300, "test": 50}, size=400_000, sources=(source,), sha256=sha256)
 known["mnist"] = replace(known["mnist"], **changes)

@@ -37,7 +37,7 @@ def refused_or_right(name: str, path, step: int, cache) -> int:
     return refused
 
 
-def test_damaged_zip_of_sounds_or_pictures_is_told(folder, registered, random, cache):
+def test_damaged_zip_of_sounds_or_pictures_is_told(folder, registered, random, empty_cache):
     from PIL import Image
 
     path = folder("fsdd") / "recordings.zip"
@@ -45,7 +45,7 @@ def test_damaged_zip_of_sounds_or_pictures_is_told(folder, registered, random, c
         for name in ("0_ann_0", "0_ann_7"):
             archive.writestr(f"recordings/{name}.wav", clip(random.integers(-9, 9, 700)))
     registered("fsdd", splits={"train": 1, "test": 1})
-    assert refused_or_right("fsdd", path, 17, cache) > 50
+    assert refused_or_right("fsdd", path, 17, empty_cache) > 50
     for part in ("background", "evaluation"):
         path = folder("omniglot_lake") / f"images_{part}.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -54,7 +54,7 @@ def test_damaged_zip_of_sounds_or_pictures_is_told(folder, registered, random, c
                 Image.fromarray(random.random((105, 105)) > 0.1).save(out, "PNG")
                 archive.writestr(f"images/Greek/character00/{at:04}.png", out.getvalue())
     registered("omniglot_lake", splits={"train": 20, "test": 20})
-    assert refused_or_right("omniglot_lake", path, 997, cache) > 20
+    assert refused_or_right("omniglot_lake", path, 997, empty_cache) > 20
 
 
 def test_wrong_things_in_good_containers_are_told(folder, registered, random):
@@ -76,7 +76,9 @@ def test_wrong_things_in_good_containers_are_told(folder, registered, random):
 def test_what_a_decoder_did_not_think_of_is_told_with_the_folder(folder, registered, monkeypatch):
     (folder("web") / "web.npz").write_bytes(b"")
     for kind in (KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError, RuntimeError):
-        monkeypatch.setattr("dgmzoo.data.binary.vectors", lambda *args, kind=kind: (_ for _ in ()).throw(kind("odd")))
+        monkeypatch.setattr(
+            "dgmzoo.data.readers.binary.vectors", lambda *args, kind=kind: (_ for _ in ()).throw(kind("odd"))
+        )
         with pytest.raises(ValueError, match=f"files of web as published, got others in {folder('web')} .*odd"):
             lookup.arrays("web")
 

@@ -5,7 +5,7 @@ import pytest
 
 from dgmzoo.data import Data, catalogue, load, lookup, picture, summary
 
-pytestmark = pytest.mark.usefixtures("benchmark")
+pytestmark = pytest.mark.usefixtures("benchmark_data")
 
 SETS = [name for name, entry in catalogue().items() if entry.sha256]
 MEANS = {  # of train (or all) as stored, of the values' range

@@ -43,7 +43,7 @@ def test_omniglot_of_burda(folder, registered, random):
     np.testing.assert_allclose(arrays["test/x"][..., 0], images["testdata"], rtol=1e-6)
 
 
-def test_omniglot_of_lake_from_npz_and_from_png(folder, registered, random, cache, tmp_path):
+def test_omniglot_of_lake_from_npz_and_from_png(folder, registered, random, empty_cache, tmp_path):
     import shutil
 
     from PIL import Image
@@ -58,7 +58,7 @@ def test_omniglot_of_lake_from_npz_and_from_png(folder, registered, random, cach
     arrays, digest = lookup.arrays("omniglot_lake")
     np.testing.assert_array_equal(arrays["train/x"][..., 0], ~white["background"].reshape(60, 105, 105))
     assert arrays["test/label"].tolist() == [3] * 20 + [4] * 20
-    shutil.rmtree(cache)
+    shutil.rmtree(empty_cache)
     for part, x in white.items():
         (folder("omniglot_lake") / f"images_{part}.npz").unlink()
         with zipfile.ZipFile(folder("omniglot_lake") / f"images_{part}.zip", "w") as archive:
@@ -105,7 +105,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_binary_vectors_from_text_and_npz_have_one_digest(name, folder, registered, random, cache):
+def test_binary_vectors_from_text_and_npz_have_one_digest(name, folder, registered, random, empty_cache):
     import shutil
 
     size = catalogue()[name].shape[0]
@@ -115,7 +115,7 @@ def test_binary_vectors_from_text_and_npz_have_one_digest(name, folder, register
         (folder(name) / file).write_text(FORMS[name](rows))
     arrays, digest = lookup.arrays(name)
     assert {r.tobytes() for r in arrays["valid/x"]} == {r.astype(np.uint8).tobytes() for r in x["valid"]}
-    shutil.rmtree(cache)
+    shutil.rmtree(empty_cache)
     np.savez(folder(name) / entry.files[0], **{split: random.permutation(rows) for split, rows in x.items()})
     assert lookup.arrays(name)[1] == digest
 
