@@ -1,9 +1,8 @@
-"""An experiment and its parts: frozen dataclasses, validated once; found by name or by file."""
+"""`Experiment` and its parts, as frozen dataclasses, and `load_experiment`, which finds one by name or by file."""
 
 import dataclasses
 import difflib
 import importlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import flax.linen as nn
 
 from dgmzoo import experiments
 from dgmzoo.config import experiment_file
-from dgmzoo.config.training import Training
+from dgmzoo.config.training import Execution, Training
 from dgmzoo.data import Data
 from dgmzoo.model.contract import ExtraLoss
 from dgmzoo.objectives.base import Objective
@@ -22,7 +21,11 @@ from dgmzoo.validation import check_whole
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """How the result is measured, once training has ended."""
+    """Settings of the final evaluation, after training.
+
+    >>> Evaluation(num_samples=500).num_examples is None
+    True
+    """
 
     num_samples: int = 5000
     """Samples per example of the importance-weighted bound (K); exact densities need none."""
@@ -31,7 +34,7 @@ class Evaluation:
     weight_draws: int = 0
     """Networks over which the probabilities of a model with random weights are averaged; 0: one with the mean weights."""
     seed: int = 0
-    """Of the samples."""
+    """Seed of the samples."""
 
     def __post_init__(self):
         check_whole("evaluation.num_samples", self.num_samples)
@@ -43,7 +46,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """A published figure and the settings under which it may be compared."""
+    """A published figure, and the settings under which results may be compared with it."""
 
     value: float
     """Negative log-likelihood or bound, nats per example."""
@@ -52,40 +55,54 @@ class Paper:
     protocol: str
     """Data variant, split, bound and number of samples, in words."""
     steps: int | None = None
-    """Length of the paper's training in steps of its own batch size."""
+    """Length of the paper's training, in steps of its own batch size."""
     when: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Overrides of the experiment that make it the paper's."""
+    """Overrides of the experiment that give the paper's settings."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A zoo entry, the data it learns, how, and how it is measured."""
+    """A zoo entry, its data, its training and its evaluation.
+
+    >>> from dgmzoo.zoo.vae.vae import VAE
+    >>> Experiment(model=VAE(latent_dim=2), data=Data("digits"), training=Training(epochs=1)).objective
+    ELBO(num_samples=1, beta=1.0, warmup_steps=0, free_bits=0.0)
+
+    Raises:
+      ValueError: the parts do not fit together. What depends on the data is checked by `preflight.resolve`.
+    """
 
     model: nn.Module
-    """The zoo entry."""
+    """The zoo entry: a Flax (Linen) module."""
     data: Data
-    """What is learned from."""
+    """The data set, its split and its encoding."""
     objective: Objective = ELBO()  # noqa: RUF009 (frozen)
-    """What is minimised."""
+    """The training loss."""
     training: Training
-    """How."""
+    """The training protocol."""
+    execution: Execution = Execution()  # noqa: RUF009 (frozen)
+    """Settings that change memory and speed alone, also when a run is resumed."""
     evaluation: Evaluation = Evaluation()
-    """How the result is measured."""
+    """Settings of the final evaluation."""
     extra_losses: Mapping[str, ExtraLoss] = dataclasses.field(default_factory=dict)
-    """Further terms of the training loss, `{name: f(evidence, batch) -> [B]}`, in nats; `extra_loss/<name>` in the metrics."""
+    """Extra losses `{name: f(evidence, batch) -> [B]}`, in nats; `extra_loss/<name>` in the metrics."""
     papers: tuple[Paper, ...] = dataclasses.field(default=(), metadata={"cli": False})
     """Published figures."""
-    corrections: tuple[str, ...] = dataclasses.field(default=(), metadata={"cli": False})
-    """What was changed in the model so that its gradients are right under the objective, in words."""
     name: str = dataclasses.field(default="", metadata={"cli": False})
-    """Set when loaded: `vae/digits`, or the path of a file."""
+    """Name of the experiment that this one was made from: `vae/digits`, or the path of a file. Set by `load_experiment`."""
+    overrides: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False, metadata={"cli": False}
+    )
+    """Overrides of the named experiment that give this one, as they were requested. Set by `override`."""
+    base: "Experiment | None" = dataclasses.field(default=None, compare=False, repr=False, metadata={"cli": False})
+    """The named experiment without overrides. Set by `load_experiment`."""
 
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
             raise ValueError(f"expected experiment.model to be a Flax module, got {type(self.model).__name__}")
-        for name, term in self.extra_losses.items():
-            if not isinstance(name, str) or not name or not callable(term):
-                raise ValueError(f"expected terms as {{name: function}}, got {name!r}: {term!r}")
+        for name, loss in self.extra_losses.items():
+            if not isinstance(name, str) or not name or not callable(loss):
+                raise ValueError(f"expected extra_losses as {{name: function}}, got {name!r}: {loss!r}")
         if self.training.remat and self.objective.num_samples == 1:
             raise ValueError(
                 "expected objective.num_samples above 1 with training.remat, which computes a few of the samples at a "
@@ -94,19 +111,15 @@ class Experiment:
         if self.training.accumulate > 1 and getattr(self.objective, "free_bits", 0):
             raise ValueError(
                 "expected objective.free_bits 0 with training.accumulate: the floor is on means over a whole batch, got "
-                f"{self.objective.free_bits} and {self.training.accumulate} parts; spread the batch over devices instead"
+                f"{self.objective.free_bits} and {self.training.accumulate} micro-batches; use several devices instead"
             )
-        model, said = self.objective.corrected(self.model)
-        self.objective.check(model)
-        if said:
-            object.__setattr__(self, "model", model)
-            object.__setattr__(self, "corrections", self.corrections + said)
-            for words in said:
-                warnings.warn(words, stacklevel=3)
 
 
-def load(name: str) -> Experiment:
-    """The experiment of that name, or of the file at that path.
+def load_experiment(name: str) -> Experiment:
+    """The experiment of a name, or of the file at a path.
+
+    >>> load_experiment("vae/digits").data.name
+    'digits'
 
     Raises:
       ValueError: there is none (the nearest names are given), or the file defines no `experiment`.
@@ -125,9 +138,10 @@ def load(name: str) -> Experiment:
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         raise ValueError(f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}")
-    return dataclasses.replace(experiment, name=name)
+    loaded = dataclasses.replace(experiment, name=name, overrides={}, base=None)
+    return dataclasses.replace(loaded, base=loaded)
 
 
 def file_digest(name: str) -> str | None:
-    """sha256 of a user's experiment file and of the modules beside it that it imports; None for the zoo's own."""
+    """The sha256 of a user's experiment file and of the modules beside it; None for an experiment of the zoo."""
     return experiment_file.digest(Path(name)) if name.endswith(".py") else None

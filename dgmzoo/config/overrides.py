@@ -1,4 +1,4 @@
-"""Changing an experiment by paths such as `model.latent_dim`, and reading it back as plain values."""
+"""Overrides of an experiment by paths such as `model.latent_dim`, and its flat form as plain values."""
 
 import dataclasses
 import difflib
@@ -6,62 +6,83 @@ import inspect
 import sys
 import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import typeguard
 
-from dgmzoo.config import function_identity
-from dgmzoo.config.experiment import Experiment, load
+from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.function_identity import identity
 from dgmzoo.config.names import choices, family
 from dgmzoo.config.training import LENGTHS, Training
 from dgmzoo.model.module_tree import members, with_members
 
 
 def fields(part: Any) -> dict[str, dataclasses.Field]:
-    """The fields of a config dataclass or of a Linen module that a user may set."""
-    own = ("parent", "name") if isinstance(part, nn.Module) else ()
+    """Name -> field of a config dataclass or a Linen module, without the fields that are not a user's to set."""
+    internal = ("parent", "name") if isinstance(part, nn.Module) else ()
     return {
         field.name: field
         for field in dataclasses.fields(part)
-        if field.name not in own and field.metadata.get("cli", True)
+        if field.name not in internal and field.metadata.get("cli", True)
     }
 
 
 def is_part(value: Any) -> bool:
-    """Whether a value has fields of its own to set."""
+    """Whether a value has fields that overrides can set."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def type_hints(kind: type) -> dict[str, Any]:
-    """Field -> type, the names of each class looked up in the module that it was made in, if another has its name now."""
-    found = {}
+    """Field name -> type.
+
+    Names in the annotations of a class are looked up among the globals of its own methods: another module may have taken
+    the name of the class's module since.
+    """
+    hints = {}
     for cls in reversed(kind.__mro__):
-        methods = (inspect.unwrap(each) for each in vars(cls).values() if inspect.isfunction(each))
-        names = next((each.__globals__ for each in methods if each.__globals__.get("__name__") == cls.__module__), None)
-        own = type(cls.__name__, (), {"__annotations__": vars(cls).get("__annotations__", {})})
-        found |= typing.get_type_hints(own, names or vars(sys.modules[cls.__module__]), include_extras=True)
-    return found
+        methods = (inspect.unwrap(method) for method in vars(cls).values() if inspect.isfunction(method))
+        spaces = (method.__globals__ for method in methods if method.__globals__.get("__name__") == cls.__module__)
+        space = next(spaces, None) or vars(sys.modules[cls.__module__])
+        annotated = type(cls.__name__, (), {"__annotations__": vars(cls).get("__annotations__", {})})
+        hints |= typing.get_type_hints(annotated, space, include_extras=True)
+    return hints
 
 
 def flatten(part: Any, path: str = "") -> dict[str, Any]:
-    """Path -> plain value (JSON's), with the class's name at the path of each part."""
+    """Path -> plain value (as in JSON) of every field, with the class's name at the path of each part.
+
+    >>> from dgmzoo.objectives.elbo import ELBO
+    >>> flatten(ELBO(beta=2.0))["beta"]
+    2.0
+    """
     flat = {}
     for name in fields(part):
-        value, here = getattr(part, name), f"{path}.{name}" if path else name
+        value, field_path = getattr(part, name), f"{path}.{name}" if path else name
         if isinstance(part, Experiment) and name == "extra_losses":
-            flat[here] = {key: function_identity.named(term) for key, term in value.items()}
+            flat[field_path] = {key: _identity(loss) for key, loss in value.items()}
         else:
-            flat |= _flat(value, here)
+            flat |= _flat(value, field_path)
     return flat
 
 
+NO_IDENTITY = "no identity: "
+"""Prefix of the reason that stands in place of a function's identity where it has none."""
+
+
+def _identity(function: Any) -> str:
+    try:
+        return identity(function)
+    except ValueError as reason:
+        return f"{NO_IDENTITY}{reason}"
+
+
 def _flat(value: Any, path: str) -> dict[str, Any]:
-    """A field's value, or a member of one, as `flatten` tells it."""
+    """The flat form of a field's value, or of a member of one."""
     if is_part(value):
-        named = {cls: short for short, cls in (choices(value) or {}).items()}
-        kept = {f"{path}.{name}": plain(given) for name, given in _set_by_hand(value).items()}
-        return {path: named.get(type(value), type(value).__name__)} | flatten(value, path) | kept
+        names = {cls: name for name, cls in (choices(value) or {}).items()}
+        internal = {f"{path}.{name}": plain(own) for name, own in _set_by_entry(value).items()}
+        return {path: names.get(type(value), type(value).__name__)} | flatten(value, path) | internal
     if items := parts_in(value):
         flat = {path: [str(key) for key in items]}
         for key, item in items.items():
@@ -71,7 +92,7 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
 
 
 def parts_in(value: Any) -> dict[Any, Any] | None:
-    """Key or place -> member of a tuple, list or mapping that holds parts, at any depth; None for any other value.
+    """Key or index -> member, of a tuple, list or mapping that holds parts at any depth; None for any other value.
 
     Raises:
       ValueError: a key cannot stand in a path.
@@ -85,124 +106,121 @@ def parts_in(value: Any) -> dict[Any, Any] | None:
     return items
 
 
-def _set_by_hand(part: Any) -> dict[str, Any]:
-    """Fields of a module that are not a user's to set (a layer's `units`, which its entry sets), where they differ from their defaults."""
+def _set_by_entry(part: Any) -> dict[str, Any]:
+    """Fields of a module that its entry sets and not the user (a layer's `units`), where they differ from their defaults."""
     if not isinstance(part, nn.Module):
         return {}
-    hidden = [field for field in dataclasses.fields(part) if not field.metadata.get("cli", True)]
-    return {field.name: own for field in hidden if (own := getattr(part, field.name, None)) != field.default}
+    internal = [field for field in dataclasses.fields(part) if not field.metadata.get("cli", True)]
+    return {field.name: value for field in internal if (value := getattr(part, field.name, None)) != field.default}
 
 
-def difference(base: Any, changed: Any) -> dict[str, Any]:
-    """The overrides that turn one experiment, or one part of one, into the other, as plain values."""
-    before, after = flatten(base), flatten(changed)
-    for path, value in after.items():
-        part = _at(changed, path)
-        named = choices(part)
-        if (
-            named and value in named and before.get(path) != value
-        ):  # a part chosen by name: compare with its class's own defaults
-            stay = {f"{path}.{name}" for name in _set_by_hand(part)}
-            kept = {key: old for key, old in before.items() if not key.startswith(f"{path}.") or key in stay}
-            defaults = {f"{path}.{key}": default for key, default in flatten(named[value]()).items()}
-            before = kept | defaults
-    return {path: value for path, value in after.items() if before.get(path, dataclasses.MISSING) != value}
+def source(experiment: Experiment) -> tuple[str | None, dict[str, Any]]:
+    """The name and the overrides that build this experiment again; (None, {}) if it was built or changed in Python.
 
-
-class Origin(NamedTuple):
-    """Where an experiment comes from: what is needed to build it again."""
-
-    name: str | None  # None where it was built in Python and no name and overrides give it
-    overrides: dict[str, Any]
-    base: Experiment | None  # as loaded by that name
-
-
-def origin(experiment: Experiment) -> Origin:
-    """The name and overrides that give this experiment."""
-    if experiment.name and experiment.data.arrays is None:
-        base = load(experiment.name)
-        changes = difference(base, experiment)
-        try:
-            if flatten(override(base, changes)) == flatten(experiment):
-                return Origin(experiment.name, changes, base)
-        except ValueError:
-            pass  # a part of the user's own, which no override names
-    return Origin(None, {}, None)
+    >>> from dgmzoo.config.experiment import load_experiment
+    >>> source(override(load_experiment("vae/digits"), {"model.latent_dim": 3}))
+    ('vae/digits', {'model.latent_dim': 3})
+    """
+    if experiment.base is None or not experiment.name or experiment.data.arrays is not None:
+        return None, {}
+    requested = plain(experiment.overrides)
+    if any(path.split(".")[0] == "extra_losses" for path in requested):
+        return None, {}  # functions have no plain form
+    try:
+        if flatten(override(experiment.base, requested)) != flatten(experiment):
+            return None, {}  # a field was replaced in Python
+    except ValueError:
+        return None, {}  # an override that has no plain form, such as a class of the user's
+    return experiment.name, requested
 
 
 def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
     """The experiment with some fields changed.
+
+    >>> from dgmzoo.config.experiment import load_experiment
+    >>> override(load_experiment("vae/digits"), {"objective": "iwae", "training.steps": 10}).training.epochs is None
+    True
 
     Args:
       overrides: path -> value, such as `{"model.latent_dim": 20, "objective": "iwae"}`. Setting one length of training
         clears the others.
 
     Raises:
-      ValueError: an unknown path (the nearest are named) or a value of the wrong type.
+      ValueError: an unknown path (the nearest are named), or a value of the wrong type.
     """
     if not overrides:
         return experiment
+    overrides = {path.replace("-", "_"): value for path, value in overrides.items()}
     tree: dict = {}
     for path, value in overrides.items():
         node = tree
-        for name in path.replace("-", "_").split("."):
+        for name in path.split("."):
             node = node.setdefault(name, {})
         node[_VALUE] = value
-    changed = tuple(path.replace("-", "_") + "." for path in overrides)
-    said = [words for words in experiment.corrections if not f"{words.partition(':')[0]}.".startswith(changed)]
-    return _rebuild(dataclasses.replace(experiment, corrections=tuple(said)), tree, "")
+    changed = _rebuild(experiment, tree, "")
+    return dataclasses.replace(changed, overrides=_merged(experiment.overrides, overrides))
 
 
-_VALUE = object()  # the key under which a path's own value stands in the tree of overrides
+def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sets of overrides as one. A part that is chosen anew, and a new length of training, replace earlier ones."""
+    lengths = {f"training.{name}" for name in LENGTHS}
+    replaced = set(later) | (lengths if lengths & set(later) else set())
+    below = tuple(f"{path}." for path in later)
+    kept = {path: value for path, value in earlier.items() if path not in replaced and not path.startswith(below)}
+    return kept | dict(later)
+
+
+_VALUE = object()  # the key of a path's own value in a tree of overrides
 
 
 def _rebuild(part: Any, tree: dict, path: str) -> Any:
+    """A part with the changes of a tree of overrides."""
     known, hints = fields(part), type_hints(type(part))
     changes: dict[str, Any] = {}
-    for name, below in tree.items():
-        here = f"{path}.{name}" if path else name
+    for name, subtree in tree.items():
+        field_path = f"{path}.{name}" if path else name
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             raise ValueError(
-                f"expected a field of {type(part).__name__} ({', '.join(known)}), got {here!r}"
+                f"expected a field of {type(part).__name__} ({', '.join(known)}), got {field_path!r}"
                 + (f"; did you mean {' or '.join(near)}?" if near else "")
             )
-        changes[name] = _changed(getattr(part, name), hints[name], below, here)
-    if isinstance(part, Training):
-        changes = {**dict.fromkeys(LENGTHS, None), **changes} if set(changes) & set(LENGTHS) else changes
+        changes[name] = _changed(getattr(part, name), hints[name], subtree, field_path)
+    if isinstance(part, Training) and set(changes) & set(LENGTHS):
+        changes = {**dict.fromkeys(LENGTHS, None), **changes}
     return part.clone(**changes) if isinstance(part, nn.Module) else dataclasses.replace(part, **changes)
 
 
-def _changed(value: Any, hint: Any, below: dict, path: str) -> Any:
-    """A field's value, or a member of one, with its own value and those below it changed."""
-    if _VALUE in below:
-        value = _coerce(below[_VALUE], value, hint, path)
-    deeper = {key: child for key, child in below.items() if key is not _VALUE}
-    if not deeper:
+def _changed(value: Any, hint: Any, tree: dict, path: str) -> Any:
+    """A field's value, or a member of one, with the overrides of its own path and of the paths below it."""
+    if _VALUE in tree:
+        value = _coerce(tree[_VALUE], value, hint, path)
+    subtrees = {key: subtree for key, subtree in tree.items() if key is not _VALUE}
+    if not subtrees:
         return value
     if is_part(value):
-        return _rebuild(value, deeper, path)
-    items = {str(key): key for key in parts_in(value) or ()}
-    if unknown := [key for key in deeper if key not in items]:
+        return _rebuild(value, subtrees, path)
+    keys = {str(key): key for key in parts_in(value) or ()}
+    if unknown := [key for key in subtrees if key not in keys]:
         raise ValueError(
-            f"expected {f'one of {list(items)}' if items else 'no fields'} below {path!r}, got {path}.{unknown[0]!r}"
+            f"expected {f'one of {list(keys)}' if keys else 'no fields'} below {path!r}, got {path}.{unknown[0]!r}"
         )
-    held = members(value)
-    for name, child in deeper.items():
-        item = held[items[name]]
-        held[items[name]] = _changed(
-            item, nn.Module if isinstance(item, nn.Module) else type(item), child, f"{path}.{name}"
-        )
-    return with_members(value, held)
+    items = members(value)
+    for name, subtree in subtrees.items():
+        item = items[keys[name]]
+        kind = nn.Module if isinstance(item, nn.Module) else type(item)
+        items[keys[name]] = _changed(item, kind, subtree, f"{path}.{name}")
+    return with_members(value, items)
 
 
 def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
+    """An override's value as the field takes it: a part by its name, a family by its name, or a checked plain value."""
     named = choices(current)
     if named and isinstance(value, str):
         if value not in named:
             raise ValueError(f"expected {path} one of {', '.join(named)}, got {value!r}")
-        kept = {field.name for field in dataclasses.fields(named[value])}
-        return named[value](**{name: given for name, given in _set_by_hand(current).items() if name in kept})
+        names = {field.name for field in dataclasses.fields(named[value])}
+        return named[value](**{name: own for name, own in _set_by_entry(current).items() if name in names})
     if is_part(current) and value == type(current).__name__:
         return current
     if (items := parts_in(current)) and value == [str(key) for key in items]:
@@ -218,14 +236,12 @@ def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
         raise ValueError(f"expected {path} of type {_readable(hint)}, got {value!r}") from None
 
 
-def _at(part: Any, path: str) -> Any:
-    for name in path.split("."):
-        items = members(part)
-        part = getattr(part, name) if items is None else {str(key): item for key, item in items.items()}[name]
-    return part
-
-
 def plain(value: Any) -> Any:
+    """A value as JSON has it; classes and functions by name.
+
+    >>> plain({"hidden": (200, 200)})
+    {'hidden': [200, 200]}
+    """
     if isinstance(value, type):
         return value.__name__
     if isinstance(value, tuple | list):
@@ -234,7 +250,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    named = type(value) if callable(value) and not hasattr(value, "__qualname__") else value  # a repr tells addresses
+    named = type(value) if callable(value) and not hasattr(value, "__qualname__") else value  # a repr holds an address
     return f"{named.__module__}.{named.__qualname__}" if hasattr(named, "__qualname__") else repr(value)
 
 

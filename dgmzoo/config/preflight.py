@@ -1,87 +1,141 @@
-"""A module bound to data: given its shape, and tried on it before anything is computed."""
+"""`resolve`: an experiment and its data as a model that is ready to train, after every check that needs no training.
+
+The checks stand in one list, `CHECKS`. They trace shapes and compute nothing, so that a mistake is reported within
+seconds and not after hours of training.
+"""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.overrides import fields
 from dgmzoo.data import Dataset
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.model.contract import Model, Query
+from dgmzoo.model.functional import functional
 from dgmzoo.model.transforms import with_extra_losses
 
 
-def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
-    """The module with the data's shape, checked against what its outputs can give.
+class Resolved(NamedTuple):
+    """An experiment that fits its data.
+
+    Attributes:
+      experiment: the experiment as requested.
+      dataset: the data as they are split and encoded.
+      module: the zoo entry, with the data's shape, its layers in forms whose gradients are right under the objective.
+      model: the pure functions of `module`.
+      corrections: the layers that were replaced for that, each with its path and the reason.
+    """
+
+    experiment: Experiment
+    dataset: Dataset
+    module: nn.Module
+    model: Model
+    corrections: tuple[str, ...]
+
+
+def resolve(experiment: Experiment, dataset: Dataset) -> Resolved:
+    """Correct the module for the objective, bind it to the data, and run every check before training.
 
     Raises:
-      ValueError: the shapes differ, or x lies outside the support of a likelihood.
+      ValueError: a layer's gradient is wrong under the objective and no other form of the layer is right, or a check
+        of `CHECKS` fails.
     """
-    if "shape" in overrides.fields(module):
-        if module.shape is None:
-            module = module.clone(shape=tuple(dataset.shape))
-        elif tuple(module.shape) != tuple(dataset.shape):
-            raise ValueError(f"expected model.shape {dataset.shape} of {dataset.name!r}, got {module.shape}")
-    binary = dataset.encoding in ("dynamic", "static", "threshold")
-    for split in dataset.splits:
-        x = dataset.fixed(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
-        for likelihood in likelihoods_of(module):
-            likelihood.check_support(x)
+    module, corrections = experiment.objective.corrected(experiment.model)
+    experiment.objective.check(module)
+    module = bind(module, dataset)
+    resolved = Resolved(experiment, dataset, module, functional(module), corrections)
+    for check in CHECKS:
+        check(resolved)
+    return resolved
+
+
+def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
+    """The module with the data's shape.
+
+    Raises:
+      ValueError: the module has another shape.
+    """
+    if "shape" not in fields(module):
+        return module
+    if module.shape is None:
+        return module.clone(shape=tuple(dataset.shape))
+    if tuple(module.shape) != tuple(dataset.shape):
+        raise ValueError(f"expected model.shape {dataset.shape} of {dataset.name!r}, got {module.shape}")
     return module
 
 
 def likelihoods_of(module: nn.Module) -> list[Likelihood]:
     """The likelihoods among a module's fields."""
-    values = (getattr(module, name) for name in overrides.fields(module))
+    values = (getattr(module, name) for name in fields(module))
     return [value for value in values if isinstance(value, Likelihood)]
 
 
-def check_fits(exp: Experiment, model: Model, dataset: Dataset) -> None:
-    """Try the experiment's shapes without computing anything.
-
-    Raises:
-      ValueError: the batch is larger than the data, the model does not take them or answers in other shapes, a term is
-        not one per example, a layer that no field holds would be trained or measured wrongly, or there is nothing to
-        stop early by.
-    """
-    if exp.training.patience is not None and "valid" not in dataset.splits:
+def check_splits(resolved: Resolved) -> None:
+    """Refuse data without a test split, and early stopping without a validation split."""
+    dataset, patience = resolved.dataset, resolved.experiment.training.patience
+    if "test" not in dataset.splits:
         raise ValueError(
-            f"expected a validation split for training.patience {exp.training.patience}, got {dataset.name!r} without; "
+            f"expected data with a test split to measure, got {', '.join(dataset.splits)} of {dataset.name!r}"
+        )
+    if patience is not None and "valid" not in dataset.splits:
+        raise ValueError(
+            f"expected a validation split for training.patience {patience}, got {dataset.name!r} without; "
             "set data.num_validation, or leave patience out"
         )
-    rows = dataset.splits["train"]
-    exp.training.total_steps(len(rows["x"]))
-    first = {name: np.asarray(leaf[:2]) for name, leaf in rows.items()}
-    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
-    whole, met = with_extra_losses(model, exp.extra_losses), []
 
-    def ask(query, variables, key):
-        return whole.evidence(variables, dataset.observe(key, first), key, query)
 
-    def note(method, arguments, named, context):
+def check_batch(resolved: Resolved) -> None:
+    """Refuse a batch that is larger than the training split."""
+    resolved.experiment.training.total_steps(len(resolved.dataset.splits["train"]["x"]))
+
+
+def check_support(resolved: Resolved) -> None:
+    """Refuse data outside the support of a likelihood."""
+    dataset = resolved.dataset
+    binary = dataset.encoding in ("dynamic", "static", "threshold")
+    for split in dataset.splits:
+        x = dataset.fixed(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
+        for likelihood in likelihoods_of(resolved.module):
+            likelihood.check_support(x)
+
+
+def check_shapes(resolved: Resolved) -> None:
+    """Trace training and evaluation on two rows: refuse wrong shapes, and layers that no field of the module holds."""
+    experiment, dataset, module, model, _ = resolved
+    rows = {name: np.asarray(leaf[:2]) for name, leaf in dataset.splits["train"].items()}
+    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, rows)), jax.random.key(0))
+    trained = with_extra_losses(model, experiment.extra_losses)
+    layers: list[LatentLayer] = []
+
+    def evidence(query, variables, key):
+        return trained.evidence(variables, dataset.observe(key, rows), key, query)
+
+    def note_layers(method, arguments, named, context):
         if context.method_name == "infer" and isinstance(context.module, LatentLayer):
-            met.append(context.module)
+            layers.append(context.module)
         return method(*arguments, **named)
 
-    measured = Query(1 if model.bound == "exact" else len(first["x"]) + 1)  # neither 1 nor the number of rows
-    with nn.intercept_methods(note):
-        for query in (Query(exp.objective.num_samples, train=True), measured):
-            jax.eval_shape(functools.partial(ask, query), variables, jax.random.key(0))
-    for layer in met:
-        _check_seen(exp, model, layer)
+    measured = Query(1 if model.bound == "exact" else len(rows["x"]) + 1)  # neither 1 nor the number of rows
+    with nn.intercept_methods(note_layers):
+        for query in (Query(experiment.objective.num_samples, train=True), measured):
+            jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
+    for layer in layers:
+        reason = experiment.objective.refusal(layer, module)
+        if reason is None and model.bound is not None and not layer.has_bound:
+            reason = "there is no bound on log p(x) with it"
+        if reason:
+            raise ValueError(
+                f"expected {type(module).__name__} to hold its {type(layer).__name__} {'/'.join(layer.path)!r} in a "
+                f"field (`latent: LatentLayer`), got one made outside of its fields: {reason}"
+            )
 
 
-def _check_seen(exp: Experiment, model: Model, layer: LatentLayer) -> None:
-    """Refuse a layer that is made on the way, where neither the objective nor the record's bound could see what it is."""
-    reason = exp.objective.refusal(layer, exp.model)
-    if reason is None and model.bound is not None and not layer.has_bound:
-        reason = "there is no bound on log p(x) with it"
-    if reason:
-        raise ValueError(
-            f"expected {type(exp.model).__name__} to hold its {type(layer).__name__} {'/'.join(layer.path)!r} in a field "
-            f"(`latent: LatentLayer`), got one made outside of its fields: {reason}"
-        )
+CHECKS: tuple[Callable[[Resolved], None], ...] = (check_splits, check_batch, check_support, check_shapes)
+"""Every check of an experiment with its data, in the order in which they run. Each raises `ValueError`."""

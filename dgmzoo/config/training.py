@@ -1,4 +1,4 @@
-"""The training part of an experiment: length, optimizer, schedule, selection."""
+"""`Training`, the protocol that decides the numbers of a run, and `Execution`, which may change when a run is resumed."""
 
 import dataclasses
 import math
@@ -11,7 +11,13 @@ LENGTHS = ("epochs", "steps", "examples")
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How parameters are found. The length is epochs, steps or examples: exactly one."""
+    """The training protocol: everything that decides a number, to the last bit.
+
+    The length is given in epochs, steps or examples: exactly one.
+
+    >>> Training(epochs=3, batch_size=20).total_steps(num_train=100)
+    15
+    """
 
     epochs: int | None = None
     """Length in passes over the training rows."""
@@ -20,15 +26,15 @@ class Training:
     examples: int | None = None
     """Length in training examples seen."""
     batch_size: int = 100
-    """Examples a step, over all devices."""
+    """Examples per step, over all devices."""
     optimizer: Literal["adam", "adamax", "adagrad", "sgd"] = "adam"
-    """Of the model's parameters."""
+    """Optimizer of the model's parameters."""
     learning_rate: float = 1e-3
-    """At the start."""
+    """Learning rate at the start."""
     schedule: Literal["constant", "cosine", "burda"] = "constant"
-    """constant; cosine to final_learning_rate; or the eight stages of Burda et al., each 10^(-1/7) of the one before."""
+    """constant; cosine to final_learning_rate; or the eight stages of Burda et al., each 10^(-1/7) of the previous one."""
     final_learning_rate: float = 0.0
-    """At the end of a cosine."""
+    """Learning rate at the end of a cosine."""
     b1: float = 0.9
     """Decay of the first moment (adam, adamax)."""
     epsilon: float = 1e-8
@@ -36,31 +42,25 @@ class Training:
     clip_norm: float | None = None
     """Largest norm of the gradient; None: not clipped."""
     ema: float | None = None
-    """Decay of a moving average of the parameters, which is then what is evaluated; None: the last parameters."""
+    """Decay of a moving average of the parameters, which is evaluated instead of them; None: no average."""
     validate_epochs: int = 1
-    """Epochs between two readings of the validation split, by the bound that is trained; the best parameters are kept."""
+    """Epochs between two evaluations of the validation split, by the bound that is trained; the best parameters are kept."""
     patience: int | None = None
-    """Readings without improvement after which training stops; None: never."""
-    checkpoint_seconds: float = 60.0
-    """Least time between two checkpoints; the end and every interruption write one anyway."""
+    """Evaluations of the validation split without improvement after which training stops; None: never."""
     compute: Literal["float32", "bfloat16"] = "float32"
-    """In which the networks' products are computed in training; parameters, densities and evaluation stay in float32."""
+    """Dtype of the networks' matrix products in training; parameters, densities and evaluation stay in float32."""
     accumulate: int = 1
-    """Parts in which each device works its share of a batch off, for batches that do not fit; their gradients are averaged."""
+    """Micro-batches of one step, for batches that do not fit in memory; their gradients are averaged."""
     remat: bool = False
-    """Compute p(x | z) for some sqrt(K) of the K samples at a time, and again on the way back: less memory, more time.
-    A term of the loss that reads `evidence.parameters` keeps all of it."""
-    stream: bool | None = None
-    """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB. The numbers are the same."""
-    steps_per_dispatch: int | None = None
-    """Steps run by one call of the device; None: chosen for the hardware. Results do not depend on it but in rounding."""
+    """Compute p(x | z) for about sqrt(K) of the K samples at a time, and again in the backward pass: less memory, more
+    time. An extra loss that reads `evidence.parameters` keeps the parameters of all samples in memory."""
 
     def __post_init__(self):
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) != 1:
             raise ValueError(f"expected exactly one of training.{', training.'.join(LENGTHS)}, got {lengths or 'none'}")
         whole = {"batch_size", "validate_epochs", "accumulate", *lengths}
-        whole |= {name for name in ("patience", "steps_per_dispatch") if getattr(self, name) is not None}
+        whole |= {"patience"} if self.patience is not None else set()
         for name in sorted(whole):
             check_whole(f"training.{name}", getattr(self, name))
         for name in ("learning_rate", "epsilon"):
@@ -76,12 +76,10 @@ class Training:
                 check_range(f"training.{name}", value, 0, math.inf if name == "clip_norm" else 1)
         if not 0 <= self.b1 < 1:
             raise ValueError(f"expected training.b1 in [0, 1), got {self.b1}")
-        if not self.checkpoint_seconds >= 0:  # NaN too
-            raise ValueError(f"expected training.checkpoint_seconds >= 0, got {self.checkpoint_seconds}")
 
     @property
-    def part_size(self) -> int:
-        """Rows that all devices work on together at one time."""
+    def micro_batch_size(self) -> int:
+        """Rows of one micro-batch, over all devices."""
         return self.batch_size // self.accumulate
 
     def steps_per_epoch(self, num_train: int) -> int:
@@ -104,3 +102,21 @@ class Training:
         if self.examples is not None:
             return math.ceil(self.examples / self.batch_size)
         return self.epochs * per_epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """Settings of the execution, beside the protocol: they change memory and speed, and no result beyond rounding."""
+
+    stream: bool | None = None
+    """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB."""
+    dispatch: int | None = None
+    """Steps that one call of the device runs; None: chosen for the hardware. Another value may round differently."""
+    checkpoint_seconds: float = 60.0
+    """Least time between two checkpoints, in seconds; the end and every interruption write one anyway."""
+
+    def __post_init__(self):
+        if self.dispatch is not None:
+            check_whole("execution.dispatch", self.dispatch)
+        if not self.checkpoint_seconds >= 0:  # False for NaN
+            raise ValueError(f"expected execution.checkpoint_seconds >= 0, got {self.checkpoint_seconds}")
