@@ -1,4 +1,4 @@
-"""Means over a batch that may be spread over devices."""
+"""Sums and means over a batch that may be spread over the devices of a `pmap`."""
 
 import chex
 import jax
@@ -8,7 +8,11 @@ DEVICES = "devices"  # the name of the device axis in training
 
 
 def has_device_axis() -> bool:
-    """Whether the device axis is bound here."""
+    """True inside a `pmap` over the device axis.
+
+    >>> has_device_axis()
+    False
+    """
     try:
         jax.lax.axis_index(DEVICES)
     except NameError:
@@ -17,16 +21,23 @@ def has_device_axis() -> bool:
 
 
 def batch_mean(value: chex.Array, axis: int | tuple[int, ...] = 0) -> chex.Array:
-    """Mean over `axis` and, when training runs on several devices, over all of them.
+    """Mean over `axis` and, if training runs on several devices, over all devices.
 
-    Plain means suffice for a loss (gradients are averaged over devices anyway); this one is for where a nonlinearity or
-    a state follows: free bits, moving averages, batch statistics.
+    A loss needs only the local mean, because gradients are averaged over devices. Use this function if a nonlinear
+    function or a state follows: free bits, moving averages, batch statistics.
+
+    >>> float(batch_mean(jnp.array([1.0, 3.0])))
+    2.0
     """
     mean = jnp.mean(value, axis)
     return jax.lax.pmean(mean, DEVICES) if has_device_axis() else mean
 
 
 def batch_sum(value: chex.Array, axis: int | tuple[int, ...] = 0) -> chex.Array:
-    """Sum over `axis` and, when training runs on several devices, over all of them."""
+    """Sum over `axis` and, if training runs on several devices, over all devices.
+
+    >>> float(batch_sum(jnp.array([1.0, 3.0])))
+    4.0
+    """
     total = jnp.sum(value, axis)
     return jax.lax.psum(total, DEVICES) if has_device_axis() else total

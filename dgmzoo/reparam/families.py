@@ -1,4 +1,8 @@
-"""From network outputs to distributions: any NumPyro family whose parameters are constrained one by one."""
+"""Distribution families with unconstrained parameters, for networks that output the parameters of a distribution.
+
+A family is any NumPyro class whose parameters are constrained one by one. A parameter that is a vector needs its length
+in the class attribute `unconstrained_sizes`.
+"""
 
 import functools
 import math
@@ -14,41 +18,50 @@ from dgmzoo.reparam.ops import relaxed_promotion
 LOCATIONS = ("loc", "locs")
 _SCALES = ("scale", "scales", "spike", "slab")
 _STARTS = {dist.StudentT: {"df": 3.0}}
-_LEAST = {dist.StudentT: {"df": 2.0}}  # fewer degrees of freedom have no variance, and 1 no mean
+_LOWER_BOUNDS = {dist.StudentT: {"df": 2.0}}  # a Student t has no variance up to df = 2 and no mean up to df = 1
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 
 
 def num_unconstrained(family: type[Distribution]) -> int:
-    """How many unconstrained parameters one unit of the family takes.
+    """Number of unconstrained parameters per unit of the family.
+
+    >>> num_unconstrained(dist.Normal)
+    2
 
     Raises:
-      ValueError: a parameter is itself a vector or matrix and the family does not say how long (`unconstrained_sizes`).
+      ValueError: a parameter is a vector or matrix, and the family does not state its size in `unconstrained_sizes`.
     """
     return sum(_sizes(family).values())
 
 
 @functools.cache
 def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None:
-    """Refuse families that unconstrained parameters cannot give, and a prior without density where the posterior has some.
+    """Refuse a pair of families that has no unconstrained parameters or an infinite KL(posterior || prior).
+
+    >>> check_pair(dist.Normal, dist.Laplace)
+    >>> check_pair(dist.Cauchy, dist.Laplace)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: expected a prior with tails as heavy as those of the posterior Cauchy, got Laplace...
 
     Raises:
       ValueError: with the reason.
     """
     for family in (posterior, prior):
-        if not isinstance(family, type):  # NumPyro's Bernoulli, Categorical and the like are functions
+        if not isinstance(family, type):  # NumPyro's Bernoulli, Categorical and similar names are functions
             raise ValueError(
-                f"expected a class of distributions, got {family!r}; NumPyro's functions that choose between probabilities "
-                "and logits have classes beside them, such as BernoulliLogits"
+                f"expected a class of distributions, got {family!r}; use a class such as BernoulliLogits in place of "
+                "NumPyro's functions that choose between probabilities and logits"
             )
         unconstrained = jax.ShapeDtypeStruct((1, 1, 1, num_unconstrained(family)), jnp.float32)
         try:
-            shape, drawn = (each.shape for each in jax.eval_shape(functools.partial(_drawn, family), unconstrained))
+            outputs = jax.eval_shape(functools.partial(_zeros_and_sample, family), unconstrained)
         except Exception as error:
             raise ValueError(
                 f"expected a family whose parameters can be learned one by one, got {family.__name__} "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if shape != (1, 1, 1) or drawn != shape:
+        shape, sample_shape = (output.shape for output in outputs)
+        if shape != (1, 1, 1) or sample_shape != shape:
             raise ValueError(f"expected a family of single numbers, got {family.__name__} with events {shape[3:]}")
     q, p = (default(family, (1,), jnp.float32) for family in (posterior, prior))
     if q.support.is_discrete != p.support.is_discrete:
@@ -61,42 +74,38 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
             f"expected a prior with a point mass where the posterior {posterior.__name__} has one, got "
             f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
         )
-    if not _covers(q, p) or _moves(prior):
+    if not _covers_support(q, p) or constraints.is_dependent(prior.support):
         raise ValueError(
             f"expected a prior with density wherever the posterior {posterior.__name__} has some, got {prior.__name__}: "
             "their KL is infinite"
         )
-    if posterior is not prior and not q.support.is_discrete and _diverges(q, p):
+    if posterior is not prior and not q.support.is_discrete and _tails_diverge(q, p):
         raise ValueError(
             f"expected a prior with tails as heavy as those of the posterior {posterior.__name__}, got "
             f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
         )
 
 
-def _drawn(family: type[Distribution], unconstrained: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Something of a member's shape, events included, and a draw."""
-    member = from_unconstrained(family, unconstrained)
+def _zeros_and_sample(family: type[Distribution], unconstrained: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Zeros of the distribution's batch and event shape, and one sample."""
+    distribution = from_unconstrained(family, unconstrained)
     with relaxed_promotion():
-        return jnp.zeros(member.batch_shape + member.event_shape), member.sample(jax.random.key(0))
+        zeros = jnp.zeros(distribution.batch_shape + distribution.event_shape)
+        return zeros, distribution.sample(jax.random.key(0))
 
 
-def _covers(q: Distribution, p: Distribution) -> bool:
-    """Whether p has density where q has some, so far as draws and far points tell."""
+def _covers_support(q: Distribution, p: Distribution) -> bool:
+    """True if samples of q and the points +-1e4, as far as q's support has them, lie in the support of p."""
     if p.support is constraints.real:
         return True
     with relaxed_promotion():
-        drawn = q.sample(jax.random.key(0), (200,)).ravel().astype(jnp.float32)
-        points = jnp.concatenate([drawn, jnp.array([-1e4, 1e4], jnp.float32)])
+        samples = q.sample(jax.random.key(0), (200,)).ravel().astype(jnp.float32)
+        points = jnp.concatenate([samples, jnp.array([-1e4, 1e4], jnp.float32)])
         return bool(jnp.all(p.support(points) | ~q.support(points)))
 
 
-def _moves(family: type[Distribution]) -> bool:
-    """Whether parameters move the support."""
-    return constraints.is_dependent(family.support)
-
-
-def _diverges(q: Distribution, p: Distribution) -> bool:
-    """Whether t q(t) |log p(t)| does not fall like a power of t towards an end: E_q log p is then infinite."""
+def _tails_diverge(q: Distribution, p: Distribution) -> bool:
+    """True if E_q log p is infinite: t q(t) |log p(t)| does not decay like a power of t towards an end of the support."""
     with relaxed_promotion():
         ends = jnp.array([[20.0, 80.0], [-20.0, -80.0], [1e-8, 1e-16]])
         supported = (p.support(ends) & q.support(ends)).all(-1)
@@ -107,10 +116,14 @@ def _diverges(q: Distribution, p: Distribution) -> bool:
 
 
 def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) -> Distribution:
-    """The distribution with parameters from `unconstrained [..., U, P]`: batch shape `[..., U]`, event shape `()`.
+    """The distribution with parameters from `unconstrained [..., U, P]`; batch shape `[..., U]`, event shape `()`.
 
-    Zeros are the family's standard member: real parameters 0, positive ones 1, probabilities 1/2, but where the
-    family says otherwise (`unconstrained_starts`).
+    Zeros give the family's default: real parameters are 0, positive ones 1, probabilities 1/2, unless the family states
+    other values in `unconstrained_starts`.
+
+    >>> d = from_unconstrained(dist.Normal, jnp.zeros((4, 2)))
+    >>> d.batch_shape, float(d.scale[0])
+    ((4,), 1.0)
     """
     sizes = _sizes(family)
     if unconstrained.shape[-1] != sum(sizes.values()):
@@ -122,29 +135,42 @@ def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) ->
     for name, size in sizes.items():
         constraint = family.arg_constraints[name]
         piece = unconstrained[..., start] if constraint.event_dim == 0 else unconstrained[..., start : start + size]
-        least = _LEAST.get(family, {}).get(name)
-        if least is None:
+        lower = _LOWER_BOUNDS.get(family, {}).get(name)
+        if lower is None:
             parameters[name] = constrain(constraint, piece, _start(family, name))
         else:
-            parameters[name] = least + positive(piece, _start(family, name) - least)
+            parameters[name] = lower + positive(piece, _start(family, name) - lower)
         start += size
     with relaxed_promotion():
         return family(**parameters)
 
 
 def at_least_float32(unconstrained: chex.Array) -> chex.Array:
-    """At least single precision: densities are not for bfloat16."""
+    """Cast bfloat16 and float16 to float32, which log-densities need; wider types are returned as they are.
+
+    >>> at_least_float32(jnp.zeros(2, jnp.bfloat16)).dtype
+    dtype('float32')
+    """
     return unconstrained.astype(jnp.float32) if jnp.finfo(unconstrained.dtype).bits < 32 else unconstrained
 
 
 @functools.cache
 def with_sizes(family: type[Distribution], **sizes: int) -> type[Distribution]:
-    """The family with other `unconstrained_sizes`: how many numbers a parameter that is a vector takes."""
+    """Subclass of the family with other `unconstrained_sizes`, the lengths of its vector parameters.
+
+    >>> from dgmzoo.reparam.distributions import PiecewiseNormal
+    >>> num_unconstrained(with_sizes(PiecewiseNormal, scales=3))
+    4
+    """
     return type(family.__name__, (family,), {"unconstrained_sizes": sizes})
 
 
 def default(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp.dtype) -> Distribution:
-    """The family's standard member, exactly: what zeros give."""
+    """The family's default distribution: exactly the parameters that unconstrained zeros stand for.
+
+    >>> default(dist.StudentT, (2,), jnp.float32).df.tolist()
+    [3.0, 3.0]
+    """
     parameters = {}
     for name, size in _sizes(family).items():
         constraint = family.arg_constraints[name]
@@ -152,7 +178,7 @@ def default(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp
         start = _start(family, name)
         if start is None:
             zero = jnp.zeros(shape, dtype)
-            parameters[name] = jnp.ones(shape, dtype) if _positive(constraint) else constrain(constraint, zero)
+            parameters[name] = jnp.ones(shape, dtype) if _is_positive(constraint) else constrain(constraint, zero)
         else:
             parameters[name] = jnp.broadcast_to(jnp.asarray(start, dtype), shape)
     with relaxed_promotion():
@@ -160,9 +186,13 @@ def default(family: type[Distribution], batch_shape: tuple[int, ...], dtype: jnp
 
 
 def unconstrained_at(family: type[Distribution], loc: chex.Array, scale: float) -> chex.Array:
-    """Unconstrained parameters `[..., U, P]` of the standard member shrunk by `scale` and moved to `loc [..., U]`.
+    """Unconstrained parameters `[..., U, P]` of the default distribution scaled by `scale` and moved to `loc [..., U]`.
 
-    What is neither a location nor a scale (degrees of freedom, weights of components) stays standard.
+    Parameters that are neither locations nor scales (degrees of freedom, weights of components) keep their default.
+
+    >>> d = from_unconstrained(dist.Normal, unconstrained_at(dist.Normal, jnp.array([2.0]), 0.5))
+    >>> float(d.loc[0]), round(float(d.scale[0]), 5)
+    (2.0, 0.5)
     """
     unconstrained = []
     for name, size in _sizes(family).items():
@@ -172,19 +202,22 @@ def unconstrained_at(family: type[Distribution], loc: chex.Array, scale: float) 
             unconstrained += [jnp.full_like(loc, _inverse_softplus(scale * start) - _inverse_softplus(start))] * size
         elif name in LOCATIONS:
             starts = start if isinstance(start, tuple) else (start or 0.0,) * size
-            unconstrained += [loc + (scale - 1) * each for each in starts]
+            unconstrained += [loc + (scale - 1) * centre for centre in starts]
         else:
             unconstrained += [jnp.zeros_like(loc)] * size
     return jnp.stack(unconstrained, -1)
 
 
 def constrain(constraint: constraints.Constraint, unconstrained: chex.Array, start=None) -> chex.Array:
-    """`biject_to`, but positive parameters through a softplus (an exponential overflows early).
+    """`biject_to` of NumPyro, but with a softplus for positive parameters, since an exponential overflows early.
 
     Args:
-      start: what zeros give: by default 1 where positive, else what `biject_to` makes of 0.
+      start: the value at zeros. Default: 1 for a positive parameter, otherwise the value of `biject_to` at 0.
+
+    >>> round(float(constrain(dist.constraints.positive, jnp.array(0.0), start=0.5)), 6)
+    0.5
     """
-    if _positive(constraint):
+    if _is_positive(constraint):
         return positive(unconstrained, 1.0 if start is None else start)
     with relaxed_promotion():
         to_parameter = biject_to(constraint)
@@ -196,14 +229,22 @@ def constrain(constraint: constraints.Constraint, unconstrained: chex.Array, sta
 
 
 def parameters(distribution: Distribution) -> dict[str, chex.Array]:
-    """The distribution's parameters and its mean, by name."""
-    found = {name: getattr(distribution, name) for name in distribution.arg_constraints}
+    """The distribution's parameters and its mean, by name.
+
+    >>> sorted(parameters(dist.Normal(0.0, 1.0)))
+    ['loc', 'mean', 'scale']
+    """
+    arrays = {name: getattr(distribution, name) for name in distribution.arg_constraints}
     with relaxed_promotion():
-        return {**found, "mean": distribution.mean}
+        return {**arrays, "mean": distribution.mean}
 
 
 def positive(unconstrained: chex.Array, start: float = 1.0) -> chex.Array:
-    """A positive number, `start` where the unconstrained value is 0."""
+    """Softplus shifted to give `start` at 0, and at least 1e-6.
+
+    >>> float(positive(jnp.array(0.0))), float(positive(jnp.array(-1e4)))
+    (1.0, 9.999999974752427e-07)
+    """
     return jnp.maximum(jax.nn.softplus(unconstrained + _inverse_softplus(start)), _MIN_SCALE)
 
 
@@ -212,26 +253,28 @@ def _inverse_softplus(y: float) -> float:
 
 
 def _start(family: type[Distribution], name: str) -> float | tuple[float, ...] | None:
+    """Value of a parameter at unconstrained zeros; None if it follows from the constraint."""
     return getattr(family, "unconstrained_starts", _STARTS.get(family, {})).get(name)
 
 
-def _positive(constraint: constraints.Constraint) -> bool:
+def _is_positive(constraint: constraints.Constraint) -> bool:
     base = getattr(constraint, "base_constraint", constraint)
     return base in (constraints.positive, constraints.softplus_positive)
 
 
 def _sizes(family: type[Distribution]) -> dict[str, int]:
-    named = getattr(family, "unconstrained_sizes", {})
+    """Number of unconstrained parameters per unit, by parameter."""
+    stated = getattr(family, "unconstrained_sizes", {})
     sizes = {}
     for name, constraint in family.arg_constraints.items():
         try:
-            single = constraint.event_dim == 0 and not constraints.is_dependent(constraint)
+            is_scalar = constraint.event_dim == 0 and not constraints.is_dependent(constraint)
         except NotImplementedError:
-            single = False
-        if not single and name not in named:
+            is_scalar = False
+        if not is_scalar and name not in stated:
             raise ValueError(
                 f"expected a family with one number per parameter and unit, got {family.__name__}, whose {name!r} is "
-                "not; give the class a `unconstrained_sizes` mapping or use another family"
+                "not; give the class an `unconstrained_sizes` mapping or use another family"
             )
-        sizes[name] = named.get(name, 1)
+        sizes[name] = stated.get(name, 1)
     return sizes

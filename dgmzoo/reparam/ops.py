@@ -1,4 +1,7 @@
-"""Where NumPyro's own arithmetic needs looser rules than ours."""
+"""A context manager that relaxes JAX's strict dtype and rank promotion around calls of NumPyro and optax.
+
+The code of dgmzoo runs under strict promotion in its tests. The code of NumPyro and optax does not pass these checks.
+"""
 
 import contextlib
 
@@ -7,10 +10,12 @@ import jax
 
 @contextlib.contextmanager
 def relaxed_promotion():
-    """Allow implicit dtype and rank promotion inside NumPyro's and optax's own code.
+    """Allow implicit dtype and rank promotion within the `with` block. Wrap calls of NumPyro and optax only.
 
-    dgmzoo's code runs under strict promotion in its tests; NumPyro's and optax's does not pass it. Wrap
-    only their calls.
+    >>> import jax.numpy as jnp
+    >>> with jax.numpy_rank_promotion("raise"), relaxed_promotion():
+    ...     (jnp.ones((2, 3)) + jnp.ones(3)).shape
+    (2, 3)
     """
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

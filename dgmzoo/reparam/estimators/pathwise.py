@@ -1,4 +1,4 @@
-"""Samples whose gradient runs along the path from parameters to value, where the family has such a path."""
+"""Samples with a pathwise (reparameterization) gradient, for distribution families that have one."""
 
 import chex
 import jax
@@ -10,21 +10,31 @@ from dgmzoo.reparam.ops import relaxed_promotion
 
 
 def is_reparameterized(family: type[Distribution]) -> bool:
-    """Whether every parameter of the family is reparameterized."""
+    """True if samples of the family are differentiable in every parameter.
+
+    >>> import numpyro.distributions as dist
+    >>> is_reparameterized(dist.Normal), is_reparameterized(dist.Poisson)
+    (True, False)
+    """
     return set(family.arg_constraints) <= set(family.reparametrized_params)
 
 
 def sample(q: Distribution, key: chex.PRNGKey, num: int) -> chex.Array:
-    """Draws `[K, B, U]` from q with batch shape `[1 or K, B, U]`, K = `num`.
+    """Sample `[K, B, U]` from q with batch shape `[1 or K, B, U]`, where K = `num`.
 
-    The gradient is pathwise where the family has one, and zero elsewhere: a discrete sample gets its gradient from
-    the score function.
+    The gradient is pathwise if the family is reparameterized. Otherwise it is zero, and the parameters need a
+    score-function gradient. Integer samples are converted to the dtype of the parameters.
+
+    >>> import numpyro.distributions as dist
+    >>> q = dist.Normal(jnp.zeros((1, 2, 3)), 1.0)
+    >>> sample(q, jax.random.key(0), num=5).shape
+    (5, 2, 3)
     """
     lead = q.batch_shape[0]
     if lead not in (1, num):
         raise ValueError(f"expected parameters [1 or {num}, B, ...], got batch shape {q.batch_shape}")
     key = key if is_reparameterized(type(q)) else standard_key(key)
     with relaxed_promotion():
-        drawn = q.sample(key, (num,))[:, 0] if lead == 1 else q.sample(key)
-    drawn = drawn.astype(jnp.result_type(*jax.tree.leaves(q)))  # counts become floats for the layers above
-    return drawn if is_reparameterized(type(q)) else jax.lax.stop_gradient(drawn)
+        samples = q.sample(key, (num,))[:, 0] if lead == 1 else q.sample(key)
+    samples = samples.astype(jnp.result_type(*jax.tree.leaves(q)))
+    return samples if is_reparameterized(type(q)) else jax.lax.stop_gradient(samples)

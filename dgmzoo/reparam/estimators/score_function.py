@@ -1,4 +1,4 @@
-"""The score-function gradient and what lowers its variance."""
+"""The score-function gradient estimator and the normalization of its learning signal."""
 
 import chex
 import jax
@@ -8,11 +8,14 @@ from dgmzoo.reparam.collectives import batch_mean
 
 
 def score_surrogate(log_q: chex.Array, signal: chex.Array) -> chex.Array:
-    """Zero in value; its gradient is `signal * d log_q`, the score-function gradient of `E_q[signal]`.
+    """Surrogate of value 0 whose gradient `signal * d log_q` is the score-function gradient of `E_q[signal]`.
 
     Args:
-      log_q: `[K, B]`, log q at samples that carry no gradient themselves.
-      signal: `[K, B]`, the learning signal, from which any constant (given x) may have been taken.
+      log_q: `[K, B]`, log q at samples that carry no gradient.
+      signal: `[K, B]`, the learning signal. A baseline that does not depend on the sample may be subtracted from it.
+
+    >>> float(jax.grad(score_surrogate)(jnp.array(-1.0), jnp.array(3.0)))
+    3.0
     """
     return jax.lax.stop_gradient(signal) * (log_q - jax.lax.stop_gradient(log_q))
 
@@ -20,17 +23,22 @@ def score_surrogate(log_q: chex.Array, signal: chex.Array) -> chex.Array:
 def normalized_signal(
     centred: chex.Array, mean: chex.Array, variance: chex.Array, decay: float
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """The learning signal less its running mean, over its running standard deviation where that exceeds 1.
+    """Subtract the running mean from the learning signal and divide it by `max(1, running standard deviation)`.
 
     Args:
-      centred: `[K, B]`, the signal less the input-dependent baseline.
-      mean, variance: `[]`, running moments over batches; on several devices over all of them.
+      centred: `[K, B]`, the learning signal minus the input-dependent baseline.
+      mean: `[]`, running mean over batches of all devices.
+      variance: `[]`, running variance over batches of all devices.
       decay: of the running moments.
 
     Returns:
-      the signal `[K, B]` and the new moments.
+      The signal `[K, B]` and the updated moments.
 
     Source: Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.3.1 and 2.3.2, algorithm 1.
+
+    >>> signal, mean, variance = normalized_signal(jnp.array([[-4.0, 4.0]]), jnp.array(0.0), jnp.array(16.0), 0.5)
+    >>> signal.tolist(), float(mean), float(variance)
+    ([[-1.0, 1.0]], 0.0, 16.0)
     """
     batch = batch_mean(centred, (0, 1))
     spread = batch_mean(jnp.square(centred - batch), (0, 1))
