@@ -13,8 +13,7 @@ import numpy as np
 import dgmzoo
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment, Paper
-from dgmzoo.config.overrides import Origin
-from dgmzoo.data import Dataset
+from dgmzoo.config.preflight import Resolved
 from dgmzoo.evaluation.log_likelihood import Estimate
 
 SCHEMA = 1
@@ -22,11 +21,8 @@ _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
 
 
 def make_record(
-    experiment: Experiment,
-    origin: Origin,
-    dataset: Dataset,
+    resolved: Resolved,
     split: str,
-    bound: str | None,
     estimate: Estimate,
     train_value: float,
     seed: int,
@@ -36,27 +32,31 @@ def make_record(
     num_devices: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """All that a reader needs to believe a number, or to get it again. Values are negative and in nats per example.
+    """The record of a result: everything needed to judge the number, or to get it again. Values in nats per example.
 
     "weight_draws" is the number of networks whose probabilities are averaged, 0 for the one with the mean weights, None
     where no weights are random.
 
     Args:
-      experiment: whose evaluation is that of the estimate.
-      origin: of the experiment, as it was when training began.
-      parameters: how many numbers the model learns.
-      discrete: whether x is, so that bits per dimension mean something.
-      num_devices: of this kind, on which it is trained (or would be, where it is measured again elsewhere).
+      resolved: the experiment, its data and its model; `resolved.experiment.evaluation` are the settings of the estimate.
+      train_value: the value of the same estimate on training rows.
+      steps: step of the parameters.
+      parameters: number of learned numbers of the model.
+      discrete: whether x is discrete, so that bits per dimension mean something.
+      num_devices: devices of the training.
+      seconds: duration of the training.
     """
+    experiment, dataset, bound = resolved.experiment, resolved.dataset, resolved.model.bound
+    name, requested = overrides.source(experiment)
     exact, num_samples = bound == "exact", experiment.evaluation.num_samples
     kind = "iw" if bound == "elbo" and num_samples > 1 else bound
     num_terms = int(np.prod(dataset.shape))
     whole = "mask" not in dataset.splits[split]
     return {
         "schema": SCHEMA,
-        "experiment": origin.name,
-        "overrides": origin.overrides,
-        "corrections": list(experiment.corrections),
+        "experiment": name,
+        "overrides": requested,
+        "corrections": list(resolved.corrections),
         **_commit(),
         "dataset": dataset.name,
         "dataset_sha256": dataset.sha256,
@@ -84,17 +84,18 @@ def make_record(
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": f"{jax.local_devices()[0].device_kind} x{num_devices}",
         "seconds": round(seconds, 1),
-        "paper": published_result(experiment, origin, split, steps),
+        "paper": published_result(experiment, split, steps),
     }
 
 
-def published_result(experiment: Experiment, origin: Origin, split: str, steps: int) -> dict[str, Any] | None:
-    """The published figure that this result may be held against: that of the same model, objective, data and evaluation."""
-    if origin.base is None or split != "test":
+def published_result(experiment: Experiment, split: str, steps: int) -> dict[str, Any] | None:
+    """The published figure for the same model, objective, data and evaluation; None where there is none."""
+    if overrides.source(experiment)[0] is None or split != "test":
         return None
-    for row in origin.base.papers:
-        if _measured(overrides.override(origin.base, row.when)) == _measured(experiment):
-            return _row(row, steps)
+    protocol = _protocol(experiment)
+    for paper in experiment.base.papers:
+        if _protocol(overrides.override(experiment.base, paper.when)) == protocol:
+            return _row(paper, steps)
     return None
 
 
@@ -103,7 +104,7 @@ def _row(row: Paper, steps: int) -> dict[str, Any]:
     return {"value": row.value, "source": row.source, "protocol": row.protocol, "budget": budget}
 
 
-def _measured(experiment: Experiment) -> dict[str, Any]:
+def _protocol(experiment: Experiment) -> dict[str, Any]:
     """What must agree for two results to be comparable: seeds and the training's length and rates may differ."""
     kept = ("model", "objective", "extra_losses", "data", "evaluation")
     flat = overrides.flatten(experiment)

@@ -26,7 +26,12 @@ class Batches:
     """The training rows, dispatch by dispatch."""
 
     def __init__(
-        self, training: Training, rows: Mapping[str, Any], seeds: Sequence[int], devices: Sequence[jax.Device]
+        self,
+        training: Training,
+        stream: bool | None,
+        rows: Mapping[str, Any],
+        seeds: Sequence[int],
+        devices: Sequence[jax.Device],
     ):
         self.rows, self.seeds, self.devices, self.batch = rows, seeds, devices, training.batch_size
         self.orders: dict[tuple[int, int], np.ndarray] = {}
@@ -34,7 +39,7 @@ class Batches:
         self.per_epoch = training.steps_per_epoch(self.num_train)
         self.total = training.total_steps(self.num_train)
         size = sum(leaf.nbytes for leaf in rows.values())
-        self.streamed = size > _RESIDENT if training.stream is None else training.stream
+        self.streamed = size > _RESIDENT if stream is None else stream
 
     def portions(self, start: int, n: int) -> Iterator[Portion]:
         """From step `start` to the end, `n` steps at a time."""

@@ -53,7 +53,7 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
     fitted = fit(exp, model, dataset, 0, clock)
     seconds = statistics.median(clock.epochs[1 : epochs + 1])
     steps = exp.training.steps_per_epoch(len(dataset.splits["train"]["x"]))
-    alone_there = len(devices.choose_devices(exp.training.part_size)) == 1
+    alone_there = len(devices.choose_devices(exp.training.micro_batch_size)) == 1
     products = products_of_step(exp, model, dataset) if alone_there else []
     alone = seconds_of_products(products, repeats=min(steps, 200)) if products else None
     samples = share = None

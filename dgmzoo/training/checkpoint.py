@@ -35,11 +35,11 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """Numbered checkpoints of one kind of tree in a folder, the newest `keep` of them; `before` any is written or
-    dropped, a function is called."""
+    """Numbered checkpoints of one kind of tree in a folder, the newest `keep` of them. `before_change` is
+    called before any is written or deleted."""
 
-    def __init__(self, folder: Path, keep: int, before: Callable[[], None] = lambda: None):
-        self.folder, self.keep, self._before = Path(folder), keep, before
+    def __init__(self, folder: Path, keep: int, before_change: Callable[[], None] = lambda: None):
+        self.folder, self.keep, self._before_change = Path(folder), keep, before_change
 
     def steps(self) -> list[int]:
         """All that are there, intact or not, in order."""
@@ -54,7 +54,7 @@ class Checkpoints:
           CannotWrite: what was there before is still there, and nothing of this step.
         """
         target = self.folder / str(step)
-        self._before()
+        self._before_change()
         with _orbax() as ocp:
             try:
                 self._write(ocp, target, step, tree, progress)
@@ -74,7 +74,7 @@ class Checkpoints:
         """Delete later ones, which a run that goes on from `step` will write again; they must not count as kept."""
         later = [each for each in self.steps() if each > step]
         if later:
-            self._before()
+            self._before_change()
         for each in later:
             self._delete(each)
 

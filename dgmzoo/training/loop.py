@@ -139,15 +139,16 @@ class _Run:
     def __init__(self, experiment, model, dataset, tracks, devices):
         training = experiment.training
         rows = dataset.splits["train"]
-        self.training, self.model, self.dataset, self.tracks = training, model, dataset, tracks
-        self.devices = choose_devices(training.part_size) if devices is None else list(devices)
+        self.training, self.execution = training, experiment.execution
+        self.model, self.dataset, self.tracks = model, dataset, tracks
+        self.devices = choose_devices(training.micro_batch_size) if devices is None else list(devices)
         self.num_devices = num_all(self.devices)
         if training.batch_size % (self.num_devices * training.accumulate):
             raise ValueError(
                 f"expected training.batch_size to be a multiple of {self.num_devices} devices times "
                 f"{training.accumulate} parts (training.accumulate), got {training.batch_size}"
             )
-        self.feed = Batches(training, rows, [track.seed for track in tracks], self.devices)
+        self.feed = Batches(training, experiment.execution.stream, rows, [track.seed for track in tracks], self.devices)
         self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
         objective = experiment.objective
         self.reading_samples = objective.bound_samples  # selected by the bound that is trained
@@ -179,7 +180,7 @@ class _Run:
 
     def _advance(self, state: State, step: int) -> tuple[State, int]:
         """Train to the end, and give back the state and its step."""
-        n = self.training.steps_per_dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
+        n = self.execution.dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
         dispatch = compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
         self.since_save = self.since_look = Stopwatch()
         votes = FlagReduction(self.devices)
@@ -197,7 +198,7 @@ class _Run:
                     over = self._patience_is_over()
                 stop, due = votes(
                     any(track.callback.should_stop() for track in self.tracks),
-                    self.since_save() >= self.training.checkpoint_seconds,
+                    self.since_save() >= self.execution.checkpoint_seconds,
                 )
                 if stop or due:
                     self._save(state, step)

@@ -109,7 +109,7 @@ class ProgressCallback:
 
 
 @contextlib.contextmanager
-def measuring(what: str, show: bool) -> Iterator[Callable[[int, int], None] | None]:
+def evaluation_progress(what: str, show: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A bar for an evaluation, where standard error is a terminal; the function it yields is told how far it is."""
     console = Console(stderr=True)
     if not show or not (console.is_terminal or console.is_jupyter):

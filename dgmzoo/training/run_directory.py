@@ -1,7 +1,7 @@
-"""A run directory: what was asked for, the metrics so far, the checkpoints; one process at a time."""
+"""A run directory: configuration, metrics, checkpoints and result of one run, written by one process at a time."""
 
 import contextlib
-import dataclasses
+import enum
 import fcntl
 import importlib.metadata
 import json
@@ -10,32 +10,83 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dgmzoo.config.experiment import Experiment, file_digest, load
-from dgmzoo.config.overrides import Origin, flatten, override
+from dgmzoo.config.experiment import Experiment, file_digest, load_experiment
+from dgmzoo.config.overrides import NO_IDENTITY, flatten, override, source
+from dgmzoo.config.preflight import Resolved
 from dgmzoo.config.training import LENGTHS
 from dgmzoo.evaluation import record
 from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text, writing
 from dgmzoo.training.checkpoint import Checkpoints
 
-SCHEMA = 2  # version 0.1 wrote 1
+SCHEMA = 2
+CONFIG, STATE, METRICS = "config.json", "state.json", "metrics.jsonl"
 RESULT, REPORT, SAMPLES, RECONSTRUCTIONS = "result.json", "report.html", "samples.png", "reconstructions.png"
-_MAY_CHANGE = ("training.checkpoint_seconds",)
+_MAY_CHANGE = ("execution.stream", "execution.checkpoint_seconds")
+
+
+class RunState(enum.StrEnum):
+    """The progress of a run directory, in order."""
+
+    EMPTY = "empty"
+    CREATED = "created"
+    TRAINING = "training"
+    TRAINED = "trained"
+    MEASURED = "measured"
 
 
 class RunDirectory:
-    """The files of one run."""
+    """The files of one run. `advance` is the one place that changes the state."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._longer: dict[str, Any] | None = None  # config of a training that goes on from one that was measured
-        kept = self.path / "checkpoints"
-        self.latest = Checkpoints(kept / "latest", keep=2, before=self.overtake)
-        self.best = Checkpoints(kept / "best", keep=2, before=self.overtake)  # of the latest and of the one before
-        self.metrics_path = self.path / "metrics.jsonl"
+        checkpoints = self.path / "checkpoints"
+        self.latest = Checkpoints(checkpoints / "latest", keep=2, before_change=self._begin_training)
+        self.best = Checkpoints(checkpoints / "best", keep=2, before_change=self._begin_training)
+        self._pending_config: dict[str, Any] | None = None  # of a longer training of a run that is measured
+        self._state: RunState | None = None
+
+    # State
+
+    @property
+    def state(self) -> RunState:
+        """The state on disk."""
+        if self._state is None:
+            self._state = self._read_state()
+        return self._state
+
+    def advance(self, state: RunState) -> None:
+        """Change the state.
+
+        Back to TRAINING, the result and its pictures are deleted, and the configuration of a longer training replaces the
+        one that the result was of. Until then a measured run stays what it is.
+        """
+        if state == self.state:
+            return
+        if state == RunState.TRAINING:
+            for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS):
+                with writing(self.path / name):
+                    (self.path / name).unlink(missing_ok=True)
+            if self._pending_config is not None:
+                write_json(self.path / CONFIG, self._pending_config)
+                self._pending_config = None
+        write_json(self.path / STATE, {"state": state.value})
+        self._state = state
+
+    def _begin_training(self) -> None:
+        self.advance(RunState.TRAINING)
+
+    def _read_state(self) -> RunState:
+        if not (self.path / CONFIG).is_file():
+            return RunState.EMPTY
+        with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
+            return RunState(read_json(self.path / STATE)["state"])
+        return RunState.TRAINING  # the file is damaged: a result is not believed
+
+    # Opening
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the folder against other processes, creating it if need be.
+    def lock(self) -> Iterator[None]:
+        """Lock the directory against other processes; create it if needed.
 
         Raises:
           ValueError: another process trains into it, or it cannot be written.
@@ -44,7 +95,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
         except OSError as error:
-            raise self._closed(error.strerror) from error
+            raise self._not_writable(error.strerror) from error
         with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,22 +104,22 @@ class RunDirectory:
                     f"expected {self.path} to be free, but another process trains into it; "
                     "wait for it or choose another --run-dir"
                 ) from None
-            except OSError as error:  # file systems without locks
+            except OSError as error:  # a file system without locks
                 reason = f"{self.path} cannot be locked ({error.strerror})"
-                warnings.warn(f"{reason}: see that no other process trains into it", stacklevel=3)
+                warnings.warn(f"{reason}: make sure that no other process trains into it", stacklevel=3)
             yield
 
-    def check(self, wanted: dict[str, Any]) -> None:
-        """Refuse the folder of another config (the fields are named), or one that holds other things. Writes nothing.
+    def check(self, config: dict[str, Any]) -> None:
+        """Refuse a directory of another run (the differing fields are named), or one with other files. Writes nothing.
 
         Raises:
-          ValueError: as said.
+          ValueError: with the reason.
         """
-        if (self.path / "config.json").is_file():
-            refuse_differences(self.path, self.config(), wanted)
+        if (self.path / CONFIG).is_file():
+            refuse_differences(self.path, self.config(), config)
         elif self.path.is_dir():
-            found = sorted(path.name for path in self.path.iterdir())
-            if others := [name for name in found if name != ".lock" and not name.endswith(".tmp")]:
+            names = sorted(path.name for path in self.path.iterdir())
+            if others := [name for name in names if name != ".lock" and not name.endswith(".tmp")]:
                 raise ValueError(
                     f"expected {self.path} to be a run directory or empty, got one with {', '.join(others[:3])}; "
                     "choose another --run-dir"
@@ -76,172 +127,174 @@ class RunDirectory:
         elif self.path.exists():
             raise ValueError(f"expected {self.path} to be a folder, got a file; choose another --run-dir")
 
-    def claim(self, wanted: dict[str, Any]) -> None:
-        """Write `config.json` where `check` agrees.
-
-        That of a longer training takes the place of one that was measured, and of its result, once that training writes or
-        drops something (`overtake`): until then nothing has happened to it.
+    def open(self, config: dict[str, Any]) -> None:
+        """Write the configuration of a new run, or resume one that `check` accepts.
 
         Raises:
-          ValueError: it does not agree, or the folder cannot be written.
+          ValueError: `check` refuses the configuration, or the directory cannot be written.
         """
-        self.check(wanted)
-        if self.result() and _lengths(self.config()["resolved"]) != _lengths(wanted["resolved"]):
-            self._longer, wanted = wanted, self.config()
+        self.check(config)
         try:
-            write_json(self.path / "config.json", wanted)
+            if self.state == RunState.EMPTY:
+                write_json(self.path / CONFIG, config)
+                self._state = RunState.EMPTY
+                self.advance(RunState.CREATED)
+            elif self.result() and _lengths(self.config()["resolved"]) != _lengths(config["resolved"]):
+                self._pending_config = config
+            else:
+                write_json(self.path / CONFIG, config)
         except CannotWrite as error:
-            raise self._closed(error.reason) from error
+            raise self._not_writable(error.reason) from error
 
-    def overtake(self) -> None:
-        """A result, if there is one, is over, and so is the config it was of, where this training is a longer one."""
-        for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS):
-            with writing(self.path / name):
-                (self.path / name).unlink(missing_ok=True)
-        if self._longer is not None:
-            write_json(self.path / "config.json", self._longer)
-            self._longer = None
-
-    def _closed(self, reason: str) -> ValueError:
+    def _not_writable(self, reason: str) -> ValueError:
         return ValueError(
             f"expected a run directory that can be written, got {self.path} ({reason}); choose another --run-dir"
         )
 
+    # Reading
+
     def config(self) -> dict[str, Any]:
-        """What `config.json` holds.
+        """The content of `config.json`.
 
         Raises:
-          ValueError: it is missing or not a run's.
+          ValueError: the file is missing, not a run's, or of version 0.1.
         """
-        path = self.path / "config.json"
+        path = self.path / CONFIG
         if not path.is_file():
-            raise ValueError(f"expected a run directory with config.json, got {self.path}")
-        found = read_json(path)
+            raise ValueError(f"expected a run directory with {CONFIG}, got {self.path}")
+        config = read_json(path)
         kinds = {"experiment": str | None, "file_sha256": str | None, "overrides": dict, "seed": int}
         kinds |= {"dataset_sha256": str, "resolved": dict, "schema": int}
-        whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
-        if whole and found["schema"] == 1:
+        is_whole = isinstance(config, dict) and all(isinstance(config.get(name), kind) for name, kind in kinds.items())
+        if is_whole and config["schema"] == 1:
             raise ValueError(
-                f"expected a run of dgmzoo 0.2 or newer in {self.path}, got one of version {found.get('dgmzoo')}, whose fields "
-                "and parameters have other names; dgmzoo 0.1.0 (tag v0.1.0) reads it"
+                f"expected a run of dgmzoo 0.2 or newer in {self.path}, got one of version {config.get('dgmzoo')}, whose "
+                "fields and parameters have other names; dgmzoo 0.1.0 (tag v0.1.0) reads it"
             )
-        if not whole or found["schema"] != SCHEMA:
+        if not is_whole or config["schema"] != SCHEMA:
             raise ValueError(f"expected {path} of schema {SCHEMA} with {', '.join(kinds)}, got another file or version")
-        return found
-
-    def result(self) -> dict[str, Any] | None:
-        """What `result.json` holds; None where there is none, one that cannot be read, or that of a shorter training."""
-        path = self.path / RESULT
-        if self._longer is not None:
-            return None
-        with contextlib.suppress(ValueError):
-            found = read_json(path) if path.is_file() else None
-            if (
-                isinstance(found, dict)
-                and found.get("schema") == record.SCHEMA
-                and "value" in found
-                and "steps" in found
-            ):
-                return found
-        return None
+        return config
 
     def experiment(self) -> Experiment:
-        """The experiment as config.json tells it: imported by name (or the user's file), then overridden.
+        """The experiment of `config.json`, loaded by name (or from the user's file) and overridden.
 
         Raises:
-          ValueError: it was built in Python and must be handed over, or the user's file has changed.
+          ValueError: the experiment was built in Python, or the user's file has changed.
         """
         config = self.config()
         name = config["experiment"]
         if name is None:
             raise ValueError(
-                f"expected a named experiment in {self.path / 'config.json'}, got one built in Python; "
-                "hand it over: dgmzoo.load(run_dir, experiment=...)"
+                f"expected a named experiment in {self.path / CONFIG}, got one built in Python; "
+                "pass it: dgmzoo.load(run_dir, experiment=...)"
             )
-        loaded = load(name)
+        loaded = load_experiment(name)
         if file_digest(name) != config["file_sha256"]:
             raise ValueError(
-                f"expected {name}, and the modules beside it that it imports, as they were when the run began, got changed ones; "
-                "restore them, or hand the experiment over: dgmzoo.load(run_dir, experiment=...)"
+                f"expected {name}, and the modules beside it that it imports, as they were when the run began, got changed "
+                "ones; restore them, or pass the experiment: dgmzoo.load(run_dir, experiment=...)"
             )
-        return dataclasses.replace(
-            override(loaded, config["overrides"]), corrections=tuple(config.get("corrections", ()))
-        )
+        return override(loaded, config["overrides"])
+
+    def result(self) -> dict[str, Any] | None:
+        """The content of `result.json`; None unless the run is measured, and where the file cannot be read."""
+        if self._pending_config is not None or self.state != RunState.MEASURED:
+            return None
+        path = self.path / RESULT
+        with contextlib.suppress(ValueError):
+            result = read_json(path) if path.is_file() else None
+            is_record = isinstance(result, dict) and {"value", "steps"} <= result.keys()
+            if is_record and result.get("schema") == record.SCHEMA:
+                return result
+        return None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`; a half-written last one does not count."""
-        if not self.metrics_path.is_file():
+        """The rows of `metrics.jsonl`, without a half-written last one."""
+        path = self.path / METRICS
+        if not path.is_file():
             return []
         rows = []
-        for line in self.metrics_path.read_bytes().splitlines():
+        for line in path.read_bytes().splitlines():
             with contextlib.suppress(ValueError):
                 row = json.loads(line)
                 if isinstance(row, dict) and isinstance(row.get("step"), int) and "split" in row:
                     rows.append(row)
         return rows
 
+    # Writing
+
     def forget_after(self, step: int) -> list[dict[str, Any]]:
-        """Drop the rows past `step`, which a run that goes on from there will write again; return the others."""
-        found = self.metrics()
-        rows = [row for row in found if row["step"] <= step]
-        if len(rows) < len(found):
-            self.overtake()
-        write_text(self.metrics_path, "".join(map(_line, rows)))
-        return rows
+        """Delete the metrics past `step`, which a run resumed from there writes again; return the others."""
+        rows = self.metrics()
+        earlier = [row for row in rows if row["step"] <= step]
+        if len(earlier) < len(rows):
+            self.advance(RunState.TRAINING)
+        write_text(self.path / METRICS, "".join(map(_line, earlier)))
+        return earlier
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; it is on disk when this returns. A result is over."""
-        self.overtake()
-        append_text(self.metrics_path, _line(row))
+        """Append a row of metrics; it is on disk when this returns."""
+        self.advance(RunState.TRAINING)
+        append_text(self.path / METRICS, _line(row))
 
 
 def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-def describe(experiment: Experiment, origin: Origin, seed: int, dataset_sha256: str) -> dict[str, Any]:
-    """A run's config as JSON: the experiment's name and overrides, and all resolved values."""
+def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
+    """The configuration of a run as JSON: the experiment's name and overrides, and all resolved values."""
+    experiment = resolved.experiment
+    name, overrides = source(experiment)
     return {
         "schema": SCHEMA,
         "dgmzoo": importlib.metadata.version("dgmzoo"),
-        "experiment": origin.name,
-        "file_sha256": file_digest(origin.name) if origin.name else None,
-        "overrides": origin.overrides,
-        "corrections": list(experiment.corrections),
+        "experiment": name,
+        "file_sha256": file_digest(name) if name else None,
+        "overrides": overrides,
+        "corrections": list(resolved.corrections),
         "seed": seed,
-        "dataset_sha256": dataset_sha256,
+        "dataset_sha256": resolved.dataset.sha256,
         "resolved": flatten(experiment),
     }
 
 
-def differences(before: dict[str, Any], wanted: dict[str, Any], but: set[str] = frozenset()) -> str:
-    """Which fields of two configs differ, in words; empty where none does."""
-    changed = [name for name in sorted({*before, *wanted}) if before.get(name) != wanted.get(name) and name not in but]
-    return "; ".join(f"{name} was {before.get(name)!r}, now {wanted.get(name)!r}" for name in changed)
+def differences(before: dict[str, Any], after: dict[str, Any], ignored: set[str] = frozenset()) -> str:
+    """The fields in which two configurations differ, in words; empty where there are none."""
+    names = sorted({*before, *after} - ignored)
+    changed = [name for name in names if before.get(name) != after.get(name)]
+    return "; ".join(f"{name} was {before.get(name)!r}, now {after.get(name)!r}" for name in changed)
 
 
-def refuse_differences(path: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raise ValueError, naming the fields, unless the second run is the first gone on with.
+def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Refuse to resume a run with another configuration; its length may grow where the schedule does not depend on it.
 
-    The length may grow where the schedule does not depend on it.
+    Raises:
+      ValueError: with the fields that differ.
     """
-    old, new = (dict(config["resolved"]) for config in (before, wanted))
+    old, new = (dict(config["resolved"]) for config in (before, after))
     for name in ("experiment", "file_sha256", "seed", "dataset_sha256"):
-        old[name], new[name] = before[name], wanted[name]
+        old[name], new[name] = before[name], after[name]
     allowed = set(_MAY_CHANGE)
-    if old.get("training.schedule") == new.get("training.schedule") == "constant" and _not_shorter(old, new):
+    if old.get("training.schedule") == new.get("training.schedule") == "constant" and _is_not_shorter(old, new):
         allowed |= {f"training.{name}" for name in LENGTHS}
     if lines := differences(old, new, allowed):
         raise ValueError(
             f"expected the config that {path} was trained with, got another: {lines}; choose another --run-dir"
         )
+    for name, text in new.get("extra_losses", {}).items():
+        if text.startswith(NO_IDENTITY):
+            raise ValueError(
+                f"expected an extra loss {name!r} that can be recognised, to resume {path}, got one that cannot: "
+                f"{text.removeprefix(NO_IDENTITY)}"
+            )
 
 
 def _lengths(resolved: dict[str, Any]) -> list[float | None]:
     return [resolved.get(f"training.{name}") for name in LENGTHS]
 
 
-def _not_shorter(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def _is_not_shorter(old: dict[str, Any], new: dict[str, Any]) -> bool:
     return all(
         (before is None and after is None) or (None not in (before, after) and after >= before)
         for before, after in zip(_lengths(old), _lengths(new), strict=True)
