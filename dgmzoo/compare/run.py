@@ -18,20 +18,19 @@ from dgmzoo import api, data, files
 from dgmzoo.compare.figure import STEPS, View, draw, leading
 from dgmzoo.compare.table import html_table, lines, notes, rich_table
 from dgmzoo.config import overrides
-from dgmzoo.config.experiment import Experiment, load
+from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.names import LATENTS
-from dgmzoo.config.preflight import bind, check_fits
+from dgmzoo.config.preflight import resolve
 from dgmzoo.data.fetch_progress import told
 from dgmzoo.evaluation import code_metrics, inference
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.model.functional import functional
 from dgmzoo.objectives.base import variational_layers
 from dgmzoo.report import plots
 from dgmzoo.report.html import page
 from dgmzoo.run import Run
 from dgmzoo.training.loop import check_seeds
-from dgmzoo.training.run_directory import RunDirectory, describe
+from dgmzoo.training.run_directory import RunDirectory, run_config
 from dgmzoo.training.seed_tracker import NonFinite
 from dgmzoo.validation import check_seed
 
@@ -73,7 +72,7 @@ def compare(
             f"expected lists of layers, overrides and seeds, got {layers!r}, {overrides!r}, {seeds!r}; "
             "write layers=['normal'], overrides=[{...}] or {'name': {...}}, seeds=range(3)"
         )
-    base = experiment if isinstance(experiment, Experiment) else load(str(experiment))
+    base = experiment if isinstance(experiment, Experiment) else load_experiment(str(experiment))
     chosen = [check_seed(seed) for seed in seeds]
     variants = make_variants(base, layers, overrides)
     path = None if run_dir is None else Path(run_dir)
@@ -158,8 +157,14 @@ def _own_settings(kind: str, base: Experiment) -> str:
         f"{path}.{field}={value}"
         for path, layer in variational_layers(base.model)
         if _is(layer, kind)
-        for field, value in overrides.difference(LATENTS[kind](), layer).items()
+        for field, value in _changed_fields(layer).items()
     )
+
+
+def _changed_fields(layer: LatentLayer) -> dict[str, Any]:
+    """Field -> value, of the fields that differ from the defaults of the layer's kind."""
+    default, own = overrides.flatten(type(layer)()), overrides.flatten(layer)
+    return {field: value for field, value in own.items() if default.get(field) != value}
 
 
 def slug(name: str) -> str:
@@ -181,10 +186,9 @@ def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path 
     for name, variant in variants.items():
         try:
             check_seeds(variant, len(seeds))
-            check_fits(variant, functional(bind(variant.model, dataset)), dataset)
-            origin = overrides.origin(variant)
+            resolved = resolve(variant, dataset)
             for seed in seeds if path else ():
-                wanted = describe(variant, origin, seed, dataset.sha256)
+                wanted = run_config(resolved, seed)
                 RunDirectory(path / slug(name) / f"seed-{seed}").check(wanted)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None

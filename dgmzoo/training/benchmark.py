@@ -16,11 +16,10 @@ import numpy as np
 from dgmzoo import data
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment
-from dgmzoo.config.preflight import bind
+from dgmzoo.config.preflight import resolve
 from dgmzoo.data.fetch_progress import told
 from dgmzoo.evaluation.log_likelihood import evaluate, examples_per_batch
 from dgmzoo.model.contract import Query
-from dgmzoo.model.functional import functional
 from dgmzoo.training import devices
 from dgmzoo.training.loop import as_trained, fit
 from dgmzoo.training.optimizer import build
@@ -48,7 +47,7 @@ def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) 
     exp = overrides.override(experiment, whole)
     with told() as (log, fetching):
         dataset = data.load(exp.data, log, fetching)
-    model = functional(bind(exp.model, dataset))
+    model = resolve(exp, dataset).model
     clock = _Clock(epochs + 1, profile)
     fitted = fit(exp, model, dataset, 0, clock)
     seconds = statistics.median(clock.epochs[1 : epochs + 1])
@@ -110,7 +109,7 @@ def bench_layers(experiment: Experiment, layers: Sequence[str], rounds: int = 30
     for name, exp in variants.items():
         with told() as (log, fetching):
             dataset = data.load(exp.data, log, fetching)
-        model, rows = functional(bind(exp.model, dataset)), dataset.splits["train"]
+        model, rows = resolve(exp, dataset).model, dataset.splits["train"]
         optimizer = build(exp.training, 1000, exp.objective.optimizers())
         init = make_init(model, exp.objective, optimizer, dataset.observe, ema=exp.training.ema is not None)
         trained = as_trained(exp, model)
