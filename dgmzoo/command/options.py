@@ -1,4 +1,4 @@
-"""Typed command-line options for every field of an experiment and its module, by tyro."""
+"""Typed command-line options for every field of an experiment and of its module, by tyro."""
 
 import dataclasses
 import shlex
@@ -20,44 +20,43 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from dgmzoo.config import overrides
-from dgmzoo.config.experiment import Experiment, load
+from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.names import choices, family
-from dgmzoo.config.training import LENGTHS
+from dgmzoo.config.overrides import fields, is_part, override, parts_in, type_hints
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """What `dgmzoo train` takes beside the experiment's name."""
+    """Options of `dgmzoo train` beside the experiment's name."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     """The experiment."""
     run_dir: Path | None = None
-    """Where to keep the run; a run that was stopped there goes on. None: runs/NAME/seed-N."""
+    """Directory of the run; a run that was stopped there is resumed. None: runs/NAME/seed-N."""
     seeds: int | None = None
     """Train this many seeds at once, from --seed on, each in RUN_DIR/seed-N."""
     seed: int = 0
-    """Of initial values, order of the rows and noise."""
+    """Seed of initial values, order of the rows and noise."""
     writers: tuple[Literal["csv", "tensorboard"], ...] = ()
     """Copies of metrics.jsonl for other programs: metrics.csv, or event files in tensorboard/."""
     coordinator: str | None = None
-    """Train in several processes, each started with this command: HOST:PORT of process 0; auto where a cluster tells."""
+    """Train in several processes, each started with this command: HOST:PORT of process 0; auto on a cluster."""
     processes: int | None = None
-    """How many they are."""
+    """Number of processes."""
     process: int | None = None
-    """Which of them this is, from 0."""
+    """Number of this process, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """What `dgmzoo bench` takes beside the experiment's name."""
+    """Options of `dgmzoo bench` beside the experiment's name."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     """The experiment."""
     num_epochs: int = 5
-    """Epochs that are timed, after one that compiles."""
+    """Timed epochs, after one that compiles."""
     layers: str | None = None
-    """Instead: training steps with each of these layers of latents, in turns: `normal,horseshoe,rectified,piecewise`."""
+    """Instead: time training steps with each of these latent layers, in turns: `normal,horseshoe,rectified,piecewise`."""
     profile: Path | None = None
     """Folder for a JAX trace of one more epoch."""
     json: bool = False
@@ -66,21 +65,21 @@ class Bench:
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """What `dgmzoo compare` takes beside the experiment's name."""
+    """Options of `dgmzoo compare` beside the experiment's name."""
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     """The experiment; these options hold for all variants."""
     layers: str | None = None
-    """Variational layers, each a variant, the first the one that others are compared with: normal,horseshoe. One of the
+    """Latent layers, each a variant; the others are compared with the first: normal,horseshoe. A layer of the
     experiment's own kind keeps its settings (--model.latent.slab 0.5), the others have their defaults."""
     variants: tuple[str, ...] = ()
     """Further variants, each in quotes: "model.latent.prior=Laplace" "objective=iwae objective.num-samples=5" "model.latent.learned-prior=True"; base is the experiment as it stands."""
     seeds: int = 3
     """Number of seeds; all variants have the same, from --seed on."""
     seed: int = 0
-    """The first: of initial values, order of the rows and noise."""
+    """The first seed of initial values, order of the rows and noise."""
     run_dir: Path | None = None
-    """Where to keep runs, table and figure; what has ended there is not trained again. None: runs/NAME/compare."""
+    """Directory of runs, table and figure; runs that are measured there are not trained again. None: runs/NAME/compare."""
     json: bool = False
     """Print the records as JSON instead of the table."""
 
@@ -89,39 +88,49 @@ T = typing.TypeVar("T", Train, Bench, Compare)
 
 
 def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
-    """The options of `dgmzoo VERB NAME`. Exits with status 2 and a message on those that do not fit."""
-    return _parse(kind, name, load(name), arguments)
+    """The options of `dgmzoo VERB NAME`, with the experiment they give.
+
+    Exits with status 2 and a message on options that do not fit.
+    """
+    base = load_experiment(name)
+    options, overrides = _parse(kind, name, base, arguments)
+    return dataclasses.replace(options, experiment=override(base, overrides))
 
 
-def changed(base: Experiment, name: str, variant: str) -> dict[str, Any]:
-    """The overrides that a variant's text asks for: `field=value`s, read as the options of these names are.
+def variant_overrides(base: Experiment, name: str, variant: str) -> dict[str, Any]:
+    """The overrides of a variant's text, `field=value` words with the names and the values of the command's options.
 
-    What is true or false is spelled so, `model.latent.noise=False`. Exits with status 2 where a value does not fit.
+    True and false are spelled out: `model.latent.noise=False`. Exits with status 2 where a value does not fit.
 
     Raises:
       ValueError: the text has another form, or gives an experiment that is refused.
     """
     words: list[str] = []
     for word in [] if variant == "base" else shlex.split(variant):
-        option, given, value = word.partition("=")
-        if not given and not words:
+        option, equals, value = word.partition("=")
+        if not equals and not words:
             raise ValueError(f"expected a variant such as 'objective=iwae objective.num-samples=5', got {variant!r}")
-        words += [f"--{option.removeprefix('--')}", value] if given else [word]  # a tuple's further values
+        words += [f"--{option.removeprefix('--')}", value] if equals else [word]  # further values of a tuple
     try:
-        asked = _parse(Compare, f"{name} --variants {variant!r}", base, words, tyro.conf.FlagConversionOff)
+        _, overrides = _parse(Compare, f"{name} --variants {variant!r}", base, words, tyro.conf.FlagConversionOff)
+        override(base, overrides)
     except ValueError as error:
         raise ValueError(f"variant {variant!r}: {error}") from error
-    return overrides.difference(base, asked.experiment)
+    return overrides
 
 
-def _parse(kind: type[T], name: str, base: Experiment, arguments: Sequence[str], *settings: Any) -> T:
+class _Values(dict):
+    """Values of a part's fields, as parsed. The part itself is built once, by `override`."""
+
+
+def _parse(
+    kind: type[T], name: str, base: Experiment, arguments: Sequence[str], *settings: Any
+) -> tuple[T, dict[str, Any]]:
+    """The verb's own options, and the requested overrides of the experiment."""
     chosen, rest = _chosen(base, list(arguments))
-    base = overrides.override(base, chosen)
-    lengths = [length for length in LENGTHS if any(_is_option(word, f"training.{length}") for word in rest)]
-    if lengths:  # the length given takes the place of the experiment's own
-        base = overrides.override(base, {f"training.{lengths[0]}": 1})
+    base = override(base, chosen)
     with _registry():
-        return tyro.cli(
+        options = tyro.cli(
             kind,
             args=rest,
             prog=f"dgmzoo {kind.__name__.lower()} {name}",
@@ -129,44 +138,68 @@ def _parse(kind: type[T], name: str, base: Experiment, arguments: Sequence[str],
             default=kind(base),
             config=(tyro.conf.AvoidSubcommands, *settings),
         )
+    verb_options = {field.name for field in dataclasses.fields(kind)}
+    requested = {}
+    for word in rest:
+        path = word.partition("=")[0].removeprefix("--").replace("-", "_")
+        if word.startswith("--") and path not in verb_options:
+            parent, _, field = path.rpartition(".")
+            candidates = [path, ".".join([parent, field.removeprefix("no_")])]  # --training.no-remat
+            path = next(path for path in candidates if _has(options.experiment, path))
+            requested[path] = _get(options.experiment, path)
+    return options, chosen | requested
+
+
+def _get(values: Any, path: str) -> Any:
+    """The parsed value of a path such as `training.epochs` or `model.latents.0.slab`."""
+    for name in path.split("."):
+        if isinstance(values, list | tuple):
+            values = values[int(name)]
+        else:
+            values = values[name] if isinstance(values, Mapping) else getattr(values, name)
+    return values
+
+
+def _has(values: Any, path: str) -> bool:
+    try:
+        _get(values, path)
+    except (LookupError, ValueError, AttributeError):
+        return False
+    return True
 
 
 def _chosen(base: Experiment, words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Options that name a class, such as `--objective iwae`, and the words that are left."""
+    """The options that choose a part by name, such as `--objective iwae`, and the other words."""
     chosen, rest = {}, []
     while words:
         word = words.pop(0)
-        option, given, value = word.partition("=")
+        option, equals, value = word.partition("=")
         path = option.removeprefix("--").replace("-", "_")
         if option.startswith("--") and path in _choosable(base):
-            if not given and (not words or words[0].startswith("--")):
+            if not equals and (not words or words[0].startswith("--")):
                 raise ValueError(f"expected one of {', '.join(_choosable(base)[path])} after {option}")
-            chosen[path] = value if given else words.pop(0)
+            chosen[path] = value if equals else words.pop(0)
         else:
             rest.append(word)
     return chosen, rest
 
 
 def _choosable(part: Any, path: str = "") -> dict[str, list[str]]:
-    """Path -> names, of the parts that are chosen by name."""
-    if overrides.is_part(part):
-        below = {name: getattr(part, name) for name in overrides.fields(part)}
+    """Path -> names, of every part that is chosen by name."""
+    if is_part(part):
+        below = {name: getattr(part, name) for name in fields(part)}
     else:
-        below = overrides.parts_in(part) or {}
+        below = parts_in(part) or {}
     named = path and choices(part)
-    found = {path: list(named)} if named else {}
+    names = {path: list(named)} if named else {}
     for name, value in below.items():
-        found |= _choosable(value, f"{path}.{name}" if path else name)
-    return found
+        names |= _choosable(value, f"{path}.{name}" if path else name)
+    return names
 
 
 def _description(base: Experiment) -> str:
     lines = [f"--{path} {{{','.join(names)}}}" for path, names in _choosable(base).items()]
     return "Every field of the experiment can be overridden. Parts are chosen by name: " + ", ".join(lines)
-
-
-def _is_option(word: str, path: str) -> bool:
-    return word.partition("=")[0].removeprefix("--").replace("-", "_") == path and word.startswith("--")
 
 
 def _registry() -> ConstructorRegistry:
@@ -177,33 +210,28 @@ def _registry() -> ConstructorRegistry:
 
 
 def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Linen modules and config dataclasses, without the fields that are not a user's to set."""
+    """Options of Linen modules and config dataclasses, without the fields that are not a user's to set."""
     part = info.default
-    if not isinstance(part, nn.Module) and not (
-        overrides.is_part(part) and type(part).__module__.startswith("dgmzoo.")
-    ):
+    if not isinstance(part, nn.Module) and not (is_part(part) and type(part).__module__.startswith("dgmzoo.")):
         return None
     if isinstance(part, Train | Bench | Compare):
         return None
-    hints = overrides.type_hints(type(part))
-    shown, texts = [], {}
-    for parent in reversed(type(part).__mro__[:-1]):  # fields of a parent are explained there
+    hints = type_hints(type(part))
+    specs, texts = [], {}
+    for parent in reversed(type(part).__mro__[:-1]):  # the fields of a parent are described there
         if dataclasses.is_dataclass(parent) and parent.__module__.partition(".")[0] != "flax":
-            texts |= {each.arg_name: each.description for each in docstring_parser.parse_from_object(parent).params}
-    own = ("parent", "name") if isinstance(part, nn.Module) else ()  # Flax's own
-    kept = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name not in own}
-    for name in overrides.fields(part):
-        if isinstance(kept[name], Mapping) or (
-            callable(kept[name]) and not isinstance(kept[name], type) and not overrides.is_part(kept[name])
-        ):
-            continue  # functions have no spelling on the command line
-        default = kept.pop(name)
-        shown.append(StructFieldSpec(name=name, type=hints[name], default=default, helptext=texts.get(name)))
-    return StructConstructorSpec(instantiate=lambda **given: type(part)(**kept, **given), fields=tuple(shown))
+            texts |= {param.arg_name: param.description for param in docstring_parser.parse_from_object(parent).params}
+    for name in fields(part):
+        default = getattr(part, name)
+        is_function = callable(default) and not isinstance(default, type) and not is_part(default)
+        if isinstance(default, Mapping) or is_function:
+            continue  # neither has a spelling on the command line
+        specs.append(StructFieldSpec(name=name, type=hints[name], default=default, helptext=texts.get(name)))
+    return StructConstructorSpec(instantiate=lambda **values: _Values(values), fields=tuple(specs))
 
 
 def _family_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
-    """Distribution families by their class's name."""
+    """Options of distribution families, by the name of the class."""
     if info.type != type[dist.Distribution]:
         return None
     return PrimitiveConstructorSpec(

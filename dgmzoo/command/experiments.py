@@ -1,0 +1,130 @@
+"""The verbs that take an experiment: `train`, `compare` and `bench`."""
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from dgmzoo.command.output import keep_programs, print_record
+
+
+def train(words: list[str]) -> int:
+    """Train an experiment, measure it, and leave a run directory."""
+    if not _names_an_experiment("train", words):
+        return 0
+    keep_programs()
+    from dgmzoo import api
+    from dgmzoo.command.options import Train, parse
+    from dgmzoo.training import multihost
+    from dgmzoo.training.loop import Interrupted
+    from dgmzoo.training.run_directory import REPORT
+
+    name, *rest = words
+    with multihost.joined(*_processes(rest)):
+        options = parse(Train, name, rest)
+        parent = Path("runs") / _stem(name)
+        seeds = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
+        run_dir = options.run_dir or (parent / f"seed-{options.seed}" if seeds is None else parent)
+        try:
+            runs = api.train(options.experiment, run_dir, options.seed, seeds=seeds, writers=options.writers)
+        except Interrupted as interrupted:
+            return _stopped(interrupted.step, interrupted.signal)
+        for run in ([runs] if seeds is None else runs) if multihost.is_first() else []:
+            print_record(run.record, run.path)
+            print(f"report: {run.path / REPORT}")
+    return 0
+
+
+def _processes(words: list[str]) -> tuple[str | None, int | None, int | None]:
+    """--coordinator, --processes, --process: needed before the experiment is imported, which may touch a device."""
+    parser = argparse.ArgumentParser(prog="dgmzoo train NAME", add_help=False, allow_abbrev=False, usage="%(prog)s ...")
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process", type=int)
+    options, _ = parser.parse_known_args(words)
+    return options.coordinator, options.processes, options.process
+
+
+def compare(words: list[str]) -> int:
+    """Train variants of an experiment with the same seeds, and compare them."""
+    if not _names_an_experiment("compare", words, "[--layers a,b] [--variants 'path=value ...' ...] [--seeds 3] "):
+        return 0
+    keep_programs()
+    from rich.console import Console
+
+    from dgmzoo.command.options import Compare, parse, variant_overrides
+    from dgmzoo.compare import run as comparison
+    from dgmzoo.training.loop import Interrupted
+
+    name, *rest = words
+    options = parse(Compare, name, rest)
+    layers = _listed(options.layers) if options.layers else []
+    changes = [variant_overrides(options.experiment, name, variant) for variant in options.variants]
+    run_dir = options.run_dir or Path("runs") / _stem(name) / "compare"
+    seeds = range(options.seed, options.seed + options.seeds)
+    try:
+        compared = comparison.compare(options.experiment, layers, changes, seeds, run_dir)
+    except Interrupted as interrupted:
+        return _stopped(interrupted.step, interrupted.signal)
+    if options.json:
+        print(json.dumps(compared.records))
+        return 0
+    console = Console()
+    console.print(compared.table())
+    for note in compared.notes():
+        console.print(f"  {note}", style="dim", highlight=False, markup=False)
+    print(f"report: {run_dir / 'comparison.html'}")
+    return 0
+
+
+def bench(words: list[str]) -> int:
+    """Time an experiment on this machine."""
+    if not _names_an_experiment("bench", words):
+        return 0
+    from dgmzoo.command.options import Bench, parse
+    from dgmzoo.training.benchmark import bench, bench_layers
+
+    name, *rest = words
+    options = parse(Bench, name, rest)
+    if options.num_epochs < 1:
+        raise ValueError(f"expected --num-epochs of at least 1, got {options.num_epochs}")
+    if options.layers is not None:
+        if options.profile is not None:
+            raise ValueError("expected --profile without --layers, which are timed in turns; profile one at a time")
+        figures = bench_layers(options.experiment, _listed(options.layers))
+    else:
+        figures = bench(options.experiment, options.num_epochs, options.profile)
+    if options.json:
+        print(json.dumps(figures))
+    elif options.layers is not None:
+        for layer, of_layer in figures.items():
+            print(f"{layer:12}", *(f"{figure} {value:.4g}  " for figure, value in of_layer.items()))
+    else:
+        for figure, value in figures.items():
+            print(f"{figure:24}{'none' if value is None else f'{value:,.4g}' if value < 1e6 else f'{value:,.0f}'}")
+    return 0
+
+
+def _names_an_experiment(verb: str, words: list[str], usage: str = "") -> bool:
+    """Whether the words name an experiment; False where they ask for help, which is printed."""
+    if words and words[0] in ("-h", "--help"):
+        print(f"usage: dgmzoo {verb} NAME {usage}[options]")
+        print(f"`dgmzoo {verb} NAME --help` shows the options of NAME")
+        return False
+    if not words or words[0].startswith("-"):
+        raise ValueError(f"expected the name of an experiment after {verb}; `dgmzoo list` shows them")
+    return True
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]
+
+
+def _stopped(step: int, number: int | None) -> int:
+    print(f"stopped at step {step}; the same command resumes from there", file=sys.stderr)
+    return 128 + (number or signal.SIGTERM)  # None: another process was asked to stop
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if name.endswith(".py") else name

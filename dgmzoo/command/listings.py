@@ -1,0 +1,51 @@
+"""The verbs `list` and `results`: tables of the experiments and of the committed records."""
+
+from rich.console import Console
+from rich.table import Table
+
+from dgmzoo import experiments
+from dgmzoo.evaluation import results as committed
+
+
+def list_experiments(words: list[str]) -> int:
+    """Print the experiments, which are read without being imported."""
+    if words:
+        raise ValueError(f"expected no options after list, got {' '.join(words)}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("experiment", "data", "published", "description"):
+        table.add_column(column, no_wrap=column in ("experiment", "data"))
+    for name in experiments.names():
+        try:
+            summary = experiments.summary(name)
+        except (SyntaxError, ValueError, KeyError, IndexError) as error:
+            table.add_row(name, "", "", f"cannot be read: {error}")
+            continue
+        values = ", ".join(str(value) for value, _ in summary.papers)
+        table.add_row(summary.name, summary.data, values, summary.description)
+    Console().print(table)
+    return 0
+
+
+def results(words: list[str]) -> int:
+    """Print the committed records, as a table or as the page of the repository."""
+    if words not in ([], ["--markdown"]):
+        raise ValueError(f"expected nothing or --markdown after results, got {' '.join(words)}")
+    records = committed.load_records()
+    if words:
+        print(committed.markdown_page(records), end="")
+        return 0
+    first, _, *columns, _, _ = committed.COLUMNS
+    table, notes = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)), []
+    for column in ("", first, *columns):
+        table.add_column(column, no_wrap=True)
+    for i, record in enumerate(records, 1):
+        name, overrides, data, steps, _, *rest, seed, commit = committed.table_row(record)
+        value = committed.format_value(record)
+        table.add_row(str(i), name, data.replace(", ", "\n"), steps, value, *rest)
+        note = [] if overrides == "-" else [overrides]
+        note += [f"Monte Carlo error {record['monte_carlo_error']:.3f}"] if record["monte_carlo_error"] else []
+        notes.append(f"{i}: {'; '.join([*note, f'seed {seed}', f'commit {commit}'])}")
+    console = Console()
+    console.print(table)
+    console.print(*notes, sep="\n", style="dim", highlight=False, markup=False)
+    return 0
