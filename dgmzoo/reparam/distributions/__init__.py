@@ -1,4 +1,4 @@
-"""NumPyro distributions of the variational layers; importing this package completes NumPyro's KL registry."""
+"""NumPyro distributions of the variational layers. Importing this package adds KL divergences to NumPyro's registry."""
 
 from dgmzoo.reparam.distributions import kl as kl
 from dgmzoo.reparam.distributions.augmented_horseshoe import (

@@ -1,4 +1,7 @@
-"""The horseshoe (Carvalho, Polson and Scott, 2009), with its scales integrated out and, by choice, a slab."""
+"""The horseshoe distribution with its local scales integrated out and an optional slab, and its NumPyro `Reparam`.
+
+Source: Carvalho, Polson and Scott 2009, "Handling sparsity via the horseshoe".
+"""
 
 import math
 from typing import ClassVar
@@ -24,7 +27,7 @@ _HALF_LOG_2PI3 = 0.5 * math.log(2 * math.pi**3)
 class _SpikeAtZero(NoBijection):
     within = constraints.real
     reason = (
-        "expected a latent whose density is finite, got a horseshoe, on whose spike at 0 NUTS does not mix and the gradient "
+        "expected a latent whose density is finite, got a horseshoe: at its spike at 0 NUTS does not mix, and the gradient "
         "of an automatic guide has infinite variance; expand it: numpyro.handlers.reparam(model, {name: HorseshoeReparam()})"
     )
 
@@ -33,19 +36,26 @@ spike_at_zero = _SpikeAtZero()
 
 
 class Horseshoe(dist.Distribution):
-    """N(0, scale^2 lambda^2) over lambda ~ HalfCauchy(1), times exp(-z^2 / 2 slab^2), normalized.
+    """The horseshoe: N(0, scale^2 lambda^2) with lambda ~ HalfCauchy(1), times exp(-z^2 / 2 slab^2), normalized.
 
-    A spike at 0 beside tails like 1 / z^2, which a finite `slab` turns normal beyond its width; `scale` and
-    `slab` broadcast to the batch shape. Log-densities in nats, through E1; the density is infinite at 0
-    (its value there is that at the smallest positive number, its gradient 0). Samples are exact and
-    reparameterized in both parameters. Without a slab the mean is NaN and the variance infinite. `cdf` and
-    `icdf` are by quadrature and bisection.
+    The density has a spike at 0 and tails like 1 / z^2. A finite `slab` makes the tails normal beyond its width. `scale`
+    and `slab` broadcast to the batch shape. Without a slab the mean is NaN and the variance infinite.
 
-    NUTS does not mix on this density and refuses it, as NumPyro's automatic guides do: expand it with
-    `HorseshoeReparam`. A `MixtureGeneral` with other families needs `support=constraints.real`. As a prior
-    for a normal posterior its gradient has infinite variance: see `augmented_horseshoe_kl` and
+    Log-densities are in nats, through the exponential integral E1. The density is infinite at 0; `log_prob(0)` is its
+    value at the smallest positive number, with gradient 0. Samples are exact and reparameterized in both parameters.
+    `cdf` is computed by quadrature and `icdf` by bisection.
+
+    NUTS does not mix on this density, so NUTS and NumPyro's automatic guides refuse it: expand it with
+    `HorseshoeReparam`. A `MixtureGeneral` with other families needs `support=constraints.real`. As the prior of a normal
+    posterior the horseshoe has a gradient of infinite variance: see `augmented_horseshoe_kl` and
     `horseshoe_log_prob_surrogate`.
-    Raises ValueError unless both parameters are positive.
+
+    >>> d = Horseshoe(scale=2.0)
+    >>> float(d.cdf(0.0)), round(float(d.icdf(0.75)), 3)
+    (0.5, 1.174)
+
+    Raises:
+      ValueError: `scale` or `slab` is not positive.
     """
 
     arg_constraints: ClassVar = {"scale": constraints.positive, "slab": constraints.positive}
@@ -62,7 +72,7 @@ class Horseshoe(dist.Distribution):
         shape = (3, *sample_shape, *jnp.shape(self.scale))
         upper, lower, noise = jax.random.normal(key, shape, self.scale.dtype)
         scale, slab, noise = broadcast_floats(self.scale, self.slab, noise)
-        # Ratios of normals are Cauchy; the shift, far below what a draw resolves, only forbids 0 / 0.
+        # A ratio of normals is Cauchy. The shift prevents 0 / 0 and is far below the resolution of a sample.
         local = jnp.abs(upper) / (jnp.abs(lower) + jnp.finfo(noise.dtype).eps)
         return scale * shrunk_scale(local, slab_ratio(scale, slab)) * noise
 
@@ -90,13 +100,13 @@ class Horseshoe(dist.Distribution):
         start = jnp.full_like(q, -reach), jnp.full_like(q, reach)
         log_size, _ = lax.fori_loop(0, 60 if q.dtype == jnp.float64 else 30, halve, lax.stop_gradient(start))
         size = lax.stop_gradient(scale * jnp.exp(log_size))
-        found = jnp.where(q < 0.5, -size, size)
-        # A last step of Newton's method, which also carries the derivatives in q, scale and slab.
-        density = lax.stop_gradient(jnp.exp(self.log_prob(found)))
-        error = self.cdf(found) - q
-        found = found - jnp.where(density > 0, error / jnp.where(density > 0, density, 1), 0)
+        quantile = jnp.where(q < 0.5, -size, size)
+        # A final step of Newton's method, which also carries the derivatives in q, scale and slab.
+        density = lax.stop_gradient(jnp.exp(self.log_prob(quantile)))
+        error = self.cdf(quantile) - q
+        quantile = quantile - jnp.where(density > 0, error / jnp.where(density > 0, density, 1), 0)
         edge = jnp.where(q == 0, -jnp.inf, jnp.where(q == 1, jnp.inf, jnp.nan))
-        return jnp.where((q > 0) & (q < 1), jnp.where(q == 0.5, 0, found), edge)
+        return jnp.where((q > 0) & (q < 1), jnp.where(q == 0.5, 0, quantile), edge)
 
     @property
     def mean(self):
@@ -108,17 +118,23 @@ class Horseshoe(dist.Distribution):
 
 
 def log_density_at_square(log_square, scale, slab):
-    """The horseshoe's log-density (nats) at log z^2, since z^2 itself may leave the floating range."""
+    """Log-density of the horseshoe (nats), elementwise, given log z^2, since z^2 itself may over- or underflow.
+
+    >>> z, scale, slab = jnp.array(0.3), jnp.array(1.0), jnp.array(2.0)
+    >>> error = log_density_at_square(jnp.log(z**2), scale, slab) - Horseshoe(scale, slab).log_prob(z)
+    >>> bool(jnp.abs(error) < 1e-6)
+    True
+    """
     log_u = log_square - 2 * jnp.log(scale) - math.log(2)
-    plain = log_scaled_e1(log_u) - jnp.log(scale) - _HALF_LOG_2PI3
-    return plain - jnp.exp(log_square - 2 * jnp.log(slab)) / 2 - log_slab_mass(slab_ratio(scale, slab))
+    without_slab = log_scaled_e1(log_u) - jnp.log(scale) - _HALF_LOG_2PI3
+    return without_slab - jnp.exp(log_square - 2 * jnp.log(slab)) / 2 - log_slab_mass(slab_ratio(scale, slab))
 
 
 def _mixture_cdf(value, ratio):
-    """P(z <= value) for scale 1: the normal's over the shrunk scales, by the trapezoid rule in log lambda.
+    """P(z <= value) for scale 1: normal CDFs averaged over the shrunk scales, by the trapezoid rule in log lambda.
 
-    The weight is analytic in a strip of half-width pi / 2 and falls like exp(-|log lambda|), the normal's
-    CDF stays bounded in half of that strip: the step below leaves 1e-11 (float64), as does the cut.
+    The weight is analytic in a strip of half-width pi / 2 and decays like exp(-|log lambda|). The normal CDF is bounded
+    in half of that strip. The step below and the cut-off leave an error of 1e-11 each in float64.
     """
     step, reach = (0.18, 27.0) if value.dtype == jnp.float64 else (0.35, 14.0)
     grid = np.arange(-reach, reach + step, step)
@@ -135,12 +151,20 @@ def _mixture_cdf(value, ratio):
 
 
 class HorseshoeReparam(Reparam):
-    """Expand a site `name ~ Horseshoe(scale, slab)` into scale * t * noise, t a function of a half-Cauchy.
+    """NumPyro reparameterizer: expand a site `name ~ Horseshoe(scale, slab)` into scale * t * noise.
 
-    Adds the sites `{name}_local ~ HalfCauchy(1)` and `{name}_noise ~ Normal(0, 1)`; `name` becomes
-    deterministic, with the same distribution, slab included. Use with
-    `numpyro.handlers.reparam(config={name: HorseshoeReparam()})`. Raises ValueError for another
-    distribution or an observed site.
+    t is the shrunk scale of a half-Cauchy variable. The expansion adds the sites `{name}_local ~ HalfCauchy(1)` and
+    `{name}_noise ~ Normal(0, 1)`. The site `name` becomes deterministic and keeps its distribution, slab included.
+
+    >>> import jax
+    >>> model = numpyro.handlers.reparam(
+    ...     lambda: numpyro.sample("w", Horseshoe(0.1)), config={"w": HorseshoeReparam()}
+    ... )
+    >>> list(numpyro.handlers.trace(numpyro.handlers.seed(model, jax.random.key(0))).get_trace())
+    ['w_local', 'w_noise', 'w']
+
+    Raises:
+      ValueError: the site has another distribution, or it is observed.
     """
 
     def __call__(self, name, fn, obs):

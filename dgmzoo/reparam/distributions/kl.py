@@ -1,8 +1,8 @@
-"""Kullback-Leibler divergences that NumPyro's registry lacks, in nats, for common pairs with a closed form.
+"""Kullback-Leibler divergences in closed form that NumPyro's registry lacks, for the families a layer can combine; nats.
 
-Importing this module registers them with `numpyro.distributions.kl_divergence(p, q)` = E_p[log p - log q].
-Each returns the divergence per element of the broadcast batch shape; pairs NumPyro has are left alone.
-The formulas follow from the definition; the tests hold each one against quadrature or summation.
+Importing this module registers them with `numpyro.distributions.kl_divergence(p, q)` = E_p[log p - log q]. Each returns
+the divergence per element of the broadcast batch shape. Pairs that NumPyro has are not replaced. The formulas follow
+from the definition and are tested against quadrature or summation.
 """
 
 import math
@@ -13,12 +13,7 @@ import numpyro.distributions as dist
 from jax import lax
 from jax.nn import log_sigmoid, sigmoid
 from jax.scipy.special import digamma, gammaln, i0e, i1e
-from numpyro.distributions.discrete import (
-    BernoulliLogits,
-    BernoulliProbs,
-    CategoricalLogits,
-    CategoricalProbs,
-)
+from numpyro.distributions.discrete import BernoulliLogits, BernoulliProbs
 from numpyro.distributions.kl import kl_divergence
 
 from dgmzoo.reparam.distributions.broadcast import broadcast_floats
@@ -28,7 +23,7 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def closed_kl(q: dist.Distribution, p: dist.Distribution) -> jax.Array | None:
-    """`KL(q || p)` per element of the batch shape, in nats; None where no closed form is registered.
+    """KL(q || p) per element of the batch shape, in nats; None if no closed form is registered.
 
     >>> float(closed_kl(dist.Normal(1.0, 1.0), dist.Normal(0.0, 1.0)))
     0.5
@@ -41,19 +36,19 @@ def closed_kl(q: dist.Distribution, p: dist.Distribution) -> jax.Array | None:
 
 
 def _log(probability):
-    """log p with gradient 0 (not infinite) at p = 0, where every use below multiplies it by p."""
+    """log p with gradient 0 instead of infinity at p = 0, where every use below multiplies it by p."""
     return jnp.where(probability > 0, jnp.log(jnp.where(probability > 0, probability, 1)), -jnp.inf)
 
 
 def _relative_entropy(weight, log_weight, log_other):
-    """weight (log weight - log other); 0 where the weight is 0."""
-    used = weight > 0
-    difference = jnp.where(used, log_weight, 0) - jnp.where(used, log_other, 0)
-    return jnp.where(used, weight * difference, 0)
+    """weight (log weight - log other), elementwise; 0 if the weight is 0."""
+    nonzero = weight > 0
+    difference = jnp.where(nonzero, log_weight, 0) - jnp.where(nonzero, log_other, 0)
+    return jnp.where(nonzero, weight * difference, 0)
 
 
 def _bernoulli_logs(d):
-    """(log P(1), log P(0)): from logits without rounding a probability to 1."""
+    """(log P(1), log P(0)), without rounding a probability to 1 if the parameter is a logit."""
     if isinstance(d, BernoulliLogits):
         (logits,) = broadcast_floats(d.logits)
         return log_sigmoid(logits), log_sigmoid(-logits)
@@ -71,26 +66,9 @@ def _bernoulli(p, q):
     return _relative_entropy(on, on_p, on_q) + _relative_entropy(off, off_p, off_q)
 
 
-def _categorical(p, q):
-    if p.probs.shape[-1] != q.probs.shape[-1]:
-        raise ValueError(
-            f"expected categoricals over the same number of classes, got {p.probs.shape[-1]} and "
-            f"{q.probs.shape[-1]}; make their last axes equal"
-        )
-    logs = [jax.nn.log_softmax(d.logits) if isinstance(d, CategoricalLogits) else _log(d.probs) for d in (p, q)]
-    probs = jnp.exp(logs[0]) if isinstance(p, CategoricalLogits) else p.probs
-    return _relative_entropy(*broadcast_floats(probs, *logs)).sum(-1)
-
-
 for _p in (BernoulliLogits, BernoulliProbs):
     for _q in (BernoulliLogits, BernoulliProbs):
         kl_divergence.add((_p, _q), _bernoulli)
-for _p, _q in (
-    (CategoricalLogits, CategoricalLogits),
-    (CategoricalLogits, CategoricalProbs),
-    (CategoricalProbs, CategoricalLogits),
-):
-    kl_divergence.add((_p, _q), _categorical)
 
 
 @kl_divergence.register(dist.Poisson, dist.Poisson)
@@ -102,8 +80,8 @@ def _poisson(p, q):
 @kl_divergence.register(dist.Laplace, dist.Laplace)
 def _laplace(p, q):
     m, s, n, t = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
-    gap = jnp.abs(m - n)
-    return jnp.log(t) - jnp.log(s) + gap / t + s / t * jnp.exp(-gap / s) - 1
+    distance = jnp.abs(m - n)
+    return jnp.log(t) - jnp.log(s) + distance / t + s / t * jnp.exp(-distance / s) - 1
 
 
 @kl_divergence.register(dist.Laplace, dist.Normal)
@@ -117,20 +95,20 @@ def _laplace_normal(p, q):
 def _normal_laplace(p, q):
     m, s, n, b = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     d = (m - n) / s
-    away = math.sqrt(2 / math.pi) * jnp.exp(-(d**2) / 2) + d * lax.erf(d * math.sqrt(0.5))  # E |z - n| / s
-    return jnp.log(b) - jnp.log(s) + (math.log(2) - _HALF_LOG_2PI - 0.5) + s / b * away
+    distance = math.sqrt(2 / math.pi) * jnp.exp(-(d**2) / 2) + d * lax.erf(d * math.sqrt(0.5))  # E |z - n| / s
+    return jnp.log(b) - jnp.log(s) + (math.log(2) - _HALF_LOG_2PI - 0.5) + s / b * distance
 
 
 @kl_divergence.register(dist.Cauchy, dist.Cauchy)
 def _cauchy(p, q):
-    """Chyzak and Nielsen (2019), arXiv:1905.10965, theorem 1."""
+    """Source: Chyzak and Nielsen 2019 (arXiv:1905.10965), theorem 1."""
     m, s, n, t = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     return jnp.log1p((((m - n) / s) ** 2 + (1 - t / s) ** 2) / (4 * t / s))
 
 
 @kl_divergence.register(dist.HalfCauchy, dist.HalfCauchy)
 def _half_cauchy(p, q):
-    """That of Cauchy distributions about 0, both being folded there."""
+    """Equal to the KL of Cauchy distributions about 0, since both are folded at 0."""
     s, t = broadcast_floats(p.scale, q.scale)
     return jnp.log1p(jnp.square(1 - t / s) / (4 * t / s))
 
@@ -144,7 +122,7 @@ def _gumbel(p, q):
 
 
 def _gamma_kl(a, b, c, d):
-    """KL(Gamma(a, rate b) || Gamma(c, rate d)); inversion and scaling leave it alone."""
+    """KL(Gamma(a, rate b) || Gamma(c, rate d)), which is also that of the inverse gammas."""
     a, b, c, d = broadcast_floats(a, b, c, d)
     ratio = d / b
     return (a - c) * digamma(a) - gammaln(a) + gammaln(c) - c * jnp.log(ratio) + a * (ratio - 1)
@@ -184,7 +162,7 @@ def _log_normal(p, q):
 
 
 def _log_normal_gamma_kl(m, s, shape, rate):
-    """KL(LogNormal(m, s^2) || Gamma(shape, rate)), Louizos et al. (2017), arXiv:1705.08665, appendix A."""
+    """KL(LogNormal(m, s^2) || Gamma(shape, rate)). Source: Louizos et al. 2017 (arXiv:1705.08665), appendix A."""
     m, s, shape, rate = broadcast_floats(m, s, shape, rate)
     entropy = jnp.log(s) + (_HALF_LOG_2PI + 0.5)  # of log z
     cross = shape * (m + jnp.log(rate)) - gammaln(shape) - rate * jnp.exp(m + s**2 / 2)
@@ -201,27 +179,14 @@ def _log_normal_inverse_gamma(p, q):
     return _log_normal_gamma_kl(-jnp.asarray(p.loc), p.scale, q.concentration, q.rate)
 
 
-@kl_divergence.register(dist.Uniform, dist.Uniform)
-def _uniform(p, q):
-    a, b, c, d = broadcast_floats(p.low, p.high, q.low, q.high)
-    return jnp.where((c <= a) & (b <= d), jnp.log(d - c) - jnp.log(b - a), jnp.inf)
-
-
-@kl_divergence.register(dist.Uniform, dist.Normal)
-def _uniform_normal(p, q):
-    a, b, m, s = broadcast_floats(p.low, p.high, q.loc, q.scale)
-    width, centre = (b - a) / s, ((a + b) / 2 - m) / s
-    return _HALF_LOG_2PI - jnp.log(width) + (centre**2 + width**2 / 12) / 2
-
-
 def _to_normal(entropy, mean, variance, q):
-    """KL of a distribution with that entropy, mean and variance to a normal one."""
+    """KL from a distribution with the given entropy, mean and variance to the normal q."""
     entropy, mean, variance, n, s = broadcast_floats(entropy, mean, variance, q.loc, q.scale)
     return _HALF_LOG_2PI + jnp.log(s) - entropy + (variance + (mean - n) ** 2) / (2 * s**2)
 
 
 def _half_steps(w):
-    """`log Gamma(w + 1/2) - log Gamma(w)` and its derivative, of which large numbers would leave nothing (DLMF 5.11)."""
+    """`log Gamma(w + 1/2) - log Gamma(w)` and its derivative. Large w use the series of DLMF 5.11 to avoid cancellation."""
     large = w > 30
     u = 1 / jnp.where(large, w, 30)
     step = -jnp.log(u) / 2 - u / 8 + u**3 / 192 - u**5 / 640
@@ -235,7 +200,7 @@ def _half_steps(w):
 
 @kl_divergence.register(dist.StudentT, dist.Normal)
 def _student_t_normal(p, q):
-    """Infinite up to 2 degrees of freedom, without a variance."""
+    """KL, infinite up to 2 degrees of freedom, where the Student t has no variance."""
     v, m, s = broadcast_floats(p.df, p.loc, p.scale)
     step, slope = _half_steps(v / 2)
     entropy = jnp.log(s) + (v + 1) / 2 * slope + jnp.log(v) / 2 + gammaln(0.5) - step
@@ -257,7 +222,7 @@ def _gumbel_normal(p, q):
 
 
 def _to_half_normal(entropy, square, q):
-    """KL of a distribution on the positive numbers, with that entropy and mean square, to a half-normal one."""
+    """KL from a distribution of positive numbers with the given entropy and mean square to the half-normal q."""
     entropy, square, s = broadcast_floats(entropy, square, q.scale)
     return jnp.log(s) + 0.5 * math.log(math.pi / 2) - entropy + square / (2 * s**2)
 

@@ -1,4 +1,4 @@
-"""A logistic distribution rounded to a grid of grey levels."""
+"""Discretized logistic distribution: a logistic variable rounded to a grid of grey levels between 0 and 1."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_pos
 
 
 class _Grid(constraints.ParameterFreeConstraint):
-    """Levels between 0 and 1; which, the distribution knows."""
+    """The interval [0, 1]. The number of levels is a field of the distribution and is not checked here."""
 
     is_discrete = True
 
@@ -25,12 +25,18 @@ class _Grid(constraints.ParameterFreeConstraint):
 
 
 class LogisticOnGrid(dist.Distribution):
-    """A logistic rounded to the nearest of the levels 0, 1/(L-1), ..., 1, the outer two taking all that lies beyond.
+    """A logistic variable rounded to the nearest of the levels 0, 1/(L-1), ..., 1.
 
-    With F the logistic's CDF and h = 1 / (2 (L - 1)), `P(x) = F(x + h) - F(x - h)`, where the left term is 1 for x = 1
-    and the right one 0 for x = 0. Log-probabilities in nats; a value counts as the level nearest to it.
+    With F the logistic CDF and h = 1 / (2 (L - 1)), `P(x) = F(x + h) - F(x - h)`. The first term is 1 for x = 1 and the
+    second 0 for x = 0, so that the outer levels get the mass of the tails. Log-probabilities are in nats. `log_prob`
+    rounds its argument to the nearest level.
 
-    Raises ValueError for fewer than two levels or a scale that is not positive.
+    >>> d = LogisticOnGrid(loc=0.5, scale=0.1, levels=3)
+    >>> [round(float(jnp.exp(d.log_prob(level))), 3) for level in (0.0, 0.5, 1.0)]
+    [0.076, 0.848, 0.076]
+
+    Raises:
+      ValueError: fewer than two levels, or a scale that is not positive.
     """
 
     arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
@@ -54,7 +60,7 @@ class LogisticOnGrid(dist.Distribution):
         value, loc, scale = broadcast_floats(value, self.loc, self.scale)
         level = self._level(value)
         centre, rate = loc * (self.levels - 1), 1 / (scale * (self.levels - 1))
-        # With b - a = rate, F(b) - F(a) = F(b) F(-a) (1 - e^-rate): no difference of near numbers is taken.
+        # With b - a = rate, F(b) - F(a) = F(b) F(-a) (1 - e^-rate), which does not subtract nearly equal numbers.
         log_below = jax.nn.log_sigmoid((level + 0.5 - centre) * rate)
         log_above = jax.nn.log_sigmoid((centre - (level - 0.5)) * rate)
         inner = log_below + log_above + jnp.log(-jnp.expm1(-rate))
@@ -62,13 +68,13 @@ class LogisticOnGrid(dist.Distribution):
 
     @property
     def mean(self):
-        """Exact: the sum over the levels above 0 of the probability to reach them, over L - 1."""
+        """Exact mean: the sum over the levels above 0 of P(x >= level), divided by L - 1."""
         edges = (jnp.arange(1, self.levels, dtype=self.loc.dtype) - 0.5) / (self.levels - 1)
 
-        def reach(total, edge):
+        def add_level(total, edge):
             return total + jax.nn.sigmoid((self.loc - edge) / self.scale), None
 
-        total, _ = jax.lax.scan(reach, jnp.zeros_like(self.loc), edges)  # one level at a time: memory for one
+        total, _ = jax.lax.scan(add_level, jnp.zeros_like(self.loc), edges)  # a loop, to keep only one level in memory
         return total / (self.levels - 1)
 
     def _level(self, value):
@@ -76,15 +82,25 @@ class LogisticOnGrid(dist.Distribution):
 
 
 def check_levels(levels: int) -> None:
+    """Raise ValueError unless `levels` is an integer of at least 2.
+
+    >>> check_levels(1)
+    Traceback (most recent call last):
+    ValueError: expected levels to be an integer >= 2, got 1
+    """
     if isinstance(levels, bool) or not isinstance(levels, int) or levels < 2:
         raise ValueError(f"expected levels to be an integer >= 2, got {levels!r}")
 
 
 def check_grid(x: np.ndarray, levels: int) -> None:
+    """Raise ValueError unless all values of `x` lie on the grid 0, 1/(levels-1), ..., 1, to 1 % of its spacing.
+
+    >>> check_grid(np.array([0.0, 0.5, 1.0]), levels=3)
+    """
     level = np.asarray(x, np.float64) * (levels - 1)
-    off = np.abs(level - np.clip(np.round(level), 0, levels - 1)).max(initial=0)
-    if not off < 1e-2:
+    distance = np.abs(level - np.clip(np.round(level), 0, levels - 1)).max(initial=0)
+    if not distance < 1e-2:
         raise ValueError(
             f"expected x at the {levels} levels 0, 1/{levels - 1}, ..., 1 for a discretized logistic, got values from "
-            f"{np.min(x):g} to {np.max(x):g} that are up to {off:g} levels away; set data.encoding gray or `levels`"
+            f"{np.min(x):g} to {np.max(x):g} that are up to {distance:g} levels away; set data.encoding gray or `levels`"
         )

@@ -1,4 +1,4 @@
-"""Mixtures of normals, reparameterized: a sample follows its parameters along the quantile that it stands at."""
+"""Reparameterized mixtures of normals: the general mixture and the spike and slab."""
 
 import math
 from typing import ClassVar
@@ -13,34 +13,36 @@ from numpyro.distributions.util import validate_sample
 from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
 from dgmzoo.reparam.distributions.special import log_normal_density, ndtr
 
-_END = 2.0**-23  # both it and 1 less it are exact in single precision
+_MIN_SHARE = 2.0**-23  # this number and 1 minus it are exact in single precision
 
 
-class _OfNormals(dist.Distribution):
-    """Density, CDF and samples of `sum_c w_c N(loc_c, scale_c^2)`, from what `_components` says.
+class _ReparameterizedMixture(dist.Distribution):
+    """Density, moments and samples of `sum_c w_c N(loc_c, scale_c^2)`; subclasses define `_components`.
 
-    The gradient of a sample z in a parameter t is `-(dF(z; t) / dt) / p(z; t)`, with F the CDF: along it z keeps its
-    quantile, whichever component it came from (Figurnov, Mohamed & Mnih 2018, arXiv 1805.08498, equation 6).
+    Samples have an implicit reparameterization gradient. The gradient of a sample z in a parameter t is
+    `-(dF(z; t) / dt) / p(z; t)`, with F the CDF of the mixture. Along this gradient the quantile of z does not change.
+
+    Source: Figurnov, Mohamed & Mnih 2018 (arXiv 1805.08498), equation 6.
     """
 
     support = constraints.real
 
     def _components(self):
-        """log w, loc and scale, each `[..., C]`."""
+        """Log-weights, locations and scales of the components, each `[..., C]`."""
         raise NotImplementedError
 
     def sample(self, key, sample_shape=()):
         shape = (*sample_shape, *self.batch_shape)
-        which, noise = jax.random.split(key)
+        component_key, noise_key = jax.random.split(key)
         log_weight, loc, scale = (
             jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in jax.lax.stop_gradient(self._components())
         )
-        chosen = jax.random.categorical(which, log_weight)[..., None]
-        loc, scale = (jnp.take_along_axis(part, chosen, -1)[..., 0] for part in (loc, scale))
-        z = loc + scale * jax.random.normal(noise, shape, scale.dtype)
+        component = jax.random.categorical(component_key, log_weight)[..., None]
+        loc, scale = (jnp.take_along_axis(part, component, -1)[..., 0] for part in (loc, scale))
+        z = loc + scale * jax.random.normal(noise_key, shape, scale.dtype)
         log_weight, standard, _ = self._standardized(z)
         weight = jnp.exp(log_weight)
-        # The smaller of the two tails: a difference of numbers near 1 has no digits there.
+        # Use the smaller of the two tails: near 1 the difference of two CDF values has no correct digits.
         side = jax.lax.stop_gradient(jnp.where((weight * ndtr(standard)).sum(-1) < 0.5, 1, -1)).astype(z.dtype)
         tail = (weight * ndtr(side[..., None] * standard)).sum(-1)
         density = jax.lax.stop_gradient(jnp.exp(self.log_prob(z)))
@@ -50,10 +52,6 @@ class _OfNormals(dist.Distribution):
     def log_prob(self, value):
         log_weight, standard, scale = self._standardized(value)
         return logsumexp(log_weight + log_normal_density(standard) - jnp.log(scale), -1)
-
-    def cdf(self, value):
-        log_weight, standard, _ = self._standardized(value)
-        return (jnp.exp(log_weight) * ndtr(standard)).sum(-1)
 
     @property
     def mean(self):
@@ -71,17 +69,24 @@ class _OfNormals(dist.Distribution):
         return log_weight, (value - loc) / scale, scale
 
 
-def _spread(num):
-    """Places of `num` components of scale 1/2 that together have mean 0 and variance 1."""
-    places = [2 * (i + 0.5) / num - 1 for i in range(num)]
-    square = sum(place**2 for place in places) / num
-    return tuple(place * math.sqrt(0.75 / square) if num > 1 else 0.0 for place in places)
+def _start_locs(num):
+    """Locations of `num` equally likely components of scale 1/2 whose mixture has mean 0 and variance 1."""
+    locs = [2 * (i + 0.5) / num - 1 for i in range(num)]
+    square = sum(loc**2 for loc in locs) / num
+    return tuple(loc * math.sqrt(0.75 / square) if num > 1 else 0.0 for loc in locs)
 
 
-class NormalMixture(_OfNormals):
-    """`sum_c softmax(logits)_c N(locs_c, scales_c^2)`; components on the last axis of all three.
+class NormalMixture(_ReparameterizedMixture):
+    """`sum_c softmax(logits)_c N(locs_c, scales_c^2)`, with the components on the last axis of all three parameters.
 
-    Log-densities in nats; samples are reparameterized in all parameters. Raises ValueError unless `scales` is positive.
+    Log-densities are in nats. Samples are reparameterized in all parameters.
+
+    >>> d = NormalMixture(logits=jnp.zeros(2), locs=jnp.array([-1.0, 1.0]), scales=jnp.ones(2))
+    >>> float(d.mean), float(d.variance)
+    (0.0, 2.0)
+
+    Raises:
+      ValueError: a parameter without a component axis, or scales that are not positive.
     """
 
     arg_constraints: ClassVar = {
@@ -90,9 +95,12 @@ class NormalMixture(_OfNormals):
         "scales": constraints.independent(constraints.positive, 1),
     }
     reparametrized_params: ClassVar = ["logits", "locs", "scales"]
-    unconstrained_sizes: ClassVar = {"logits": 5, "locs": 5, "scales": 5}  # where a network makes them
-    unconstrained_starts: ClassVar = {"locs": _spread(5), "scales": 0.5}  # equal components would stay equal
-    free_form: ClassVar = True  # a shape to be learned
+    unconstrained_sizes: ClassVar = {"logits": 5, "locs": 5, "scales": 5}  # for parameters from a network
+    unconstrained_starts: ClassVar = {
+        "locs": _start_locs(5),
+        "scales": 0.5,
+    }  # equal components would have equal gradients
+    free_form: ClassVar = True  # as a prior it is always learned
 
     def __init__(self, logits, locs, scales, *, validate_args=None):
         if min(jnp.ndim(part) for part in (logits, locs, scales)) == 0:
@@ -105,12 +113,19 @@ class NormalMixture(_OfNormals):
         return log_softmax(self.logits, -1), self.locs, self.scales
 
 
-class SpikeAndSlab(_OfNormals):
-    """`share N(0, spike^2) + (1 - share) N(0, slab^2)`: nearly nothing, or of some size.
+class SpikeAndSlab(_ReparameterizedMixture):
+    """The spike and slab `share N(0, spike^2) + (1 - share) N(0, slab^2)`.
 
-    George & McCulloch 1993, "Variable selection via Gibbs sampling", equation 3: the spike is a narrow normal, so that
-    there is a density everywhere, and a finite divergence from any normal posterior. Log-densities in nats; samples are
-    reparameterized. Raises ValueError unless the widths are positive.
+    The spike is a narrow normal. The density is therefore positive everywhere, and the divergence from any normal
+    posterior is finite. Log-densities are in nats. Samples are reparameterized in all parameters.
+
+    Source: George & McCulloch 1993, "Variable selection via Gibbs sampling", equation 3.
+
+    >>> round(float(SpikeAndSlab(share=0.5, spike=0.1, slab=1.0).variance), 4)
+    0.505
+
+    Raises:
+      ValueError: `spike` or `slab` is not positive.
     """
 
     arg_constraints: ClassVar = {
@@ -128,7 +143,7 @@ class SpikeAndSlab(_OfNormals):
         super().__init__(batch_shape=jnp.shape(self.share), validate_args=validate_args)
 
     def _components(self):
-        share = jnp.clip(self.share, _END, 1 - _END)  # a network's sigmoid may round to an end
+        share = jnp.clip(self.share, _MIN_SHARE, 1 - _MIN_SHARE)  # the sigmoid of a network may round to 0 or 1
         log_weight = jnp.stack([jnp.log(share), jnp.log1p(-share)], -1)
         scale = jnp.stack([self.spike, self.slab], -1)
         return log_weight, jnp.zeros_like(scale), scale

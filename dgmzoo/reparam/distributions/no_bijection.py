@@ -1,4 +1,4 @@
-"""Supports that samplers and automatic guides must not explore, each with its reason and the way out."""
+"""Supports without a bijection, so that NumPyro's NUTS and automatic guides refuse a distribution with a reason."""
 
 from typing import ClassVar
 
@@ -8,10 +8,17 @@ from numpyro.distributions.transforms import biject_to
 
 
 class NoBijection(constraints.ParameterFreeConstraint):
-    """The numbers of another constraint, to which no bijection of the real line is given.
+    """The values of another constraint, but without a bijection from the real line.
 
-    NumPyro's NUTS and automatic guides ask for one, and get ValueError with the reason. Each support is a class of its own:
-    NumPyro tells the supports of a mixture's components apart by their classes.
+    NumPyro's NUTS and automatic guides ask for the bijection and get a ValueError with the reason. Every support needs a
+    subclass of its own, because NumPyro compares the supports of a mixture's components by class.
+
+    >>> class Anywhere(NoBijection):
+    ...     within = constraints.real
+    ...     reason = "expected a latent with a density, got a point mass; use numpyro.deterministic"
+    >>> biject_to(Anywhere())
+    Traceback (most recent call last):
+    ValueError: expected a latent with a density, got a point mass; use numpyro.deterministic
     """
 
     within: ClassVar[constraints.Constraint]

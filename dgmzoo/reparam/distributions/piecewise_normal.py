@@ -1,4 +1,4 @@
-"""The piecewise normal: a standard normal through an increasing map, linear between fixed quantiles."""
+"""The piecewise normal: a standard normal under an increasing map that is linear between fixed quantiles."""
 
 import functools
 import statistics
@@ -22,11 +22,11 @@ class _Pieces(NamedTuple):
     """Constants of a standard normal cut into M pieces of equal mass; float64 NumPy arrays."""
 
     edges: np.ndarray  # [M + 1]  quantiles, the outer two infinite
-    reach: np.ndarray  # [M - 1, M]  overlap, with sign, of [0, interior edge] with each piece
-    mean: np.ndarray  # [M]  expected overlap, with sign, of [0, n] with each piece
-    variance: np.ndarray  # [M]  of those overlaps
-    rise: np.ndarray  # [M]  how far n clipped to the piece is expected above its low end, where that is finite
-    fall: np.ndarray  # [M]  and below its high end; the covariance of overlaps i < j is fall[i] rise[j]
+    reach: np.ndarray  # [M - 1, M]  signed overlap of [0, interior edge] with each piece
+    mean: np.ndarray  # [M]  expected signed overlap of [0, n] with each piece
+    variance: np.ndarray  # [M]  of these overlaps
+    rise: np.ndarray  # [M]  E of n clipped to the piece, minus the piece's low end if that is finite
+    fall: np.ndarray  # [M]  high end minus that expectation; the covariance of overlaps i < j is fall[i] rise[j]
 
 
 def _overlap(x, edges):
@@ -38,7 +38,7 @@ def _pieces(num):
     normal = statistics.NormalDist()
     inner = np.array([normal.inv_cdf(k / num) for k in range(1, num)])
     edges = np.array([-np.inf, *inner, np.inf])
-    # For a piece [a, b]: E (n - a)_+ and its square over the piece, and how far n stays below b.
+    # Partial moments of n over each piece and the mass below each edge.
     density = np.array([0, *(normal.pdf(e) for e in inner), 0])
     moment = np.array([0, *(e * normal.pdf(e) for e in inner), 0])  # e N(e), 0 at the infinite ends
     below = np.arange(num + 1) / num
@@ -48,14 +48,14 @@ def _pieces(num):
     low, high, under, over = finite[:-1], finite[1:], below[:-1], 1 - below[1:]
     mean = low * under + first + high * over  # of n clipped to the piece
     square = low**2 * under + second + high**2 * over
-    # Two pieces never move together: the upper one is at its low end, or the lower one at its high end.
+    # Near any n at most one overlap of two pieces varies: n is above the lower piece or below the upper one.
     rise, fall = mean - low, high - mean
     reach = np.array([_overlap(e, edges) for e in inner]).reshape(num - 1, num)
     return _Pieces(edges, reach, mean - np.clip(0.0, edges[:-1], edges[1:]), square - mean**2, rise, fall)
 
 
 def _bounds(edges):
-    """Lower and upper ends [..., M] of the pieces between interior `edges` [..., M - 1]."""
+    """Lower and upper ends [..., M] of the pieces separated by the interior `edges` [..., M - 1]."""
     end = jnp.full_like(edges, jnp.inf, shape=(*edges.shape[:-1], 1))
     return jnp.concatenate([-end, edges], -1), jnp.concatenate([edges, end], -1)
 
@@ -63,8 +63,8 @@ def _bounds(edges):
 def _piecewise_linear(x, edges, slopes):
     """f(x) [...] with f(0) = 0 and slope `slopes` [..., M] between the interior `edges` [..., M - 1].
 
-    A sum of one clipped stretch per piece: no search, no gather, and a gradient in every argument. Piece by piece, since
-    sums over a short last axis are slow.
+    f is a sum of one clipped segment per piece, which needs no search and no gather and has a gradient in every argument.
+    A Python loop adds the pieces, since sums over a short last axis are slow.
     """
     (slopes,) = broadcast_floats(slopes)
     low, high = _bounds(edges)
@@ -76,12 +76,18 @@ def _piecewise_linear(x, edges, slopes):
 
 
 class PiecewiseNormal(dist.Distribution):
-    """z = T(n), n ~ N(0, 1): T(0) = `loc`, and T has slope `scales` [..., M] between the k/M quantiles of n.
+    """z = T(n) with n ~ N(0, 1): T(0) = `loc`, and T has slope `scales` [..., M] between the k/M quantiles of n.
 
-    Each of the M pieces, of mass 1/M, is a stretch of a normal with its own mean and scale, and they join
-    in z; the density jumps where they meet unless neighbours have equal scales. `loc` [...] broadcasts with
-    the leading axes of `scales` to the batch shape. Log-densities in nats; samples are reparameterized.
-    Raises ValueError unless `scales` has a last axis and is positive.
+    Each of the M pieces has mass 1/M and is part of a normal with its own mean and scale. T is continuous. The density
+    jumps where two pieces meet, unless their scales are equal. `loc` [...] broadcasts with the leading axes of `scales` to
+    the batch shape. Log-densities are in nats. Samples are reparameterized in both parameters.
+
+    >>> d = PiecewiseNormal(loc=0.0, scales=jnp.array([1.0, 3.0]))  # scale 1 below the median, 3 above
+    >>> float(d.cdf(0.0)), round(float(d.icdf(0.8413447) / d.icdf(1 - 0.8413447)), 3)
+    (0.5, -3.0)
+
+    Raises:
+      ValueError: `scales` is a single number or is not positive.
     """
 
     arg_constraints: ClassVar = {
@@ -90,8 +96,8 @@ class PiecewiseNormal(dist.Distribution):
     }
     support = constraints.real
     reparametrized_params: ClassVar = ["loc", "scales"]
-    unconstrained_sizes: ClassVar = {"scales": 5}  # pieces, where a network makes them
-    free_form: ClassVar = True  # a shape to be learned
+    unconstrained_sizes: ClassVar = {"scales": 5}  # pieces, for parameters from a network
+    free_form: ClassVar = True  # as a prior it is always learned
 
     def __init__(self, loc, scales, *, validate_args=None):
         if jnp.ndim(scales) == 0 or jnp.shape(scales)[-1] == 0:
@@ -105,28 +111,28 @@ class PiecewiseNormal(dist.Distribution):
 
     @property
     def edges(self):
-        """Interior quantiles [M - 1] of the standard normal at which the scale changes."""
+        """Interior edges [M - 1] in n: the quantiles at which the scale changes."""
         return jnp.asarray(_pieces(self.scales.shape[-1]).edges[1:-1], self.scales.dtype)
 
     @property
     def steps(self):
-        """The points in z at which the density jumps, less `loc` [..., M - 1]: without its rounding."""
+        """Breakpoints minus `loc` [..., M - 1], computed without rounding by a large `loc`."""
         reach = jnp.asarray(_pieces(self.scales.shape[-1]).reach, self.scales.dtype)
         scales, reach = jnp.broadcast_arrays(self.scales[..., None, :], reach)
         return (scales * reach).sum(-1)
 
     @property
     def breakpoints(self):
-        """The points in z [..., M - 1] at which the density jumps, increasing."""
+        """Points in z [..., M - 1], in increasing order, at which the density jumps."""
         return self.loc[..., None] + self.steps
 
     def transform(self, noise):
-        """T(noise): the sample whose standard normal noise is `noise`."""
+        """T(noise): the sample for standard normal noise [...]."""
         noise, loc = broadcast_floats(noise, self.loc)
         return loc + _piecewise_linear(noise, self.edges, self.scales)
 
     def inverse(self, value):
-        """The standard normal noise of the sample `value`."""
+        """The standard normal noise of the sample `value` [...]; the inverse of `transform`."""
         value, loc = broadcast_floats(value, self.loc)
         return _piecewise_linear(value - loc, self.steps, 1 / self.scales)
 
@@ -151,41 +157,41 @@ class PiecewiseNormal(dist.Distribution):
     @property
     def mean(self):
         weights = _pieces(self.scales.shape[-1]).mean.tolist()
-        return self.loc + sum(weight * scale for weight, scale in zip(weights, self._each_scale(), strict=True))
+        return self.loc + sum(weight * scale for weight, scale in zip(weights, self._scale_list(), strict=True))
 
     @property
     def variance(self):
         pieces = _pieces(self.scales.shape[-1])
         moments = (pieces.variance.tolist(), pieces.rise.tolist(), pieces.fall.tolist())
         total = below = jnp.zeros_like(self.scales[..., 0])
-        for scale, own, rise, fall in zip(self._each_scale(), *moments, strict=True):
+        for scale, own, rise, fall in zip(self._scale_list(), *moments, strict=True):
             total += scale * (own * scale + 2 * rise * below)
             below += fall * scale
         return total
 
     def mean_log_scale(self):
-        """E log T'(n)."""
-        return sum(jnp.log(scale) for scale in self._each_scale()) / self.scales.shape[-1]
+        """E log T'(n) [...], the mean logarithm of the scales."""
+        return sum(jnp.log(scale) for scale in self._scale_list()) / self.scales.shape[-1]
 
-    def _each_scale(self):
-        """The scales [...] piece by piece: sums over a short last axis are slow."""
+    def _scale_list(self):
+        """The scales [...] as a list of M arrays, since sums over a short last axis are slow."""
         return [self.scales[..., piece] for piece in range(self.scales.shape[-1])]
 
 
 @kl_divergence.register(PiecewiseNormal, dist.Normal)
 def _piecewise_to_normal(p, q):
-    """The entropy is the noise's plus E log T'; log q is a quadratic and needs p's mean and variance only."""
+    """KL from the entropy of p (that of the noise plus E log T') and the quadratic log q, which needs p's moments only."""
     mean, variance, log_slope, loc, scale = broadcast_floats(p.mean, p.variance, p.mean_log_scale(), q.loc, q.scale)
     return jnp.log(scale) - log_slope + (variance / scale**2 + ((mean - loc) / scale) ** 2 - 1) / 2
 
 
 @kl_divergence.register(PiecewiseNormal, PiecewiseNormal)
 def _piecewise_to_piecewise(p, q):
-    """E [log q' - log p'] + (E eta^2 - 1) / 2 over p's noise, with eta q's noise for the same z.
+    """E [log T_q' - log T_p'] + (E eta^2 - 1) / 2 over p's noise, where eta is q's noise for the same z.
 
-    eta is linear between p's edges, the preimages of q's breakpoints, and 0 (put in so that each stretch
-    has a side): its second moment is a sum over stretches. At q's breakpoints eta is q's own edges, known
-    and not computed back.
+    As a function of p's noise, eta is linear between p's edges, the preimages of q's breakpoints, and 0. (0 is added so
+    that every segment lies on one side of it.) The second moment of eta is a sum over these segments. At q's breakpoints
+    eta equals q's edges, which are constants and are not computed by inversion.
     """
     shape = lax.broadcast_shapes(jnp.shape(p.loc), jnp.shape(q.loc))
     p, q = (
@@ -198,7 +204,7 @@ def _piecewise_to_piecewise(p, q):
     eta = _joined(_inverse_at(q, p.steps + gap), q.edges, _inverse_at(q, gap))
     noise, eta = lax.sort((noise, eta), num_keys=1)
 
-    square = _stretch_square(noise, eta).sum(-1)
+    square = _segment_square(noise, eta).sum(-1)
     square += _tail_square(-noise[..., 0], -eta[..., 0], p.scales[..., 0] / q.scales[..., 0])
     square += _tail_square(noise[..., -1], eta[..., -1], p.scales[..., -1] / q.scales[..., -1])
     low, high = _bounds(preimages)
@@ -212,20 +218,21 @@ def _normal_to_piecewise(p, q):
 
 
 def _inverse_at(d, steps):
-    """d's noise [..., S] at the points `steps` [..., S] away from its location."""
+    """Noise [..., S] of d at the points `d.loc + steps` [..., S]."""
     return _piecewise_linear(steps, d.steps[..., None, :], 1 / d.scales[..., None, :])
 
 
 def _joined(*parts):
+    """Concatenate arrays [..., S_i] along the last axis after broadcasting their leading axes."""
     shape = lax.broadcast_shapes(*(part.shape[:-1] for part in parts))
     return jnp.concatenate([jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], -1)
 
 
-def _stretch_square(noise, eta):
-    """int eta(x)^2 N(x) dx over each stretch [..., S - 1] of the sorted `noise` [..., S], none across 0.
+def _segment_square(noise, eta):
+    """int eta(x)^2 N(x) dx over each segment [..., S - 1] of the sorted `noise` [..., S]; no segment contains 0 inside.
 
-    Wide stretches by the normal's partial moments about the end nearer to 0; narrow ones, where those
-    cancel while the slope may be huge, by Gauss-Legendre, exact to rounding for widths below 1.
+    Wide segments use the partial moments of the normal about the end nearer to 0. In narrow segments these moments
+    cancel while the slope may be huge; there Gauss-Legendre quadrature is exact to rounding for widths below 1.
     """
     positive = noise[..., :-1] >= 0
     near, far = (jnp.where(positive, x, -y) for x, y in _both(noise[..., :-1], noise[..., 1:]))
@@ -252,6 +259,7 @@ def _stretch_square(noise, eta):
 
 
 def _both(left, right):
+    """The pair and the swapped pair."""
     return (left, right), (right, left)
 
 

@@ -1,4 +1,4 @@
-"""The power spherical distribution: a direction, and how closely the unit vectors crowd around it."""
+"""The power spherical distribution of unit vectors around a direction, and the uniform distribution on the sphere."""
 
 import math
 from typing import ClassVar
@@ -12,19 +12,26 @@ from numpyro.distributions.kl import kl_divergence
 
 from dgmzoo.reparam.distributions.broadcast import broadcast_floats, require_positive
 
-_SHIFT = 16  # steps up before the asymptotic series below, which is then right to 1e-14
+_SHIFT = 16  # recurrence steps before the asymptotic series below, which then has an error of 1e-14
 
 
 def log_sphere_area(dimension: int) -> float:
-    """log of the area of the unit sphere's surface in `dimension` dimensions."""
+    """Logarithm of the surface area of the unit sphere in `dimension` dimensions.
+
+    >>> round(math.exp(log_sphere_area(2)) / math.pi, 9)
+    2.0
+    """
     return math.log(2) + dimension / 2 * math.log(math.pi) - math.lgamma(dimension / 2)
 
 
 def log_gamma_ratio(alpha, twice_beta: int):
-    """log Gamma(alpha + beta) - log Gamma(alpha) for beta = twice_beta / 2 >= 0 and alpha > 0; elementwise.
+    """log Gamma(alpha + beta) - log Gamma(alpha) for beta = twice_beta / 2 >= 0 and alpha > 0, elementwise.
 
-    A sum of logarithms, and for a half an asymptotic series (DLMF 5.11.13) far above alpha: the two log-gammas would
-    cancel.
+    The difference of two log-gammas would cancel. The result is a sum of logarithms instead. If beta is not an integer,
+    its half step uses an asymptotic series (DLMF 5.11.13) far above alpha.
+
+    >>> round(float(log_gamma_ratio(3.0, 2)), 5)  # log 3
+    1.09861
     """
     alpha = jnp.asarray(alpha)
     whole, half = divmod(twice_beta, 2)
@@ -46,9 +53,18 @@ def _constants(values, like):
 class PowerSpherical(dist.Distribution):
     """p(x) proportional to (1 + direction . x)^concentration over unit vectors x `[..., D]`, D >= 2.
 
-    De Cao & Aziz 2020 (arXiv 2006.04437). Samples are exact and reparameterized in both parameters: no rejection.
-    Log-densities in nats with respect to the sphere's area. `direction` `[..., D]` must have length 1; `concentration`
-    `[...]`; towards 0 it is the uniform distribution. Raises ValueError for fewer than two dimensions or a concentration <= 0.
+    `direction` `[..., D]` must have length 1. `concentration` is `[...]`; as it goes to 0 the distribution becomes
+    uniform. Log-densities are in nats with respect to the area of the sphere. Samples are exact, need no rejection, and
+    are reparameterized in both parameters.
+
+    Source: De Cao & Aziz 2020 (arXiv 2006.04437).
+
+    >>> d = PowerSpherical(jnp.array([1.0, 0.0, 0.0]), 6.0)
+    >>> d.mean.tolist()
+    [0.75, 0.0, 0.0]
+
+    Raises:
+      ValueError: fewer than two dimensions, or a concentration <= 0.
     """
 
     arg_constraints: ClassVar = {"direction": constraints.sphere, "concentration": constraints.positive}
@@ -66,63 +82,67 @@ class PowerSpherical(dist.Distribution):
 
     def sample(self, key, sample_shape=()):
         beta, shape = (self.event_shape[0] - 1) / 2, (*sample_shape, *self.batch_shape)
-        upper, lower, around = jax.random.split(key, 3)
+        upper_key, lower_key, tangent_key = jax.random.split(key, 3)
         dtype = self.direction.dtype
         alpha = jnp.broadcast_to(beta + self.concentration, shape)
-        # x . direction = 2 Beta(alpha, beta) - 1, from the log-odds: neither end is rounded away.
-        half_odds = (jax.random.loggamma(upper, alpha) - jax.random.loggamma(lower, beta, shape, dtype)) / 2
+        # x . direction = 2 Beta(alpha, beta) - 1, computed from log-odds so that neither end is rounded to +-1.
+        half_odds = (jax.random.loggamma(upper_key, alpha) - jax.random.loggamma(lower_key, beta, shape, dtype)) / 2
         along, across = jnp.tanh(half_odds), 1 / jnp.cosh(jnp.clip(half_odds, -40, 40))
-        tangent = jax.random.normal(around, (*shape, self.event_shape[0] - 1), dtype)
+        tangent = jax.random.normal(tangent_key, (*shape, self.event_shape[0] - 1), dtype)
         tangent = tangent / jnp.linalg.norm(tangent, axis=-1, keepdims=True)
         upright = jnp.concatenate([along[..., None], across[..., None] * tangent], -1)
-        return self._turned(upright)
+        return self._reflect(upright)
 
-    def _turned(self, x):
-        """x [..., D], given around the first axis, around the direction: a reflection, algorithm 1 of the paper."""
+    def _reflect(self, x):
+        """Move x [..., D] from around the first axis to around the direction: the reflection in algorithm 1 of the paper."""
         direction = jnp.broadcast_to(self.direction, x.shape)
         first = jnp.zeros_like(direction).at[..., 0].set(1)
-        between = first - direction
-        square = jnp.square(between).sum(-1, keepdims=True)
-        there = square > jnp.finfo(x.dtype).tiny  # else the direction is the first axis
-        factor = jnp.where(there, 2 * (between * x).sum(-1, keepdims=True) / jnp.where(there, square, 1), 0)
-        return x - factor * between
+        normal = first - direction
+        square = jnp.square(normal).sum(-1, keepdims=True)
+        differs = square > jnp.finfo(x.dtype).tiny  # otherwise the direction is the first axis
+        factor = jnp.where(differs, 2 * (normal * x).sum(-1, keepdims=True) / jnp.where(differs, square, 1), 0)
+        return x - factor * normal
 
-    def log_prob(self, value):  # not checked: lengths are 1 to rounding only
+    def log_prob(self, value):  # no `validate_sample`: lengths equal 1 up to rounding only
         value, direction = broadcast_floats(value, self.direction)
         near, far = (jnp.square(value + sign * direction).sum(-1) / 4 for sign in (-1, 1))
-        beside = near < 0.5  # (1 + cos) / 2 = 1 - near = far, each where it has its digits
+        is_near = near < 0.5  # (1 + cos) / 2 = 1 - near = far; use the form that is accurate
         tiny = jnp.finfo(value.dtype).tiny
         log_power = jnp.where(
-            beside, jnp.log1p(-jnp.where(beside, near, 0)), jnp.log(jnp.maximum(jnp.where(beside, 1, far), tiny))
+            is_near, jnp.log1p(-jnp.where(is_near, near, 0)), jnp.log(jnp.maximum(jnp.where(is_near, 1, far), tiny))
         )
         concentration, peak, log_power = broadcast_floats(self.concentration, self._log_peak(), log_power)
         return concentration * log_power + peak
 
     def _log_peak(self):
-        """The log-density at the direction itself: equation 6 with 2^concentration taken out."""
+        """Log-density at the direction itself: equation 6 without the factor 2^concentration."""
         twice_beta = self.event_shape[0] - 1
         alpha = twice_beta / 2 + self.concentration
         return log_gamma_ratio(alpha, twice_beta) - twice_beta / 2 * math.log(4 * math.pi)
 
     def entropy(self):
-        """In nats (equation 14)."""
+        """Entropy in nats (equation 14)."""
         return -self._log_peak() + self.concentration * self._slope()
 
     def _slope(self):
-        """digamma(alpha + beta) - digamma(alpha) = -E log (1 + direction . x) / 2."""
+        """digamma(alpha + beta) - digamma(alpha) = -E log((1 + direction . x) / 2)."""
         twice_beta = self.event_shape[0] - 1
         alpha = twice_beta / 2 + self.concentration
         return jax.jvp(lambda a: log_gamma_ratio(a, twice_beta), (alpha,), (jnp.ones_like(alpha),))[1]
 
     @property
     def mean(self):
-        """Towards the direction, and shorter the wider the distribution."""
+        """Mean vector [..., D]: the direction times concentration / (D - 1 + concentration)."""
         length = self.concentration / (self.event_shape[0] - 1 + self.concentration)
         return length[..., None] * self.direction
 
 
 class UniformSphere(dist.Distribution):
-    """The uniform distribution over unit vectors `[..., D]`; log-densities with respect to the sphere's area."""
+    """The uniform distribution over unit vectors `[..., D]`. Log-densities are with respect to the area of the sphere.
+
+    >>> round(float(UniformSphere(2).log_prob(jnp.array([1.0, 0.0]))), 5)  # -log 2 pi
+    -1.83788
+    """
 
     arg_constraints: ClassVar = {}
     support = constraints.sphere

@@ -1,4 +1,4 @@
-"""The rectified normal: max(0, y) of a normal y, a point mass at zero beside a density above it."""
+"""The rectified normal max(0, y) of a normal y: a point mass at zero and a density above zero."""
 
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from dgmzoo.reparam.distributions.special import excess_moment, log_ndtr, log_no
 
 
 class _AtomAtZero(NoBijection):
-    within = constraints.nonnegative  # 0 with positive probability, or a positive number
+    within = constraints.nonnegative  # 0 has positive probability
     reason = (
         "expected a latent with a density, got a rectified normal, which has a point mass at 0; "
         "sample y ~ Normal(loc, scale) and use numpyro.deterministic(name, jnp.maximum(y, 0))"
@@ -27,16 +27,22 @@ atom_at_zero = _AtomAtZero()
 
 
 class RectifiedNormal(dist.Distribution):
-    """z = max(0, y) with y ~ N(loc, scale^2); `loc` and `scale` broadcast to the batch shape.
+    """z = max(0, y) with y ~ N(loc, scale^2). `loc` and `scale` broadcast to the batch shape.
 
-    `log_prob` is a log mass at z = 0 and a log density above (nats): compare it only with another
-    distribution that has an atom at 0. Samples are reparameterized, right for expectations of continuous
-    functions; `log_prob` jumps at 0, so a sampled log-ratio has a biased gradient: use the closed KL
-    (NumPyro's `TraceMeanField_ELBO`), or keep y. NUTS refuses it as a latent. Raises ValueError unless
-    `scale` is positive.
+    `log_prob` is a log-probability at z = 0 and a log-density above (nats). Compare it only with a distribution that also
+    has an atom at 0. Samples are reparameterized, and their gradient is unbiased for expectations of continuous functions.
+    `log_prob` jumps at 0, so a sampled log-ratio has a biased gradient: use the KL in closed form (in NumPyro
+    `TraceMeanField_ELBO`), or use y as the latent. NUTS refuses a rectified normal as a latent.
+
+    >>> d = RectifiedNormal(loc=0.0, scale=1.0)
+    >>> float(d.cdf(0.0)), round(float(d.mean), 4)  # half of the mass lies at 0
+    (0.5, 0.3989)
+
+    Raises:
+      ValueError: `scale` is not positive.
     """
 
-    has_atom: ClassVar = True  # so that a density alone has an infinite KL from it
+    has_atom: ClassVar = True  # a distribution without an atom has an infinite KL from this one
     arg_constraints: ClassVar = {"loc": constraints.real, "scale": constraints.positive}
     support = atom_at_zero
     reparametrized_params: ClassVar = ["loc", "scale"]
@@ -88,11 +94,11 @@ def _tails(loc, scale):
 
 @kl_divergence.register(RectifiedNormal, RectifiedNormal)
 def _rectified_rectified(p, q):
-    """The atoms' term plus the normals' log-ratio over y > 0.
+    """KL in closed form: the log-ratio of the atoms plus the integral of the normals' log-ratio over y > 0.
 
-    With y = loc + scale x, and r, d, b the ratio of scales, the distance of locations and q's location in
-    q's scale, twice the log-ratio is (d + r x)^2 - x^2 - 2 log r. Where most of the mass is cut off those
-    moments of x cancel: in the excess t = x + a it is (r t + b)^2 - (t - a)^2 - 2 log r.
+    Let y = loc + scale x, r the ratio of scales, d the distance of the locations in units of q's scale, and b q's
+    location in the same units. Twice the log-ratio is (d + r x)^2 - x^2 - 2 log r. If most of the mass is cut off
+    (a < 0), moments of x cancel, and the excess t = x + a is used: (r t + b)^2 - (t - a)^2 - 2 log r.
     """
     loc, scale, other_loc, other_scale = broadcast_floats(p.loc, p.scale, q.loc, q.scale)
     a, alpha, mass_below, mass_above = _tails(loc, scale)

@@ -1,10 +1,11 @@
-"""The half-Cauchy under a slab: closed forms in the ratio r = scale / slab (r = 0: no slab).
+"""Closed forms of the half-Cauchy distribution under a slab, in the ratio r = scale / slab (r = 0: no slab).
 
-A slab of width c multiplies the horseshoe's density by exp(-z^2 / 2 c^2), and so the local scale's by
-1 / sqrt(1 + r^2 lambda^2) (Nishimura and Suchard, 2022, arXiv:1911.02160). Under it the shrunk scale
-t = lambda / sqrt(1 + r^2 lambda^2), in (0, 1/r), has density proportional to 1 / (1 + (1 - r^2) t^2), since
-d lambda / ((1 + lambda^2) sqrt(1 + r^2 lambda^2)) = dt / (1 + (1 - r^2) t^2). Everything else follows: an arc
-tangent for r < 1, an area tangent for r > 1, one power series through both around r = 1.
+A slab of width c multiplies the horseshoe's density by exp(-z^2 / 2 c^2), and therefore the density of the local scale
+by 1 / sqrt(1 + r^2 lambda^2) (Nishimura and Suchard, 2022, arXiv:1911.02160). Under it the shrunk scale
+t = lambda / sqrt(1 + r^2 lambda^2), in (0, 1/r), has density proportional to 1 / (1 + (1 - r^2) t^2), because
+d lambda / ((1 + lambda^2) sqrt(1 + r^2 lambda^2)) = dt / (1 + (1 - r^2) t^2). All functions below follow from this
+density. They use the inverse tangent for r < 1, the inverse hyperbolic sine for r > 1, and around r = 1 the power
+series that both share.
 """
 
 import math
@@ -19,7 +20,11 @@ for _k in range(1, _TERMS):
 
 
 def slab_ratio(scale, slab):
-    """r = scale / slab; 0, and with no gradient in `slab`, where that is infinite."""
+    """r = scale / slab. For an infinite slab r is 0 and has no gradient in `slab`.
+
+    >>> float(slab_ratio(jnp.array(1.0), jnp.array(2.0))), float(slab_ratio(jnp.array(1.0), jnp.array(jnp.inf)))
+    (0.5, 0.0)
+    """
     finite = jnp.isfinite(slab)
     return jnp.where(finite, scale / jnp.where(finite, slab, 1), 0)
 
@@ -32,14 +37,18 @@ def _series(coefficients, x):
 
 
 def _branches(r):
-    """(1 - r^2, near 1?, below?, sqrt |1 - r^2|), the root made harmless near 1, where the series is used."""
+    """(1 - r^2, r near 1, r < 1, sqrt |1 - r^2|). Near 1, where the series is used, the root is replaced by 1."""
     delta = (1 - r) * (1 + r)
     near = jnp.abs(delta) < 0.1
     return delta, near, delta > 0, jnp.sqrt(jnp.where(near, 1, jnp.abs(delta)))
 
 
 def slab_arc(r):
-    """int_0^(1/r) dt / (1 + (1 - r^2) t^2): atan(q / r) / q below 1, asinh(q) / q above; q^2 = |1 - r^2|."""
+    """int_0^(1/r) dt / (1 + (1 - r^2) t^2): atan(q / r) / q for r < 1, asinh(q) / q for r > 1; q^2 = |1 - r^2|.
+
+    >>> round(float(slab_arc(0.0)), 5)  # pi / 2
+    1.5708
+    """
     r = jnp.asarray(r)
     delta, near, below, q = _branches(r)
     by_arc = jnp.atan2(q, jnp.where(below, r, 1)) / q
@@ -50,19 +59,27 @@ def slab_arc(r):
 
 
 def log_slab_mass(r):
-    """log E exp(-z^2 / 2 c^2) under the plain horseshoe: what normalizes its product with the slab (nats)."""
+    """log E exp(-z^2 / 2 c^2) under the horseshoe without a slab: the log normalizer of its product with the slab (nats).
+
+    >>> round(float(log_slab_mass(0.5)), 4)
+    -0.2616
+    """
     return jnp.log(slab_arc(r) * (2 / math.pi))
 
 
 def shrunk_scale(local, r):
-    """The increasing map of a half-Cauchy `local` >= 0 to the shrunk scale t in (0, 1/r); r = 0: itself."""
+    """Increasing map of a half-Cauchy `local` >= 0 to the shrunk scale t in (0, 1/r); the identity for r = 0.
+
+    >>> round(float(shrunk_scale(jnp.array(1e6), jnp.array(0.5))), 4)
+    2.0
+    """
     delta, near, below, q = _branches(r)
     angle = jnp.atan2(local, jnp.ones_like(local))
     share = angle * (2 / math.pi)  # the probability below `local`
 
-    # tan(k angle) / q as the sine over that of the complement: neither cancels for small or large scales
-    rest = jnp.atan2(jnp.ones_like(local), local) + share * jnp.atan2(jnp.where(below, r, 1), q)
-    by_tan = jnp.sin(share * jnp.atan2(q, jnp.where(below, r, 1))) / (q * jnp.sin(rest))
+    # tan(k angle) / q as a sine over the sine of the complement: neither cancels for small or large scales
+    complement = jnp.atan2(jnp.ones_like(local), local) + share * jnp.atan2(jnp.where(below, r, 1), q)
+    by_tan = jnp.sin(share * jnp.atan2(q, jnp.where(below, r, 1))) / (q * jnp.sin(complement))
     by_tanh = jnp.tanh(share * jnp.asinh(jnp.where(below, 1, q))) / q
     arc = share * slab_arc(jnp.where(near, r, 1))
     by_series = arc * _series(_TAN, jnp.where(near, delta, 0) * arc**2)
@@ -70,7 +87,11 @@ def shrunk_scale(local, r):
 
 
 def shrunk_scale_second_moment(r):
-    """E t^2, the variance of the slab's horseshoe over scale^2: (1 / (r arc) - 1) / (1 - r^2)."""
+    """E t^2 = (1 / (r arc) - 1) / (1 - r^2): the variance of the horseshoe with a slab, divided by scale^2.
+
+    >>> round(float(shrunk_scale_second_moment(1.0)), 4)
+    0.3333
+    """
     r = jnp.asarray(r)
     delta, near, _, _ = _branches(r)
     away = (1 / (r * slab_arc(r)) - 1) / jnp.where(near, 1, delta)
