@@ -1,33 +1,72 @@
 """A functional zoo of likelihood-based deep generative models.
 
-The names below are imported on first use, so that `import dgmzoo` and the command's listings cost nothing.
+The names below are imported on first use, so that `import dgmzoo` and the listings of the command cost nothing.
 """
 
 import importlib
+import pathlib
 
-_HOMES = {
-    "dgmzoo.api": ("experiment", "load", "train"),
-    "dgmzoo.compare.run": ("Comparison", "compare"),
-    "dgmzoo.config.experiment": ("Evaluation", "Experiment", "Paper"),
-    "dgmzoo.config.training": ("Training",),
-    "dgmzoo.data": ("Data", "from_arrays"),
-    "dgmzoo.files": ("CannotWrite",),
-    "dgmzoo.model.contract": ("Draw", "Evidence", "Latent", "Model", "Query"),
-    "dgmzoo.model.functional": ("functional",),
-    "dgmzoo.objectives.elbo": ("ELBO",),
-    "dgmzoo.objectives.importance": ("DReG", "IWAE"),
-    "dgmzoo.objectives.score_function": ("NVIL",),
-    "dgmzoo.run": ("Run",),
-    "dgmzoo.training.loop": ("Interrupted", "NonFinite"),
+if (pathlib.Path(__file__).parent / "experiments").is_file():
+    raise ImportError(
+        "expected dgmzoo/experiments to be a link to the folder experiments/, got a file: the checkout was made without "
+        "symbolic links; run `git config core.symlinks true` and check out again, or put a copy of the folder there"
+    )
+
+_NAMES_OF_MODULE = {
+    "api": ("experiment", "load", "train"),
+    "compare.run": ("Comparison", "compare"),
+    "config.experiment": ("Evaluation", "Experiment", "Paper"),
+    "config.training": ("Execution", "Training"),
+    "data": ("Data", "from_arrays"),
+    "files": ("CannotWrite",),
+    "layers.latents.base": ("LatentLayer",),
+    "layers.latents.horseshoe": ("HorseshoeLayer",),
+    "layers.latents.piecewise": ("PiecewiseLayer",),
+    "layers.latents.point": ("PointLayer",),
+    "layers.latents.rectified": ("RectifiedLayer",),
+    "layers.latents.spherical": ("SphericalLayer",),
+    "layers.latents.variational": ("VariationalLayer",),
+    "layers.likelihoods.base": ("Likelihood",),
+    "layers.likelihoods.bernoulli": ("Bernoulli",),
+    "layers.likelihoods.categorical": ("Categorical",),
+    "layers.likelihoods.discretized": ("DiscretizedLogistic", "DiscretizedLogisticMixture"),
+    "layers.likelihoods.normal": ("Normal",),
+    "layers.networks.convolutional": ("ConvDecoder", "ConvEncoder"),
+    "layers.networks.mlp": ("MLP",),
+    "layers.weights.base": ("PiecewiseWeights", "PointWeights", "RectifiedWeights", "VariationalWeights", "Weights"),
+    "layers.weights.horseshoe": ("HorseshoeWeights",),
+    "layers.weights.linear": ("VariationalConv", "VariationalDense"),
+    "model.contract": ("Draw", "Evidence", "Latent", "Model", "Query"),
+    "model.functional": ("functional",),
+    "objectives.base": ("Objective",),
+    "objectives.elbo": ("ELBO",),
+    "objectives.importance": ("DReG", "IWAE"),
+    "objectives.score_function": ("NVIL",),
+    "reparam.distributions": (
+        "Horseshoe",
+        "NormalMixture",
+        "PiecewiseNormal",
+        "PowerSpherical",
+        "RectifiedNormal",
+        "SpikeAndSlab",
+        "UniformSphere",
+    ),
+    "run": ("Run",),
+    "training.loop": ("Interrupted", "NonFinite"),
+    "zoo.ddnn.made": ("MADE",),
+    "zoo.ddnn.regression": ("Regression",),
+    "zoo.dvae.sigmoid_belief_network": ("SigmoidBeliefNetwork",),
+    "zoo.vae.hierarchical_vae": ("HierarchicalVAE",),
+    "zoo.vae.vae": ("VAE",),
 }
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME)
+_MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
+__all__ = sorted(_MODULE_OF_NAME)
 
 
 def __getattr__(name: str):
-    if name not in _HOME:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module 'dgmzoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(f"dgmzoo.{_MODULE_OF_NAME[name]}"), name)
 
 
 def __dir__() -> list[str]:
