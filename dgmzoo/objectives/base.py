@@ -14,7 +14,7 @@ import optax
 
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.model.contract import Array, Batch, Evidence, Variables
-from dgmzoo.model.module_tree import mapped, parts
+from dgmzoo.model.module_tree import map_fields, parts
 
 Result = tuple[Array, tuple[dict[str, Array], Variables]]
 
@@ -58,7 +58,7 @@ class Objective:
                 said.extend(words)
             return done.get(id(value), value)
 
-        return mapped(module, change, path), tuple(said)
+        return map_fields(module, change, path), tuple(said)
 
     def check(self, module: nn.Module) -> None:
         """Refuse a module with a layer whose gradient would be wrong under this objective.
