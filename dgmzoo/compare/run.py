@@ -263,14 +263,14 @@ def _asked(run: Run) -> _Asked:
     first = {name: leaf[: min(run.record["num_examples"], _DRAWN)] for name, leaf in rows.items()}
     flipped = None
     if code_metrics.is_binary(first["x"]):
-        flipped = first | {"x": code_metrics.flipped(first["x"], _FLIPPED, seed)}
+        flipped = first | {"x": code_metrics.flip_pixels(first["x"], _FLIPPED, seed)}
     return _Asked(rows, first, flipped, jax.random.key(seed))
 
 
 def _record(variant: str, run: Run) -> dict[str, Any]:
     """One run's flat record; what has no meaning for it is not there."""
     record, model, variables, asked = run.record, run.model, run.variables, _asked(run)
-    codes = code_metrics.read(model, variables, asked.first, asked.key)
+    codes = code_metrics.sample_codes(model, variables, asked.first, asked.key)
     found: dict[str, Any] = {}
     if model.bound is not None:
         known = None not in (record["value"], record["train_value"])
@@ -283,12 +283,12 @@ def _record(variant: str, run: Run) -> dict[str, Any]:
         found |= {"mutual_information": information, "mutual_information_error": error}
         found |= {"mutual_information_most": math.log(len(asked.rows["x"])), "num_aggregate": len(asked.rows["x"])}
         found |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
-        found |= {f"sparsity/{name}": code_metrics.hoyer(values) for name, values in codes.values.items()}
+        found |= {f"sparsity/{name}": code_metrics.hoyer_sparsity(values) for name, values in codes.values.items()}
     if codes.values:
         found["reconstruction"] = float(codes.log_likelihood.mean(dtype=np.float64))
     if codes.values and asked.flipped is not None:
-        misled = code_metrics.read(model, variables, asked.flipped, asked.key)
-        again = code_metrics.read(model, variables, asked.first, asked.key, misled.samples)
+        misled = code_metrics.sample_codes(model, variables, asked.flipped, asked.key)
+        again = code_metrics.sample_codes(model, variables, asked.first, asked.key, misled.samples)
         found["robustness"] = float(again.log_likelihood.mean(dtype=np.float64))
     found = {name: value if value is None or math.isfinite(value) else None for name, value in found.items()}
     facts = {name: record[name] for name in _FACTS} | {"corrections": "; ".join(record["corrections"]) or None}
@@ -297,16 +297,16 @@ def _record(variant: str, run: Run) -> dict[str, Any]:
 
 def _view(run: Run) -> View:
     model, variables, asked = run.model, run.variables, _asked(run)
-    codes = code_metrics.read(model, variables, asked.first, asked.key)
+    codes = code_metrics.sample_codes(model, variables, asked.first, asked.key)
     kl = {} if model.bound is None else {name: each.mean(0) for name, each in codes.kl.items()}
     drawn = traversed = flipped = None
     if codes.values and codes.mean is not None:
         layer = min(codes.values)  # the one next to the data
         units = leading(codes.values[layer], kl.get(layer))
-        traversed = code_metrics.traverse(model, variables, asked.first, codes, layer, units, STEPS)
+        traversed = code_metrics.latent_traversal(model, variables, asked.first, codes, layer, units, STEPS)
         if asked.flipped is not None:
             some = {name: leaf[:8] for name, leaf in asked.flipped.items()}
-            from_there = code_metrics.read(model, variables, some, asked.key).mean
+            from_there = code_metrics.sample_codes(model, variables, some, asked.key).mean
             flipped = np.concatenate([asked.first["x"][:8], some["x"], from_there])
     if model.generate is not None:
         context = {name: leaf for name, leaf in asked.first.items() if name != "x"}

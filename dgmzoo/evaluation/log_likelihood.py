@@ -1,7 +1,7 @@
-"""How probable held-out data are: exact densities, and importance-weighted bounds streamed in chunks of samples.
+"""Log-likelihood of held-out data: exact densities, and importance-weighted bounds streamed in chunks of samples.
 
-The examples are worked off in parts of a fixed size, each with a key of its own. A part is always one device's, so the
-result does not depend on how many devices, or processes, share the parts.
+Examples are evaluated in batches of a fixed size, each with a key of its own. A batch is never divided between devices,
+so the result does not depend on the number of devices or processes.
 """
 
 import dataclasses
@@ -21,17 +21,23 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dgmzoo.model.contract import Model, Query, Variables
 from dgmzoo.reparam.fast_threefry import fast_key
 
-_ROWS = 1000  # examples times samples in one chunk of a core's work
-_CHUNK = 50  # samples
-_BATCH = 250  # examples at most; the same for every split, so that all share one program
+_CHUNK_ROWS = 1000  # examples times samples in one chunk, for one core
+_CHUNK = 50  # samples in one chunk
+_MAX_BATCH = 250  # examples; the same for every split, so that all splits share one program
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """The negative log-likelihood (or bound) of a split, in nats per example; lower is better."""
+    """Estimate of the negative log-likelihood of a split, or of a bound, in nats per example; lower is better.
+
+    >>> zeros = np.zeros(2)
+    >>> estimate = Estimate(np.array([-1.0, -3.0]), variance=zeros, per_example_elbo=zeros, kl={}, means={})
+    >>> estimate.value, estimate.standard_error
+    (2.0, 1.0)
+    """
 
     per_example: np.ndarray  # [N]  log p(x), or the bound
-    variance: np.ndarray  # [N]  of the estimator, by the delta method; NaN where one sample cannot tell
+    variance: np.ndarray  # [N]  of the estimator, by the delta method; NaN for a single sample
     per_example_elbo: np.ndarray  # [N]
     kl: dict[str, np.ndarray]  # layer -> [U]  mean over examples
     means: dict[str, np.ndarray]  # layer -> [N, U]  posterior means
@@ -43,13 +49,13 @@ class Estimate:
 
     @property
     def standard_error(self) -> float:
-        """Of the value, over examples."""
+        """Standard error of the value over examples; NaN for a single example."""
         num = len(self.per_example)
         return float(self.per_example.std(ddof=1) / math.sqrt(num)) if num > 1 else math.nan
 
     @property
     def monte_carlo_error(self) -> float:
-        """Standard error of the value that comes from the samples alone."""
+        """Standard error of the value due to the importance samples alone."""
         return math.sqrt(float(self.variance.sum(dtype=np.float64))) / len(self.variance)
 
     @property
@@ -63,7 +69,10 @@ class Estimate:
         return {f"kl/{name}": float(units.sum()) for name, units in self.kl.items()}
 
     def active_units(self, threshold: float = 0.01) -> dict[str, int]:
-        """Layer -> units whose posterior mean varies over x: variance above 0.01 (Burda et al. 2016, section 5.2)."""
+        """Layer -> number of units whose posterior mean has a variance over x above the threshold.
+
+        Source: Burda et al. 2016, section 5.2.
+        """
         return {name: int((mean.var(0) > threshold).sum()) for name, mean in self.means.items()}
 
 
@@ -77,15 +86,19 @@ def evaluate(
     devices: Sequence[jax.Device] | None = None,
     weights: chex.PRNGKey | None = None,
 ) -> Estimate:
-    """`log p(x)` of rows `{"x": [N, ...]}`, exact or by `num_samples` importance samples each.
+    """Estimate `log p(x)` of rows `{"x": [N, ...]}`, exactly or by `num_samples` importance samples per example.
 
     `log 1/K sum_k w_k` with `w = p(x, z) / q(z | x)` is summed in chunks of samples and examples, so that K in the
-    thousands fits in memory. Its Monte Carlo variance is estimated by `(mean w^2 / (mean w)^2 - 1) / (K - 1)`.
+    thousands fits in memory. Its Monte Carlo variance is estimated by `(mean w^2 / (mean w)^2 - 1) / (K - 1)`. If there are
+    several processes, all of them must make the same call.
 
     Args:
-      progress: told after each part (examples done, of all).
-      devices: of this process, to spread the parts over; by default all. Of several processes, all must call this.
-      weights: key of a draw of random weights, the same for all examples and samples; None: their means.
+      progress: callback after each batch, with the number of finished examples and the total.
+      devices: local devices that share the batches. Default: those of `local_devices`.
+      weights: key of a sample of random weights that all examples share. None: their means.
+
+    Raises:
+      ValueError: no rows, or `num_samples` below 1.
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples >= 1, got {num_samples}")
@@ -94,67 +107,72 @@ def evaluate(
     num = len(rows["x"])
     if num == 0:
         raise ValueError("expected at least one example to evaluate, got none")
-    key = jax.random.fold_in(key, zlib.crc32(b"evaluation"))  # the same seed may have drawn initial values
+    key = jax.random.fold_in(
+        key, zlib.crc32(b"evaluation")
+    )  # independent of the initial values, which may have the same seed
     if model.prepare is not None:
         variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, _CHUNK)
     batch = examples_per_batch(num_samples)
-    joined = _in_parts(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
-    relative = np.exp(joined["log_square"] - 2 * joined["log_sum"] + math.log(num_samples))
+    sums = _evaluate_batches(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
+    second_moment = np.exp(sums["log_square"] - 2 * sums["log_sum"] + math.log(num_samples))  # mean w^2 / (mean w)^2
     if model.bound == "exact":
         variance = np.zeros(num)
     elif num_samples == 1:
         variance = np.full(num, np.nan)
     else:
-        variance = np.maximum(relative - 1, 0) / (num_samples - 1)
+        variance = np.maximum(second_moment - 1, 0) / (num_samples - 1)
     return Estimate(
-        per_example=joined["log_sum"] - math.log(num_samples),
+        per_example=sums["log_sum"] - math.log(num_samples),
         variance=variance,
-        per_example_elbo=joined["total"] / num_samples,
-        kl={name: units.mean(0, dtype=np.float64) for name, units in joined["kl"].items()},
-        means=joined["means"],
+        per_example_elbo=sums["total"] / num_samples,
+        kl={name: units.mean(0, dtype=np.float64) for name, units in sums["kl"].items()},
+        means=sums["means"],
     )
 
 
-def _in_parts(sums, variables, rows, key, weights, batch, progress, devices):
-    """The sums of all examples `[N, ...]` on the host. Parts lie in the order of processes, then rounds, then devices."""
+def _evaluate_batches(batch_sums, variables, rows, key, weights, batch, progress, devices):
+    """Sums of all examples `[N, ...]` on the host. Batches are ordered by process, then round, then device."""
     num, processes = len(rows["x"]), jax.process_count()
     devices = local_devices() if devices is None else list(devices)
-    devices = devices[: -(-num // (batch * processes))]  # no more than there are parts
-    width = batch * len(devices)  # examples of one process at once
+    devices = devices[: -(-num // (batch * processes))]  # at most one device for each batch
+    width = batch * len(devices)  # examples of one process in one round
     rounds = -(-num // (width * processes))
     if len(devices) > 1:
         variables = jax.device_put(variables, NamedSharding(_mesh(tuple(devices)), PartitionSpec()))
-    compiled = _compiled(sums, tuple(devices))
-    found = []
+    compiled = _compiled(batch_sums, tuple(devices))
+    results = []
     for i in range(rounds):
         start = width * (jax.process_index() * rounds + i)
         starts = np.arange(start, start + width, batch, dtype=np.int32)
-        index = np.arange(start, start + width) % num  # what is left over is filled up from the start
-        part = {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
-        found.append(compiled(variables, part, key, weights, starts))
+        index = np.arange(start, start + width) % num  # the last batches are filled with the first rows
+        batches = {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
+        results.append(compiled(variables, batches, key, weights, starts))
         if progress:
-            jax.block_until_ready(found[-2:][0])  # the one before: the device has always one to do
+            jax.block_until_ready(results[-2:][0])  # wait for the previous round, so that the device is never idle
             progress(min(i * width * processes, num), num)
-    host = jax.device_get(found)
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *host)
+    sums = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(results))
     if processes > 1:
-        joined = multihost_utils.process_allgather(joined, tiled=True)
-    return jax.tree.map(lambda leaf: leaf[:num], joined)
+        sums = multihost_utils.process_allgather(sums, tiled=True)
+    return jax.tree.map(lambda leaf: leaf[:num], sums)
 
 
 def examples_per_batch(num_samples: int) -> int:
-    """Examples in one part, each with so many samples; what is left over is filled up to a whole part."""
-    # A core's cache holds few rows, an accelerator needs many.
-    rows = _ROWS if jax.default_backend() == "cpu" else 50 * _ROWS
-    return min(_BATCH, max(1, rows // min(num_samples, _CHUNK)))
+    """Number of examples in a batch of `evaluate` with `num_samples` samples per example.
+
+    >>> examples_per_batch(1)
+    250
+    """
+    # The cache of a CPU core holds few rows; an accelerator needs many.
+    rows = _CHUNK_ROWS if jax.default_backend() == "cpu" else 50 * _CHUNK_ROWS
+    return min(_MAX_BATCH, max(1, rows // min(num_samples, _CHUNK)))
 
 
 def local_devices() -> list[jax.Device]:
-    """The devices of this process that training and evaluation use: all, or the first `DGMZOO_DEVICES` of them.
+    """Devices of this process that training and evaluation use: all, or the first `DGMZOO_DEVICES` of them.
 
     Raises:
-      ValueError: `DGMZOO_DEVICES` is not a number of devices that this process has.
+      ValueError: the environment variable `DGMZOO_DEVICES` is not a number from 1 to the number of devices.
     """
     devices, limit = jax.local_devices(), os.environ.get("DGMZOO_DEVICES")
     if limit is None:
@@ -167,63 +185,62 @@ def local_devices() -> list[jax.Device]:
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
-    return Mesh(np.array(devices), ("parts",))
+    return Mesh(np.array(devices), ("batches",))
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(sums: Callable, devices: tuple[jax.Device, ...]):
-    """`(variables, rows {name: [devices * B, ...]}, key, weights, starts [devices]) -> sums [devices * B, ...]`."""
+def _compiled(batch_sums: Callable, devices: tuple[jax.Device, ...]):
+    """Compile `(variables, rows {name: [devices * B, ...]}, key, weights, starts [devices]) -> sums [devices * B, ...]`."""
 
-    def one(variables, rows, key, weights, starts):
-        return sums(variables, rows, jax.random.fold_in(key, starts[0] + 1), weights)
+    def on_device(variables, rows, key, weights, starts):
+        return batch_sums(variables, rows, jax.random.fold_in(key, starts[0] + 1), weights)
 
     if len(devices) == 1:
-        return jax.jit(one)
-    spread, same = PartitionSpec("parts"), PartitionSpec()
-    specs = (same, spread, same, same, spread)
-    return jax.jit(jax.shard_map(one, mesh=_mesh(devices), in_specs=specs, out_specs=spread, check_vma=False))
+        return jax.jit(on_device)
+    sharded, replicated = PartitionSpec("batches"), PartitionSpec()
+    specs = (replicated, sharded, replicated, replicated, sharded)
+    return jax.jit(jax.shard_map(on_device, mesh=_mesh(devices), in_specs=specs, out_specs=sharded, check_vma=False))
 
 
 @functools.lru_cache(maxsize=16)
 def _sums(model: Model, num_samples: int, chunk: int):
-    """The function of one batch of examples that gives the sums over K samples, a chunk of samples at a time."""
+    """Function of a batch of examples that returns sums over K samples, computed one chunk of samples at a time."""
 
-    def ask(variables, rows, key, weights, num):
+    def chunk_evidence(variables, rows, key, weights, num):
         evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num, weights=weights))
         return evidence
 
-    def sums(variables, rows, key, weights):
-        def body(carry, inputs):
-            log_sum, log_square, total, kl = carry
-            key, wanted = inputs
-            evidence = ask(variables, rows, key, weights, chunk)
-            weight = evidence.log_weight  # [k, B]
-            counts = (jnp.arange(chunk) < wanted)[:, None]
-            counted = jnp.where(counts, weight, -jnp.inf)
-            log_sum = jnp.logaddexp(log_sum, jax.nn.logsumexp(counted, 0))
-            log_square = jnp.logaddexp(log_square, jax.nn.logsumexp(2 * counted, 0))
-            total = total + jnp.where(counts, weight, 0).sum(0)
+    def batch_sums(variables, rows, key, weights):
+        def add_chunk(sums, inputs):
+            log_sum, log_square, total, kl = sums
+            key, size = inputs
+            evidence = chunk_evidence(variables, rows, key, weights, chunk)
+            log_weight = evidence.log_weight  # [k, B]
+            mask = (jnp.arange(chunk) < size)[:, None]
+            masked = jnp.where(mask, log_weight, -jnp.inf)
+            log_sum = jnp.logaddexp(log_sum, jax.nn.logsumexp(masked, 0))
+            log_square = jnp.logaddexp(log_square, jax.nn.logsumexp(2 * masked, 0))
+            total = total + jnp.where(mask, log_weight, 0).sum(0)
             means = {}
             for name, latent in evidence.latents.items():
-                each = jnp.broadcast_to(latent.kl, (chunk, *latent.kl.shape[1:]))
-                kl[name] = kl[name] + jnp.where(counts[..., None], each, 0).sum(0)
+                sample_kl = jnp.broadcast_to(latent.kl, (chunk, *latent.kl.shape[1:]))
+                kl[name] = kl[name] + jnp.where(mask[..., None], sample_kl, 0).sum(0)
                 means[name] = latent.q["mean"].mean(0)
             return (log_sum, log_square, total, kl), means
 
-        shapes = jax.eval_shape(functools.partial(ask, num=chunk), variables, rows, key, weights)
+        shapes = jax.eval_shape(functools.partial(chunk_evidence, num=chunk), variables, rows, key, weights)
         zero = jnp.zeros(shapes.log_likelihood.shape[1:], shapes.log_likelihood.dtype)
         kl = {name: jnp.zeros(latent.kl.shape[1:], latent.kl.dtype) for name, latent in shapes.latents.items()}
         num_chunks = -(-num_samples // chunk)
-        wanted = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
+        sizes = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
         start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
-        # Two chunks in one turn don't wait for each other: cores of a CPU that one leaves idle work on the other. What is
-        # no longer inside a loop (the only turn, an odd chunk) would be fused with, and rounded like, what is around it;
-        # four chunks in one turn were 4 % quicker, and rounded otherwise on one device than on several.
+        # On CPU, unroll by two so that independent chunks overlap on several cores. A chunk outside of the loop (the only
+        # iteration, or the last of an odd number) would be fused with its surroundings and rounded differently. Unrolling
+        # by four was 4 % faster, but rounded differently on one device than on several.
         on_cpu = jax.default_backend() == "cpu"
-        at_once = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
-        (log_sum, log_square, total, kl), means = jax.lax.scan(
-            body, start, (jax.random.split(fast_key(key, reused=on_cpu), num_chunks), wanted), unroll=at_once
-        )
+        unroll = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
+        keys = jax.random.split(fast_key(key, reused=on_cpu), num_chunks)
+        (log_sum, log_square, total, kl), means = jax.lax.scan(add_chunk, start, (keys, sizes), unroll=unroll)
         return {
             "log_sum": log_sum,
             "log_square": log_square,
@@ -232,4 +249,4 @@ def _sums(model: Model, num_samples: int, chunk: int):
             "means": jax.tree.map(lambda leaf: leaf.mean(0), means),
         }
 
-    return sums
+    return batch_sums

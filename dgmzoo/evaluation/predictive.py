@@ -1,4 +1,4 @@
-"""The predictive log-likelihood of a model with random weights: at their means, or averaged over draws of the network."""
+"""Predictive log-likelihood of a model with random weights: at their means, or averaged over sampled networks."""
 
 import functools
 import math
@@ -21,39 +21,49 @@ def predictive_log_likelihood(
     weight_draws: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Estimate:
-    """`log 1/S sum_s p(x | w_s)` over S = `weight_draws` networks, each the same for all rows; 0: at the mean weights.
+    """Estimate `log 1/S sum_s p(x | w_s)` over S = `weight_draws` sampled networks; 0: at the mean weights.
 
-    `p(x | w_s)` is exact or by `num_samples` importance samples, as in `evaluate`. The Monte Carlo variance is that over
-    draws, by the delta method: `(mean p^2 / (mean p)^2 - 1) / (S - 1)`.
+    A sampled network is the same for all rows. `p(x | w_s)` is exact or uses `num_samples` importance samples, as in
+    `evaluate`. The Monte Carlo variance is that over networks, by the delta method:
+    `(mean p^2 / (mean p)^2 - 1) / (S - 1)`.
+
+    Args:
+      progress: callback with the number of finished examples and the total, over all networks.
     """
     if weight_draws == 0:
         return evaluate(model, variables, rows, key, num_samples, progress)
-    found = []
-    for draw in range(weight_draws):
-        samples, weights = jax.random.split(jax.random.fold_in(key, draw))
-        tell = progress and functools.partial(_after, progress, draw, weight_draws)
-        found.append(evaluate(model, variables, rows, samples, num_samples, tell, weights=weights))
-    return average_over_networks(found)
+    estimates = []
+    for network in range(weight_draws):
+        samples, weights = jax.random.split(jax.random.fold_in(key, network))
+        network_progress = progress and functools.partial(_network_progress, progress, network, weight_draws)
+        estimates.append(evaluate(model, variables, rows, samples, num_samples, network_progress, weights=weights))
+    return average_over_networks(estimates)
 
 
-def average_over_networks(found: list[Estimate]) -> Estimate:
-    """Probabilities averaged over draws of the network; what else there is, averaged as it stands."""
-    each = np.stack([estimate.per_example for estimate in found]).astype(np.float64)  # [S, N]
-    num = len(each)
-    log_mean = np.logaddexp.reduce(each, 0) - math.log(num)
-    relative = np.exp(np.logaddexp.reduce(2 * each, 0) - math.log(num) - 2 * log_mean)
+def average_over_networks(estimates: list[Estimate]) -> Estimate:
+    """Average the probabilities of the examples, and all other quantities as they are, over networks.
+
+    >>> zeros = np.zeros(1)
+    >>> networks = [Estimate(np.log([p]), zeros, zeros, kl={}, means={}) for p in (0.2, 0.4)]
+    >>> round(float(np.exp(-average_over_networks(networks).value)), 3)
+    0.3
+    """
+    log_p = np.stack([estimate.per_example for estimate in estimates]).astype(np.float64)  # [S, N]
+    num = len(log_p)
+    log_mean = np.logaddexp.reduce(log_p, 0) - math.log(num)
+    second_moment = np.exp(np.logaddexp.reduce(2 * log_p, 0) - math.log(num) - 2 * log_mean)  # mean p^2 / (mean p)^2
 
     def mean(name):
-        return jax.tree.map(lambda *leaves: np.mean(leaves, 0), *(getattr(estimate, name) for estimate in found))
+        return jax.tree.map(lambda *leaves: np.mean(leaves, 0), *(getattr(estimate, name) for estimate in estimates))
 
     return Estimate(
         per_example=log_mean,
-        variance=np.maximum(relative - 1, 0) / (num - 1) if num > 1 else np.full(len(log_mean), np.nan),
+        variance=np.maximum(second_moment - 1, 0) / (num - 1) if num > 1 else np.full(len(log_mean), np.nan),
         per_example_elbo=mean("per_example_elbo"),
         kl=mean("kl"),
         means=mean("means"),
     )
 
 
-def _after(progress, draw, draws, done, num):
-    progress(draw * num + done, draws * num)
+def _network_progress(progress, network, num_networks, done, num):
+    progress(network * num + done, num_networks * num)

@@ -1,4 +1,4 @@
-"""The record of a result: one JSON object that says what was measured, on what, and how."""
+"""Record of a result: one JSON object with the value, the data, the settings and the software that gave it."""
 
 import functools
 import importlib.metadata
@@ -32,10 +32,10 @@ def make_record(
     num_devices: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """The record of a result: everything needed to judge the number, or to get it again. Values in nats per example.
+    """Build the record: everything needed to judge the value or to reproduce it. Values are in nats per example.
 
-    "weight_draws" is the number of networks whose probabilities are averaged, 0 for the one with the mean weights, None
-    where no weights are random.
+    "weight_draws" is the number of networks whose probabilities are averaged, 0 for the mean weights, and None if no
+    weights are random.
 
     Args:
       resolved: the experiment, its data and its model; `resolved.experiment.evaluation` are the settings of the estimate.
@@ -89,7 +89,7 @@ def make_record(
 
 
 def published_result(experiment: Experiment, split: str, steps: int) -> dict[str, Any] | None:
-    """The published figure for the same model, objective, data and evaluation; None where there is none."""
+    """The published result for the same model, objective, data and evaluation; None if the experiment lists none."""
     if overrides.source(experiment)[0] is None or split != "test":
         return None
     protocol = _protocol(experiment)
@@ -105,24 +105,24 @@ def _row(row: Paper, steps: int) -> dict[str, Any]:
 
 
 def _protocol(experiment: Experiment) -> dict[str, Any]:
-    """What must agree for two results to be comparable: seeds and the training's length and rates may differ."""
-    kept = ("model", "objective", "extra_losses", "data", "evaluation")
+    """Settings that must agree for two results to be comparable. Seeds, training length and rates may differ."""
+    parts = ("model", "objective", "extra_losses", "data", "evaluation")
     flat = overrides.flatten(experiment)
     return {
         path: value
         for path, value in flat.items()
-        if path.split(".")[0] in kept and path not in ("data.seed", "evaluation.seed", "model.shape")
+        if path.split(".")[0] in parts and path not in ("data.seed", "evaluation.seed", "model.shape")
     }
 
 
 def _rounded(value: float) -> float | None:
-    """Six decimals; None for what JSON has no number for."""
+    """The value with six decimals; None if it is not finite, which JSON cannot represent."""
     return round(float(value), 6) if np.isfinite(value) else None
 
 
 @functools.cache
 def _commit() -> dict[str, Any]:
-    """The checkout's commit, or nulls for an installed wheel."""
+    """Git commit of the checkout and whether it has changes; None for an installed wheel."""
     root = Path(dgmzoo.__file__).parent.parent
     if not (root / ".git").exists():
         return {"commit": None, "dirty": None}
@@ -134,5 +134,5 @@ def _commit() -> dict[str, Any]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

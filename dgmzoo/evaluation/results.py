@@ -1,4 +1,4 @@
-"""The committed records, `experiments/results/*.json`, as one table."""
+"""The committed records, `experiments/results/*.json`, as table rows and as a Markdown page."""
 
 import json
 from collections.abc import Sequence
@@ -10,46 +10,50 @@ COLUMNS = ("experiment", "overrides", "data", "steps", "-log p(x), nats", "estim
 INTRODUCTION = """\
 # Results
 
-Each row is a record beside this page: what was measured, on what data (by digest), with which seed, versions and device.
-Values are negative log-likelihoods of the test split in nats per example with their standard error over examples (and the
-Monte Carlo error of the estimate); lower is better. A published figure is that of the same model, objective, data and
-estimate; in brackets our steps over the paper's, whatever the batches. This page is what `dgmzoo results --markdown` prints. Comparisons of
-variational layers over paired seeds, with what follows from them, are in [comparisons](comparisons).
+Each row is a record beside this page, with the digest of the data, the seed, the versions and the device. Values are
+negative log-likelihoods of the test split in nats per example with their standard error over examples (and the Monte
+Carlo error of the estimate); lower is better. A published value belongs to the same model, objective, data and estimate.
+In brackets: our number of steps divided by the paper's, regardless of batch sizes. `dgmzoo results --markdown` prints this
+page. Comparisons of variational layers over paired seeds, with conclusions, are in [comparisons](comparisons).
 """
 
 
 def load_records() -> list[dict[str, Any]]:
-    """All records, by experiment and then by value.
+    """Load all records, sorted by experiment and value.
 
     Raises:
-      ValueError: a file is no record.
+      ValueError: a file is not a record.
     """
-    found = []
+    records = []
     for path in experiments.records():
         try:
             record = json.loads(path.read_text())
-            found.append((record["experiment"], record["value"], record))
+            records.append((record["experiment"], record["value"], record))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"expected the record of a result in {path}, got {type(error).__name__}: {error}"
             ) from error
-    return [record for *_, record in sorted(found, key=lambda each: each[:2])]
+    return [record for *_, record in sorted(records, key=lambda entry: entry[:2])]
 
 
 def format_value(record: dict[str, Any]) -> str:
-    """`86.43 ± 0.23`."""
+    """Value and standard error of a record.
+
+    >>> format_value({"value": 86.431, "standard_error": 0.23})
+    '86.43 ± 0.23'
+    """
     return f"{record['value']:.2f} ± {record['standard_error']:.2f}"
 
 
 def table_row(record: dict[str, Any]) -> tuple[str, ...]:
-    """One record's cells, in the order of COLUMNS."""
+    """Cells of a record in the order of `COLUMNS`."""
     paper = record["paper"]
-    changed = " ".join(f"{path}={value}" for path, value in record["overrides"].items())
+    changes = " ".join(f"{path}={value}" for path, value in record["overrides"].items())
     kinds = {"exact": "exact", "iw": f"IW-{record['num_samples']}", "elbo": "ELBO", "predictive": "predictive"}
     error = record["monte_carlo_error"]
     return (
         record["experiment"],
-        changed or "-",
+        changes or "-",
         f"{record['dataset']}, {record['encoding'] or 'as it is'}",
         f"{record['steps']:,}",
         format_value(record) + (f" (MC {error:.3f})" if error else ""),
@@ -61,6 +65,6 @@ def table_row(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def markdown_page(records: Sequence[dict[str, Any]]) -> str:
-    """The page of all records."""
+    """The Markdown page of the given records."""
     lines = [COLUMNS, ("---",) * len(COLUMNS), *map(table_row, records)]
     return INTRODUCTION + "\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"

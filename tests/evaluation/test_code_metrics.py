@@ -37,7 +37,7 @@ def hand_made(posterior, likelihood=lambda z, x: jnp.zeros(z.shape[:2]), below=N
 
 
 def information(model, x, num=None):
-    codes = code_metrics.read(model, {}, {"x": x[:num]}, KEY)
+    codes = code_metrics.sample_codes(model, {}, {"x": x[:num]}, KEY)
     return code_metrics.mutual_information(model, {}, {"x": x}, codes, KEY)
 
 
@@ -74,25 +74,25 @@ def test_a_layer_inferred_from_the_first_adds_no_information():
 
 
 def test_hoyer():
-    assert code_metrics.hoyer(np.diag([3.0, -2.0, 1e6, 1e-6])) == pytest.approx(1)
-    assert code_metrics.hoyer(np.array([[1.0, 1, -1, 1], [-1.0, -1, 1, -1]]) * [1, 5, 9, 1e3]) == pytest.approx(0)
+    assert code_metrics.hoyer_sparsity(np.diag([3.0, -2.0, 1e6, 1e-6])) == pytest.approx(1)
+    assert code_metrics.hoyer_sparsity(np.array([[1.0, 1, -1, 1], [-1.0, -1, 1, -1]]) * [1, 5, 9, 1e3]) == pytest.approx(0)
     root = math.sqrt(3)  # rows (1, 1, 0): |z|_1 / |z|_2 = sqrt 2 whatever the scales
     cycled = np.array([[1.0, 1, 0], [0, 1, 1], [1, 0, 1]]) * [1, 10, 100]
-    assert code_metrics.hoyer(cycled) == pytest.approx((root - math.sqrt(2)) / (root - 1))
-    assert code_metrics.hoyer(np.zeros((5, 3))) == 1 and math.isnan(code_metrics.hoyer(np.ones((5, 1))))
-    wide = code_metrics.hoyer(random.normal(size=(200, 10_000)))
+    assert code_metrics.hoyer_sparsity(cycled) == pytest.approx((root - math.sqrt(2)) / (root - 1))
+    assert code_metrics.hoyer_sparsity(np.zeros((5, 3))) == 1 and math.isnan(code_metrics.hoyer_sparsity(np.ones((5, 1))))
+    wide = code_metrics.hoyer_sparsity(random.normal(size=(200, 10_000)))
     assert wide == pytest.approx((100 - math.sqrt(2 / math.pi) * 100) / 99, abs=1e-3)
 
 
 def test_flipped_turns_exactly_that_share_over():
     x = random.integers(0, 2, (50, 5, 8, 1)).astype(np.float32)
-    upset = code_metrics.flipped(x, 0.1, seed=3)
+    upset = code_metrics.flip_pixels(x, 0.1, seed=3)
     changed = (upset != x).reshape(50, -1)
     assert upset.dtype == x.dtype and (changed.sum(1) == 4).all() and changed.any(0).all()
-    np.testing.assert_array_equal(upset, code_metrics.flipped(x, 0.1, seed=3))
-    assert (upset != code_metrics.flipped(x, 0.1, seed=4)).any()
+    np.testing.assert_array_equal(upset, code_metrics.flip_pixels(x, 0.1, seed=3))
+    assert (upset != code_metrics.flip_pixels(x, 0.1, seed=4)).any()
     with pytest.raises(ValueError, match="expected x in"):
-        code_metrics.flipped(x + 0.5, 0.1, 0)
+        code_metrics.flip_pixels(x + 0.5, 0.1, 0)
 
 
 def test_a_code_of_flipped_pixels_under_a_copying_decoder():
@@ -101,17 +101,17 @@ def test_a_code_of_flipped_pixels_under_a_copying_decoder():
 
     model = hand_made(lambda x: dist.Delta(x), copying)
     rows = {"x": random.integers(0, 2, (130, 30)).astype(np.float32)}
-    misled = code_metrics.read(model, {}, {"x": code_metrics.flipped(rows["x"], 0.1, 0)}, KEY)
-    found = code_metrics.read(model, {}, rows, KEY, misled.samples).log_likelihood
+    misled = code_metrics.sample_codes(model, {}, {"x": code_metrics.flip_pixels(rows["x"], 0.1, 0)}, KEY)
+    found = code_metrics.sample_codes(model, {}, rows, KEY, misled.samples).log_likelihood
     np.testing.assert_allclose(found, 27 * math.log(0.9) + 3 * math.log(0.1), rtol=1e-5)
-    np.testing.assert_allclose(code_metrics.read(model, {}, rows, KEY).log_likelihood, 30 * math.log(0.9), rtol=1e-5)
+    np.testing.assert_allclose(code_metrics.sample_codes(model, {}, rows, KEY).log_likelihood, 30 * math.log(0.9), rtol=1e-5)
 
 
 def test_traversal_moves_one_unit_through_its_aggregate_posterior():
     model = hand_made(linear(1e-6, (1.0, 1.0, 1.0)))
     rows = {"x": random.normal(size=(501, 3)).astype(np.float32)}
-    codes = code_metrics.read(model, {}, rows, KEY)
-    moved = code_metrics.traverse(model, {}, rows, codes, "z1", np.array([2, 0]), steps=5).reshape(2, 5, 3)
+    codes = code_metrics.sample_codes(model, {}, rows, KEY)
+    moved = code_metrics.latent_traversal(model, {}, rows, codes, "z1", np.array([2, 0]), steps=5).reshape(2, 5, 3)
     np.testing.assert_allclose(moved[0, :, 2], np.quantile(rows["x"][:, 2], np.linspace(0.02, 0.98, 5)), atol=1e-4)
     np.testing.assert_allclose(moved[1, :, 1:], np.broadcast_to(rows["x"][0, 1:], (5, 2)), atol=1e-4)
     np.testing.assert_allclose(codes.values["z1"], rows["x"], atol=1e-4)
@@ -121,8 +121,8 @@ def test_traversal_of_directions_stays_on_the_sphere():
     model = hand_made(linear(1e-7, (1.0, 1.0, 1.0)))
     x = random.normal(size=(501, 3)).astype(np.float32)
     rows = {"x": x / np.linalg.norm(x, axis=1, keepdims=True)}
-    codes = code_metrics.read(model, {}, rows, KEY)
-    moved = code_metrics.traverse(model, {}, rows, codes, "z1", np.array([1]), steps=5)
+    codes = code_metrics.sample_codes(model, {}, rows, KEY)
+    moved = code_metrics.latent_traversal(model, {}, rows, codes, "z1", np.array([1]), steps=5)
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-4)
     np.testing.assert_allclose(moved[:, 1], np.quantile(rows["x"][:, 1], np.linspace(0.02, 0.98, 5)), atol=1e-4)
     np.testing.assert_allclose(moved[:, 0] / moved[:, 2], rows["x"][0, 0] / rows["x"][0, 2], rtol=1e-3)
@@ -130,4 +130,4 @@ def test_traversal_of_directions_stays_on_the_sphere():
 
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="at least one example"):
-        code_metrics.read(hand_made(linear(1.0)), {}, {"x": np.zeros((0, 2), np.float32)}, KEY)
+        code_metrics.sample_codes(hand_made(linear(1.0)), {}, {"x": np.zeros((0, 2), np.float32)}, KEY)
