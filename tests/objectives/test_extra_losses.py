@@ -28,7 +28,7 @@ from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.training.devices import compile_dispatch, init_on, place
 from dgmzoo.training.step import make_init, make_step
 from dgmzoo.zoo.vae.vae import VAE
-from tests.support.cases import X
+from tests.support.toy_rows import X
 
 SMALL = {"encoder": MLP((8,)), "decoder": MLP((8,)), "shape": (2, 2)}
 
