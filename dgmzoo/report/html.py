@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with nothing outside it."""
+"""HTML report of a run: one self-contained page with the record, pictures and figures."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -29,23 +29,33 @@ _BOUNDS = {
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """The result in one sentence."""
-    what = _BOUNDS.get(record["bound"], record["bound"])
+    """One sentence with the value, its error, the kind of bound and the split.
+
+    >>> headline(
+    ...     {"bound": "iw", "num_samples": 50, "value": 86.431, "standard_error": 0.23, "split": "test", "monte_carlo_error": 0}
+    ... )
+    '86.43 ± 0.23 nats, negative log-likelihood, importance-weighted with 50 samples, test split'
+    """
+    estimate = _BOUNDS.get(record["bound"], record["bound"])
     if record["bound"] == "iw":
-        what += f" with {record['num_samples']} samples"
+        estimate += f" with {record['num_samples']} samples"
     if record["bound"] == "predictive":
         draws = record["weight_draws"]
-        what += f" over {draws} draws of the weights" if draws else " at the mean weights"
+        estimate += f" over {draws} draws of the weights" if draws else " at the mean weights"
     value = "not finite" if record["value"] is None else f"{record['value']:.2f}"
     error = "" if record["standard_error"] is None else f" ± {record['standard_error']:.2f}"
-    text = f"{value}{error} nats, {what}, {record['split']} split"
+    text = f"{value}{error} nats, {estimate}, {record['split']} split"
     if record["monte_carlo_error"]:
         text += f" (Monte Carlo error {record['monte_carlo_error']:.3f})"
     return text
 
 
 def published_line(record: Mapping[str, Any]) -> str:
-    """The published figure beside it, or the empty string."""
+    """One line with the published result for the record's protocol; empty if the record has none.
+
+    >>> published_line({"paper": {"value": 86.76, "source": "Burda 2016", "protocol": "IW-5000", "budget": None}})
+    'published: 86.76 (Burda 2016; IW-5000)'
+    """
     paper = record["paper"]
     if not paper:
         return ""
@@ -60,10 +70,10 @@ def write_report(
     pictures: Mapping[str, bytes],
     figures: Mapping[str, str],
 ):
-    """Write the report.
+    """Write the report of a run to `path`.
 
     Args:
-      record: the result.
+      record: the record of the result.
       pictures: caption -> PNG.
       figures: caption -> SVG.
     """
@@ -79,7 +89,11 @@ def write_report(
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """A whole HTML page around parts of one."""
+    """HTML page with a title and a body made of HTML fragments.
+
+    >>> page("Results", ["<p>none</p>"]).startswith("<!doctype html>")
+    True
+    """
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style>{''.join(parts)}</html>\n"
@@ -87,7 +101,11 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """A record as an HTML table."""
+    """HTML table with a row for every entry of a record.
+
+    >>> table({"seed": 0, "paper": None})
+    '<table><tr><td>seed</td><td>0</td></tr><tr><td>paper</td><td>none</td></tr></table>'
+    """
     rows = "".join(
         f"<tr><td>{html.escape(str(key))}</td><td>{html.escape(_readable(value))}</td></tr>"
         for key, value in record.items()

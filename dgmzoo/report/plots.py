@@ -1,4 +1,4 @@
-"""Pictures of what a model makes of its data. Matplotlib is imported where it draws."""
+"""Image grids as PNG and plots as SVG for reports. Matplotlib is imported only when something is drawn."""
 
 import base64
 import html
@@ -12,74 +12,109 @@ from dgmzoo import data
 
 
 def image_grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Examples `[N, H, W, C]` (or `[N, D]`, one row of pixels each) side by side, `[rows, columns, C]` in [0, 1]."""
+    """Image `[H', W', C]` in [0, 1] with all examples.
+
+    Args:
+      x: images `[N, H, W, C]`, which are arranged in a grid, or vectors `[N, ...]`, each of which becomes one row of
+        pixels. Values of vectors outside of [0, 1] are rescaled.
+      columns: images in a row of the grid.
+
+    >>> image_grid(np.zeros((4, 8, 8, 1)), columns=2).shape
+    (16, 16, 1)
+    """
     x = np.asarray(x, np.float32)
     if not (x.ndim == 4 and x.shape[-1] in (1, 3)):
         flat = x.reshape(len(x), -1)
         spread = np.ptp(flat) or 1.0
-        shown = flat if flat.min() >= 0 and flat.max() <= 1 else (flat - flat.min()) / spread
-        return np.repeat(np.repeat(shown[..., None], 4, 0), 4, 1)
-    sheet = data.grid(np.clip(x, 0, 1), columns, between=0)
-    return sheet if sheet.ndim == 3 else sheet[..., None]
+        scaled = flat if flat.min() >= 0 and flat.max() <= 1 else (flat - flat.min()) / spread
+        return np.repeat(np.repeat(scaled[..., None], 4, 0), 4, 1)
+    image = data.grid(np.clip(x, 0, 1), columns, between=0)
+    return image if image.ndim == 3 else image[..., None]
 
 
 def image_pairs(x: np.ndarray, y: np.ndarray, columns: int = 10) -> np.ndarray:
-    """Rows of `x` and, below each, the row of `y` that belongs to it."""
+    """Grid of images in which each row of `x [N, ...]` is followed by the corresponding row of `y [N, ...]`.
+
+    >>> image_pairs(np.zeros((4, 8, 8, 1)), np.ones((4, 8, 8, 1)), columns=2).shape
+    (32, 16, 1)
+    """
     num = len(x) - len(x) % columns if len(x) >= columns else len(x)
     columns = min(columns, num)
-    woven = []
+    rows = []
     for start in range(0, num, columns):
-        woven += [x[start : start + columns], y[start : start + columns]]
-    return image_grid(np.concatenate(woven), columns)
+        rows += [x[start : start + columns], y[start : start + columns]]
+    return image_grid(np.concatenate(rows), columns)
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """A picture `[H, W, C]` in [0, 1] as PNG, pixels enlarged by whole numbers to some 560 in all."""
+    """Encode an image `[H, W, C]` in [0, 1] as PNG, enlarged by a whole factor to about 560 pixels.
+
+    >>> encode_png(np.zeros((2, 2, 1)))[1:4]
+    b'PNG'
+    """
     import matplotlib.image
 
     scale = max(1, round(560 / max(image.shape[:2])))
     large = np.repeat(np.repeat(image, scale, 0), scale, 1)
     colour = np.broadcast_to(large, (*large.shape[:2], 3)) if large.shape[-1] == 1 else large
-    written = io.BytesIO()
-    matplotlib.image.imsave(written, colour, format="png")
-    return written.getvalue()
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, colour, format="png")
+    return buffer.getvalue()
 
 
 def inline_image(png_bytes: bytes, caption: str = "") -> str:
-    """A PNG as an HTML image that needs no file."""
+    """HTML image tag that contains the PNG itself.
+
+    >>> inline_image(b"", "samples")
+    '<img alt="samples" src="data:image/png;base64,">'
+    """
     alt, encoded = html.escape(caption, quote=True), base64.b64encode(png_bytes).decode()
     return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Training curves as SVG: the ELBO (or log-likelihood) of each split, and the KL of each layer."""
+    """Training curves as SVG: the ELBO or log-likelihood of each split, and the KL of each layer, over steps.
+
+    Args:
+      rows: rows of metrics with `step`, `split`, `elbo` and `kl/<layer>`.
+    """
     terms = sorted({name for row in rows for name in row if name.startswith("kl/")})
     figure, axes = _figure(2 if terms else 1)
     for split in ("train", "valid"):
-        chosen = [row for row in rows if row["split"] == split]
-        if chosen:
-            axes[0].plot([row["step"] for row in chosen], [row["elbo"] for row in chosen], label=split)
+        split_rows = [row for row in rows if row["split"] == split]
+        if split_rows:
+            axes[0].plot([row["step"] for row in split_rows], [row["elbo"] for row in split_rows], label=split)
     values = [row["elbo"] for row in rows]
-    if values:  # the first steps are far off; keep the rest readable
+    if values:  # exclude the first steps, whose values are far from the others
         axes[0].set_ylim(np.quantile(values, 0.05), max(values) + 0.03 * abs(max(values)))
     axes[0].set(xlabel="step", ylabel="bound on log p(x) [nats]")
     for name in terms:
-        chosen = [row for row in rows if row["split"] == "train" and name in row]
-        axes[1].plot([row["step"] for row in chosen], [row[name] for row in chosen], label=name)
+        kl_rows = [row for row in rows if row["split"] == "train" and name in row]
+        axes[1].plot([row["step"] for row in kl_rows], [row[name] for row in kl_rows], label=name)
         axes[1].set(xlabel="step", ylabel="KL [nats]")
     return _svg(figure, axes)
 
 
 def sorted_units(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
-    """A number per unit, sorted, as SVG."""
+    """Plot of one number per unit, sorted, as SVG.
+
+    Args:
+      units: layer -> numbers `[U]`.
+    """
     figure, axes = _figure(1)
-    draw_sorted_units(axes[0], {f"{name}: {len(each)} unit{'s' if len(each) > 1 else ''}": each for name, each in units.items()})
+    legends = {name: f"{name}: {len(values)} unit{'s' if len(values) > 1 else ''}" for name, values in units.items()}
+    draw_sorted_units(axes[0], {legends[name]: values for name, values in units.items()})
     axes[0].set(xlabel="unit, sorted", ylabel=label, ylim=(0, None))
     return _svg(figure, axes)
 
 
 def draw_sorted_units(axes, units: Mapping[str, np.ndarray]) -> None:
-    """Draw legend -> numbers, sorted, over units counted from one; the dots show a unit that is alone."""
+    """Draw sorted numbers over units counted from 1. Dots make a single unit visible.
+
+    Args:
+      axes: the Matplotlib axes to draw on.
+      units: legend -> numbers `[U]`.
+    """
     for legend, values in units.items():
         axes.plot(np.arange(len(values)) + 1, np.sort(values)[::-1], ".-", drawstyle="steps-mid", label=legend)
     axes.set_xlim(0.5, max(map(len, units.values())) + 0.5)
@@ -87,7 +122,7 @@ def draw_sorted_units(axes, units: Mapping[str, np.ndarray]) -> None:
 
 
 def line_plot(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
-    """Curves `y [N, C]` over `x [N]`, as SVG."""
+    """Plot of the curves `y [N, C]` over `x [N]` as SVG."""
     figure, axes = _figure(1)
     axes[0].plot(x, y, linewidth=1)
     axes[0].set(xlabel=xlabel, ylabel=ylabel)
@@ -95,27 +130,29 @@ def line_plot(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
 
 
 def scatter_plot(points: np.ndarray, labels: np.ndarray | None) -> str:
-    """A two-dimensional latent space as SVG: posterior means `[N, 2]`, coloured by label `[N]`."""
+    """Scatter plot of a two-dimensional latent space as SVG: posterior means `[N, 2]`, coloured by label `[N]`."""
     figure, axes = _figure(1)
-    found = axes[0].scatter(*points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7)
+    points_artist = axes[0].scatter(
+        *points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7
+    )
     if labels is not None:
-        figure.colorbar(found, ax=axes[0])
+        figure.colorbar(points_artist, ax=axes[0])
     axes[0].set(xlabel="z[0]", ylabel="z[1]", aspect="equal")
     return _svg(figure, [])
 
 
 def _figure(num: int):
-    from matplotlib.figure import Figure  # no global state, no display
+    from matplotlib.figure import Figure  # in contrast to pyplot it has no global state and needs no display
 
     figure = Figure(figsize=(5.2 * num, 3.4), layout="constrained")
     return figure, [figure.add_subplot(1, num, i + 1) for i in range(num)]
 
 
 def _svg(figure, axes) -> str:
-    for each in axes:
-        each.grid(alpha=0.3)
-        if each.get_legend_handles_labels()[0]:
-            each.legend(frameon=False)
+    for plot in axes:
+        plot.grid(alpha=0.3)
+        if plot.get_legend_handles_labels()[0]:
+            plot.legend(frameon=False)
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

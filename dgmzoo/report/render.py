@@ -1,6 +1,6 @@
-"""The report of a run: `write` fills the run directory with page and pictures, `card` is a run's view in a notebook.
+"""Pictures and report of a run: files for its run directory, and HTML for a notebook.
 
-A run is whatever has the fields of `dgmzoo.Run`; this module does not import it, so that a run can show itself.
+Functions accept any object with the fields of `dgmzoo.Run`. They do not import `Run`, whose notebook view uses this module.
 """
 
 import html
@@ -15,7 +15,8 @@ from dgmzoo.report import layers, plots
 from dgmzoo.report.html import headline as headline
 from dgmzoo.report.html import write_report
 
-_RECONSTRUCTED = 500  # test examples whose codes are shown; the first 50 are drawn beside their reconstructions
+_ENCODED = 500  # test examples whose codes are summarized
+_SHOWN = 50  # test examples that are shown above their reconstructions
 
 
 def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructions: str) -> None:
@@ -23,8 +24,10 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
 
     Args:
       run: a measured `Run` with a path.
-      estimate: the estimate that the run's record was made of.
-      report, samples, reconstructions: names of the files.
+      estimate: the estimate behind the run's record.
+      report: name of the HTML file.
+      samples: name of the PNG file with samples; not written if the entry does not generate.
+      reconstructions: name of the PNG file with reconstructions; not written if the entry has none.
     """
     pictures = {}
     if run.model.generate is not None:
@@ -33,18 +36,18 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
         files.write_bytes(run.path / samples, pictures[caption])
     codes, reconstructed = {}, None
     if estimate.means:
-        rows = run.dataset.fixed("test", _RECONSTRUCTED)
+        rows = run.dataset.fixed("test", _ENCODED)
         codes, reconstructed = inference.encode_and_reconstruct(run.model, run.variables, rows, jax.random.key(0))
     if reconstructed is not None:
         caption = "Test examples, and below each its reconstruction"
-        pictures[caption] = plots.encode_png(plots.image_pairs(rows["x"][:50], reconstructed[:50]))
+        pictures[caption] = plots.encode_png(plots.image_pairs(rows["x"][:_SHOWN], reconstructed[:_SHOWN]))
         files.write_bytes(run.path / reconstructions, pictures[caption])
     figures = _figures(run, estimate) | layers.figures(run.module, run.variables, codes)
     write_report(run.path / report, run.title, run.record, pictures, figures)
 
 
 def card(run: Any) -> str:
-    """A run as HTML for a notebook: headline, training curves, samples."""
+    """HTML view of a run for a notebook: headline, training curves and samples."""
     parts = [
         f"<h3>{html.escape(run.title)}</h3><p>{html.escape(run.headline)}</p>",
         plots.training_curves(run.metrics) if run.metrics else "",
@@ -55,7 +58,7 @@ def card(run: Any) -> str:
 
 
 def _figures(run: Any, estimate: Estimate) -> dict[str, str]:
-    """Caption -> SVG: training curves, KL of every unit, two-dimensional latent spaces."""
+    """Caption -> SVG, for training curves, the KL of every unit and two-dimensional latent spaces."""
     figures = {"Training": plots.training_curves(run.metrics)} if run.metrics else {}
     if estimate.kl:
         figures["KL per unit"] = plots.sorted_units(estimate.kl)
