@@ -69,7 +69,8 @@ class Experiment:
     ELBO(num_samples=1, beta=1.0, warmup_steps=0, free_bits=0.0)
 
     Raises:
-      ValueError: the parts do not fit together. What depends on the data is checked by `preflight.resolve`.
+      ValueError: the parts do not fit together, or a layer's gradient would be wrong under the objective. What depends
+        on the data is checked by `preflight.resolve`.
     """
 
     model: nn.Module
@@ -113,6 +114,8 @@ class Experiment:
                 "expected objective.free_bits 0 with training.accumulate: the floor is on means over a whole batch, got "
                 f"{self.objective.free_bits} and {self.training.accumulate} micro-batches; use several devices instead"
             )
+        corrected, _ = self.objective.corrected(self.model)  # `resolve` takes the corrected module
+        self.objective.check(corrected)
 
 
 def load_experiment(name: str) -> Experiment:

@@ -44,11 +44,9 @@ def resolve(experiment: Experiment, dataset: Dataset) -> Resolved:
     """Correct the module for the objective, bind it to the data, and run every check before training.
 
     Raises:
-      ValueError: a layer's gradient is wrong under the objective and no other form of the layer is right, or a check
-        of `CHECKS` fails.
+      ValueError: a check of `CHECKS` fails, or the module has another shape than the data.
     """
     module, corrections = experiment.objective.corrected(experiment.model)
-    experiment.objective.check(module)
     module = bind(module, dataset)
     resolved = Resolved(experiment, dataset, module, functional(module), corrections)
     for check in CHECKS:

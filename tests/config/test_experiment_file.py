@@ -1,14 +1,14 @@
-"""A user's experiment file and its neighbours: each file's own, seen when they change, shared with who imported them."""
+"""A user's experiment file: versions side by side, modules beside it, and names that clash."""
 
 import hashlib
 import os
 import sys
-import types
 
 import pytest
 
 import dgmzoo
 from dgmzoo.config import experiment_file, overrides
+from dgmzoo.config.experiment_file import digest, execute, modules_beside
 from tests.support.tiny import TINY
 
 MINE = """
@@ -23,8 +23,9 @@ experiment = dataclasses.replace(base, model=base.model.clone(latent_dim=WIDTH),
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """Two folders, each with a file of the same name that imports a neighbour, which imports another, of its own."""
-    monkeypatch.setattr(experiment_file, "_BROUGHT", {})
+    """Two folders, each with an experiment file that imports a module, which imports another, both of the folder."""
+    monkeypatch.setattr(experiment_file, "_IMPORTED", {})
+    loaded = set(sys.modules)
     for name, width in (("a", 2), ("b", 3)):
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "mine.py").write_text(MINE)
@@ -33,53 +34,69 @@ def folders(tmp_path, monkeypatch):
         (tmp_path / name / "deep/er.py").write_text(f"WIDTH = {width}\n")
         (tmp_path / name / "unused.py").write_text("")
     yield [tmp_path / "a/mine.py", tmp_path / "b/mine.py"]
-    for name in ("net", "deep", "deep.er", "dgmzoo_user_mine"):
-        sys.modules.pop(name, None)
+    for name in set(sys.modules) - loaded:
+        if name.partition(".")[0] in ("net", "deep", "lib", "unused") or name.startswith("dgmzoo_experiment_"):
+            del sys.modules[name]
 
 
-def test_each_file_has_its_own_neighbours(folders):
-    found = [dgmzoo.experiment(str(path)).model.latent_dim for path in (*folders, *folders)]
-    assert found == [2, 3, 2, 3]
+def width(path) -> int:
+    return dgmzoo.experiment(str(path)).model.latent_dim
+
+
+def test_a_module_of_the_same_name_from_another_folder_is_refused_with_both_paths(folders):
+    assert width(folders[0]) == 2
+    with pytest.raises(
+        ValueError, match=r"one module named '(net|deep)' .*b/.* for .*b/mine.py while .*a/.* is loaded"
+    ):
+        width(folders[1])
+    assert width(folders[0]) == 2
     assert not {str(path.parent) for path in folders} & set(sys.path)
 
 
-def test_an_unchanged_neighbour_is_imported_once(folders):
-    dgmzoo.experiment(str(folders[0]))
-    there = sys.modules["net"], sys.modules["deep.er"]
-    dgmzoo.experiment(str(folders[0]))
-    assert (sys.modules["net"], sys.modules["deep.er"]) == there
+def test_two_versions_of_a_file_stand_side_by_side(folders):
+    first = dgmzoo.experiment(str(folders[0]))
+    module = execute(folders[0])
+    assert execute(folders[0]) is module, "a file of the same content runs once"
+    folders[0].write_text(MINE.replace("latent_dim=WIDTH", "latent_dim=WIDTH + 7"))
+    assert width(folders[0]) == 9 and first.model.latent_dim == 2 and execute(folders[0]) is not module
 
 
-def test_a_changed_neighbour_is_seen(folders, tmp_path):
+def test_a_changed_module_is_refused_in_this_process_and_changes_the_digest(folders, tmp_path):
     exp = dgmzoo.experiment(str(folders[0]), {**TINY, "training.epochs": 1, "model.latent_dim": 4})
     run = dgmzoo.train(exp, tmp_path / "run", progress=False)
     (folders[0].parent / "unused.py").write_text("# changed\n")
     assert dgmzoo.load(tmp_path / "run").evaluate()["value"] == run.record["value"]
-    before = experiment_file.digest(folders[0])
+    before = digest(folders[0])
     (folders[0].parent / "deep/er.py").write_text("WIDTH = 22\n")
-    assert experiment_file.digest(folders[0]) != before
-    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 22
+    assert digest(folders[0]) != before
+    with pytest.raises(ValueError, match=r"er\.py as it was .*; restart Python"):
+        width(folders[0])
+    for name in ("net", "deep", "deep.er"):  # as in a new process
+        del sys.modules[name]
+    experiment_file._IMPORTED.clear()
     with pytest.raises(ValueError, match="modules beside it"):
         dgmzoo.load(tmp_path / "run")
     with pytest.raises(ValueError, match="file_sha256"):
         dgmzoo.train(exp, tmp_path / "run", progress=False)
 
 
-def test_what_the_caller_has_imported_is_shared(folders, monkeypatch):
+def test_a_module_that_the_caller_has_imported_is_shared(folders, monkeypatch):
     monkeypatch.syspath_prepend(folders[0].parent)
     import net
 
-    net.WIDTH = 7  # as a notebook might
-    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 7
+    net.WIDTH = 7  # as in a notebook
+    assert width(folders[0]) == 7
     assert sys.modules["net"] is net
-    assert dgmzoo.experiment(str(folders[1])).model.latent_dim == 3
-    assert sys.modules["net"] is net, "the caller's is back"
-    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 7
-    (folders[1].parent / "packaging.py").write_text("WIDTH = 5\n")  # as an installed package is called
-    folders[1].write_text(MINE.replace("net", "packaging"))
+
+
+def test_a_module_named_like_an_installed_package_is_refused(folders):
     import packaging
 
-    assert dgmzoo.experiment(str(folders[1])).model.latent_dim == 5 and sys.modules["packaging"] is packaging
+    (folders[1].parent / "packaging.py").write_text("WIDTH = 5\n")
+    folders[1].write_text(MINE.replace("net", "packaging"))
+    with pytest.raises(ValueError, match=r"one module named 'packaging' .*rename one of them"):
+        width(folders[1])
+    assert sys.modules["packaging"] is packaging
 
 
 def test_folders_without_init_and_packages_with_relative_imports(folders):
@@ -93,67 +110,65 @@ def test_folders_without_init_and_packages_with_relative_imports(folders):
     (folder / "lib/broken.py").write_text("import (\n")
     text = "try:\n    import lib.broken\nexcept SyntaxError:\n    import packaging.version\n"
     folders[0].write_text(text + MINE.replace("from net", "from lib.net"))
-    try:
-        assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 4
-        found = set(experiment_file._beside(folders[0]))
-        assert found == {"lib.net", "lib.sub", "lib.sub.wide", "lib.other", "lib.broken"}
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "lib"]:
-            del sys.modules[name]
+    assert width(folders[0]) == 4
+    assert set(modules_beside(folders[0])) == {"lib.net", "lib.sub", "lib.sub.wide", "lib.other", "lib.broken"}
 
 
-def test_a_file_that_fails_leaves_what_was_there(folders):
-    dgmzoo.experiment(str(folders[0]))
-    there = sys.modules["net"]
-    folders[1].write_text(MINE + "raise KeyError('this')\n")
+def test_a_file_that_fails_leaves_loaded_modules_alone(folders):
+    width(folders[0])
+    net = sys.modules["net"]
+    broken = folders[0].with_name("broken.py")
+    broken.write_text(MINE + "raise KeyError('this')\n")
     with pytest.raises(ValueError, match="KeyError: 'this'"):
-        dgmzoo.experiment(str(folders[1]))
-    assert sys.modules["net"] is there
+        dgmzoo.experiment(str(broken))
+    assert sys.modules["net"] is net
+    assert not [name for name in sys.modules if name.startswith("dgmzoo_experiment_broken")]
 
 
-def test_a_file_alone_has_its_own_digest(tmp_path):
+def test_no_file_is_written_or_deleted_beside_a_users_script(folders, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    stale = folders[0].parent / "__pycache__/net.cpython-00.pyc"
+    stale.parent.mkdir()
+    stale.write_bytes(b"of another Python")
+    before = {path for path in folders[0].parent.rglob("*")}
+    width(folders[0])
+    assert {path for path in folders[0].parent.rglob("*")} == before
+    assert not sys.dont_write_bytecode
+
+
+def test_a_file_without_modules_of_its_own_has_its_sha256_as_digest(tmp_path):
     (tmp_path / "mine.py").write_text("import json\nimport dgmzoo\n")
     (tmp_path / "dgmzoo.py").write_text("")
-    assert experiment_file.digest(tmp_path / "mine.py") == hashlib.sha256(b"import json\nimport dgmzoo\n").hexdigest()
+    assert digest(tmp_path / "mine.py") == hashlib.sha256(b"import json\nimport dgmzoo\n").hexdigest()
 
 
-def test_a_neighbour_called_like_one_of_the_standard_library_is_refused(folders):
+def test_a_module_named_like_one_of_the_standard_library_is_refused(folders):
     (folders[0].parent / "trace.py").write_text("WIDTH = 6\n")
-    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 2
+    assert width(folders[0]) == 2
     folders[0].write_text(MINE.replace("net", "trace"))
     with pytest.raises(ValueError, match=r"names of their own, got .*trace\.py, .*rename it"):
-        dgmzoo.experiment(str(folders[0]))
+        width(folders[0])
 
 
-def test_a_change_within_a_second_is_seen(folders, monkeypatch):
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    dgmzoo.experiment(str(folders[0]))
+def test_a_change_within_the_resolution_of_the_file_times_is_seen(folders):
+    width(folders[0])
     changed = folders[0].parent / "deep/er.py"
-    when = changed.stat()
+    times = changed.stat()
     changed.write_text("WIDTH = 9\n")
-    os.utime(changed, ns=(when.st_atime_ns, when.st_mtime_ns))
-    assert dgmzoo.experiment(str(folders[0])).model.latent_dim == 9
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(ValueError, match="restart Python"):
+        width(folders[0])
 
 
-def test_a_class_of_a_file_keeps_its_own_names(folders):
-    """Types are written as text, and another file's module has the name of theirs since."""
-    text = "from __future__ import annotations\nfrom collections.abc import Sequence as S\nfrom dgmzoo.zoo.vae.vae import VAE\n"
+def test_types_of_a_class_are_looked_up_in_the_file_that_defines_it(folders):
+    """Annotations are text here; the names in them belong to the class's module."""
+    text = "from __future__ import annotations\nfrom collections.abc import Sequence as S\nfrom dgmzoo import VAE\n"
     text += "WIDTH = 5\n\n\nclass Net(VAE):\n    extra: S[int] = ()\n\n    def own(self): ...\n"
     (folders[0].parent / "net.py").write_text(text)
     folders[0].write_text(
         MINE.replace("WIDTH\n", "WIDTH, Net\n").replace("base.model.clone(latent_dim=WIDTH)", "Net(WIDTH)")
     )
     exp = dgmzoo.experiment(str(folders[0]))
-    dgmzoo.experiment(str(folders[1]))
     assert overrides.override(exp, {"model.extra": (3,)}).model.extra == (3,)
     with pytest.raises(ValueError, match=r"model\.extra of type"):
         overrides.override(exp, {"model.extra": 1})
-
-
-def test_a_neighbour_that_is_not_reached_makes_nothing_anew(folders):
-    folders[0].write_text(MINE + "if False:\n    import unused\n")
-    dgmzoo.experiment(str(folders[0]))
-    there = sys.modules["net"]
-    unused = sys.modules["unused"] = types.ModuleType("unused")  # the caller's
-    dgmzoo.experiment(str(folders[0]))
-    assert sys.modules["net"] is there and sys.modules.pop("unused") is unused
