@@ -1,25 +1,32 @@
-"""`dgmzoo data`: which sets are known, where they are, what they look like."""
+"""The command `dgmzoo data`: list, show, fetch and verify data sets."""
 
 from pathlib import Path
 
 HELP = """\
 usage: dgmzoo data VERB ...
 
-  list                 the known data sets, and which are here already
-  show NAME [options]  what is known of a set; its picture, table or text where it is at hand. NAME may be a path
+  list                 the registered data sets, and whether there is a local copy
+  show NAME [options]  facts about a set, and a preview where there is a local copy. NAME may be a path
   fetch NAME ...       bring sets into the cache
   verify NAME ...      compute the digests of sets again, from every byte
 
-A set is looked for in the folder that DGMZOO_DATA names, in the cache (DGMZOO_CACHE, else the user's cache folder), in
+A set is looked for in the cache (DGMZOO_CACHE, else the user's cache folder), in the folder that DGMZOO_DATA names, in
 copies that other libraries left, and then at its public sources.
 """
 
 
 def data(words: list[str]) -> int:
-    """The verbs of `dgmzoo data`."""
+    """Run a verb of `dgmzoo data` and return the exit status.
+
+    Args:
+      words: the command line after `data`.
+
+    Raises:
+      ValueError: unknown verb, or arguments that the verb does not take.
+    """
     verbs = {"list": list_sets, "show": show, "fetch": fetch, "verify": verify}
-    helped = {"-h", "--help"} & set(words)
-    if not words or (helped and words[0] != "show"):  # which tells its options itself
+    asks_help = {"-h", "--help"} & set(words)
+    if not words or (asks_help and words[0] != "show"):  # show prints the help of its own options
         print(HELP, end="")
         return 0
     if words[0] not in verbs:
@@ -28,46 +35,46 @@ def data(words: list[str]) -> int:
 
 
 def list_sets(words: list[str]) -> int:
-    """A line for each set, within 80 columns."""
+    """Print a line for each registered set, within 80 columns."""
     from rich.console import Console
     from rich.table import Table
 
-    from dgmzoo.data import at_hand, catalogue
+    from dgmzoo.data import catalogue, local_copy
 
     if words:
         raise ValueError(f"expected no options after data list, got {' '.join(words)}")
     table = Table(box=None, pad_edge=False)
-    for column in ("set", "kind", "example", "rows", "here"):
+    for column in ("set", "kind", "example", "rows", "local"):
         table.add_column(column, no_wrap=True)
     for name, entry in catalogue().items():
         shape = "x".join("n" if size == 0 else str(size) for size in entry.shape)
         rows = " / ".join(f"{count:,}" for count in entry.splits.values())
-        table.add_row(name, entry.kind, shape, rows, "yes" if at_hand(name) else "")
+        table.add_row(name, entry.kind, shape, rows, "yes" if local_copy(name) else "")
     Console().print(table)
     return 0
 
 
 def show(words: list[str]) -> int:
-    """What is known of a set, and a look at it."""
+    """Print facts about a set and a preview of its rows; optionally save a picture."""
     if not words:
         raise ValueError("expected the name of a data set after data show; `dgmzoo data list` shows them")
     name, out, split = _show_options(words)
     if out and out.suffix != ".png":
         raise ValueError(f"expected --out to name a .png file, got {out}")
-    from dgmzoo.data import Data, at_hand, catalogue, describe, load, picture, summary
-    from dgmzoo.data.fetch_progress import told
+    from dgmzoo.data import Data, catalogue, describe, load_dataset, local_copy, save_picture, summarize
+    from dgmzoo.data.fetch_progress import console_progress
 
     if name in catalogue():
         print(describe(name))
-        if not at_hand(name):
-            print(f"  not at hand; `dgmzoo data fetch {name}` brings it")
+        if not local_copy(name):
+            print(f"  no local copy; `dgmzoo data fetch {name}` fetches one")
             return 0
         print()
-    with told() as (log, progress):
-        dataset = load(Data(name), log, progress)
-    print(summary(dataset, split))
+    with console_progress() as (log, progress):
+        dataset = load_dataset(Data(name), log, progress)
+    print(summarize(dataset, split))
     if out:
-        print(f"picture: {picture(dataset, out, split)}")
+        print(f"picture: {save_picture(dataset, out, split)}")
     return 0
 
 
@@ -80,9 +87,9 @@ def _show_options(words: list[str]) -> tuple[str, Path | None, str]:
         """Show a data set.
 
         Args:
-          name: a set's name, or the path of one's own data.
-          out: also draw it into this .png file.
-          split: rows to look at.
+          name: a set's name, or the path of your own data.
+          out: also save a picture as this .png file.
+          split: rows to show.
         """
         return name, out, split
 
@@ -90,18 +97,18 @@ def _show_options(words: list[str]) -> tuple[str, Path | None, str]:
 
 
 def fetch(words: list[str]) -> int:
-    """Bring sets into the cache."""
+    """Bring sets into the cache, and print their folders."""
     from dgmzoo.data import fetch
-    from dgmzoo.data.fetch_progress import told
+    from dgmzoo.data.fetch_progress import console_progress
 
     for name in _names(words, "fetch"):
-        with told() as (log, progress):
+        with console_progress() as (log, progress):
             print(f"{name}: {fetch(name, log, progress)}")
     return 0
 
 
 def verify(words: list[str]) -> int:
-    """Compute digests again."""
+    """Compute the digests of sets from every byte, and print them."""
     from dgmzoo.data import verify
 
     for name in _names(words, "verify"):
@@ -110,6 +117,7 @@ def verify(words: list[str]) -> int:
 
 
 def _names(words: list[str], verb: str) -> list[str]:
+    """The names of sets that a verb is given: at least one, and no options."""
     if not words or any(word.startswith("-") for word in words):
         raise ValueError(f"expected names of data sets after data {verb}, got {' '.join(words) or 'none'}")
     return words

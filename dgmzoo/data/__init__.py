@@ -1,31 +1,38 @@
-"""Data: found, fetched, verified, split and observed.
+"""Data sets: registry, download, verification, splits, and encoding of rows as batches.
 
-`load(Data("mnist", num_validation=10_000))` gives a `Dataset`; `catalogue()` lists what is known. Names are
-imported on first use, so that listing the sets needs neither NumPy nor JAX.
+`load_dataset` turns a `Data` config into a `Dataset`; `catalogue` lists the registered sets. Public names are imported
+on first use, so that listing the sets needs neither NumPy nor JAX.
+
+>>> from dgmzoo.data import Data, load_dataset
+>>> dataset = load_dataset(Data("toy_moons", seed=1))
+>>> {split: rows["x"].shape for split, rows in dataset.splits.items()}
+{'train': (10000, 2), 'valid': (1000, 2), 'test': (10000, 2)}
 """
 
 import importlib
 
-_HOMES = {
+_NAMES_OF_MODULE = {
     "config": ("Data", "from_arrays"),
-    "dataset": ("Dataset", "load"),
+    "dataset": ("Dataset", "load_dataset"),
     "host_random": ("order",),
     "observe": ("Observe",),
     "entry": ("Entry", "Source"),
     "registry": ("catalogue", "describe", "find"),
     "lazy_rows": ("LazyRows",),
-    "preview": ("grid", "picture", "summary"),
-    "lookup": ("at_hand", "fetch", "verify"),
+    "preview": ("save_picture", "summarize", "tile_images"),
+    "lookup": ("fetch", "local_copy", "verify"),
     "stream": ("gather", "prefetch"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME)
+_MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
+_FORMER_NAMES = {"at_hand": "local_copy", "grid": "tile_images", "load": "load_dataset"}
+__all__ = sorted(_MODULE_OF_NAME)
 
 
 def __getattr__(name: str):
-    if name not in _HOME:
+    current = _FORMER_NAMES.get(name, name)
+    if current not in _MODULE_OF_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[current]}"), current)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
-"""The user's cache of decoded sets.
+"""The user's cache of decoded data sets.
 
-A set is a folder of `.npy` files and a `manifest.json`, renamed into place whole and under a lock, so that
-neither two processes nor a full disk leave half of one. Arrays are mapped, not read; their digest is computed
-again only if a file's size or time changed, or when asked.
+A cached set is a folder of `.npy` files and a `manifest.json`. The folder is written under a temporary name and renamed
+when it is complete, under a lock, so that neither two processes nor a full disk leave a partial set. Arrays are mapped,
+not read; their digest is computed again only if a file's size or time changed, or on request.
 """
 
 import contextlib
@@ -21,33 +21,37 @@ from dgmzoo.data.readers import files
 
 Arrays = dict[str, np.ndarray]
 T = TypeVar("T")
-_DECODERS = 1
-"""Raised when a decoder changes what it gives: sets without a known digest are decoded again then."""
+_DECODER_VERSION = 1
+"""Increased when a decoder's arrays change: sets without a known digest are then decoded again."""
 
 
 def root() -> Path:
-    """`DGMZOO_CACHE`, or `dgmzoo` in the user's cache folder (XDG)."""
-    if place := os.environ.get("DGMZOO_CACHE"):
-        return Path(place).expanduser()
+    """Folder of the cache: `DGMZOO_CACHE`, or `dgmzoo` in the user's cache folder (XDG)."""
+    if folder := os.environ.get("DGMZOO_CACHE"):
+        return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dgmzoo"
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 of the arrays' names, dtypes, shapes and little-endian bytes in C order, names sorted."""
-    total = hashlib.sha256()
+    """sha256 of the arrays' names, dtypes, shapes and little-endian bytes in C order, names sorted.
+
+    >>> digest({"x": np.arange(3)}) == digest({"x": np.arange(3).astype(">i8")})
+    True
+    """
+    sha256 = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
         dtype = array.dtype.newbyteorder("<")
-        total.update(f"{name} {dtype.str} {array.shape}\n".encode())
+        sha256.update(f"{name} {dtype.str} {array.shape}\n".encode())
         step = max(1, (1 << 22) // max(1, array[:1].nbytes))
         for start in range(0, len(array), step):
-            total.update(np.ascontiguousarray(array[start : start + step], dtype).data)
-    return total.hexdigest()
+            sha256.update(np.ascontiguousarray(array[start : start + step], dtype).data)
+    return sha256.hexdigest()
 
 
 @contextlib.contextmanager
 def lock(name: str, log: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time works on a set; where the cache cannot be written there is nothing to guard."""
+    """Hold the lock of a set, so that one process at a time works on it; no lock where the cache cannot be written."""
     try:
         root().mkdir(parents=True, exist_ok=True)
         handle = open(root() / f"{name}.lock", "w")
@@ -68,7 +72,7 @@ def lock(name: str, log: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _file(folder: Path, key: str) -> Path:
+def _array_path(folder: Path, key: str) -> Path:
     return folder / f"{key.replace('/', '-')}.npy"
 
 
@@ -77,78 +81,88 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def read(name: str, sha256: str | None, again: bool = False) -> tuple[Arrays, str] | None:
-    """A set as cached, mapped, and its digest; None if there is none, or not that of `sha256`.
+def read(name: str, sha256: str | None, recompute: bool = False) -> tuple[Arrays, str] | None:
+    """The cached arrays of a set, mapped, and their digest; None if there are none, or if their digest is not `sha256`.
 
-    An altered copy is reported and counts as none. `again` computes the digest whatever the files' stamps say.
+    A damaged copy is reported by a warning and counts as none.
+
+    Args:
+      sha256: the digest of the published content, if it is known.
+      recompute: compute the digest from every byte, whatever the sizes and times of the files are.
 
     Raises:
-      ValueError: asked `again`, content is not what was decoded; the copy is struck off, so that it is not used again.
+      ValueError: with `recompute`, content differs from the decoded one; the copy is not used again.
     """
     folder = root() / name
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        found, stamps = manifest["sha256"], manifest["stamps"]
-        if sha256 not in (None, found) or (sha256 is None and manifest.get("decoders") != _DECODERS):
-            return None  # decoded by a version that knew other content under this name
-        mapped = {key: files.npy(_file(folder, key)) for key in stamps}
-        same = all(stamps[key] == _stamp(_file(folder, key)) for key in stamps)
-        if (again or not same) and digest(mapped) != found:
-            raise ValueError(f"expected content sha256 {found[:16]}, got {digest(mapped)[:16]}")
+        cached_sha256, stamps = manifest["sha256"], manifest["stamps"]
+        if sha256 not in (None, cached_sha256) or (sha256 is None and manifest.get("decoders") != _DECODER_VERSION):
+            return None  # decoded by a version whose registry or decoder differs
+        arrays = {key: files.read_npy(_array_path(folder, key)) for key in stamps}
+        unchanged = all(stamps[key] == _stamp(_array_path(folder, key)) for key in stamps)
+        if (recompute or not unchanged) and digest(arrays) != cached_sha256:
+            raise ValueError(f"expected content sha256 {cached_sha256[:16]}, got {digest(arrays)[:16]}")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError as error:
         warnings.warn(f"the cached copy of {name} in {folder} cannot be read ({error}); decoding anew", stacklevel=2)
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if again:
+        if recompute:
             (folder / "manifest.json").unlink()
             raise ValueError(
-                f"the cached copy of {name} in {folder} is damaged: {error}; it is struck off, and the next use decodes "
-                f"the set anew"
+                f"the cached copy of {name} in {folder} is damaged: {error}; it is no longer used, and the next use "
+                f"decodes the set again"
             ) from error
         warnings.warn(f"the cached copy of {name} in {folder} is damaged ({error}); decoding it again", stacklevel=2)
         return None
-    return mapped, found
+    return arrays, cached_sha256
 
 
 def write(name: str, arrays: Arrays, sha256: str) -> Arrays:
-    """Cache arrays and return them mapped; where that fails, warn and return them as they are."""
+    """Cache the arrays of a set and return them mapped; where that fails, warn and return them unchanged."""
     folder, temporary = root() / name, None
     try:
-        for left in root().glob(f".{name}-*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for abandoned in root().glob(f".{name}-*"):  # by a process that was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
         temporary = root() / f".{name}-{os.getpid()}"
-        temporary.mkdir()  # as readable as the user's umask says
+        temporary.mkdir()  # not by tempfile: the user's umask decides who may read it
         stamps = {}
         for key, array in arrays.items():
-            np.save(_file(temporary, key), array, allow_pickle=False)
-            stamps[key] = _stamp(_file(temporary, key))
+            np.save(_array_path(temporary, key), array, allow_pickle=False)
+            stamps[key] = _stamp(_array_path(temporary, key))
         (temporary / "manifest.json").write_text(
-            json.dumps({"sha256": sha256, "decoders": _DECODERS, "stamps": stamps})
+            json.dumps({"sha256": sha256, "decoders": _DECODER_VERSION, "stamps": stamps})
         )
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
-        return {key: files.npy(_file(folder, key)) for key in arrays}
+        return {key: files.read_npy(_array_path(folder, key)) for key in arrays}
     except OSError as error:
-        warnings.warn(f"could not cache {name} in {folder} ({error}); going on without", stacklevel=2)
+        warnings.warn(f"could not cache {name} in {folder} ({error}); continuing without a cached copy", stacklevel=2)
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
         return arrays
 
 
-def memo(path: Path, make: Callable[..., T], compute: Callable[[], T]) -> T:
-    """`compute()` for a user's file, a named tuple of kind `make`, remembered while size and time of the file stay."""
+def memoize(path: Path, make: Callable[..., T], compute: Callable[[], T]) -> T:
+    """The value of `compute()` for a user's file, remembered while the size and time of the file stay the same.
+
+    Args:
+      path: the file; its notes lie in the folder `own` of the cache.
+      make: the named tuple class of the value, called with its fields.
+      compute: called where nothing is remembered.
+    """
     note = root() / "own" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
     stamp = _stamp(path)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(note.read_text())
-        if known["stamp"] == stamp:
-            return make(**known["found"])
+        content = json.loads(note.read_text())
+        if content["stamp"] == stamp:
+            return make(**content["found"])
     value = compute()
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        fresh = note.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({"stamp": stamp, "found": value._asdict()}))
-        fresh.rename(note)
+        temporary = note.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"stamp": stamp, "found": value._asdict()}))
+        temporary.rename(note)
     return value

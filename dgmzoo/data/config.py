@@ -1,4 +1,4 @@
-"""The data part of an experiment: `Data`, and `from_arrays` for arrays in memory."""
+"""`Data`, the data configuration of an experiment, and `from_arrays`, which makes one from arrays in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,22 +11,27 @@ Encoding = Literal["dynamic", "static", "threshold", "gray", "classes"]
 
 @dataclass(frozen=True)
 class Data:
-    """What is learned from: a set, its split and what a pixel means."""
+    """A data set, its split, and the encoding of its values.
+
+    >>> Data("mnist", encoding="static", num_validation=10_000)
+    Data(name='mnist', encoding='static', num_validation=10000, seed=0, fold=0)
+    """
 
     name: str = "digits"
     """A registered set (`dgmzoo data list`), or the path of a .npy, .npz, .csv or a folder of images."""
     encoding: Encoding | None = None
-    """dynamic: a fresh Bernoulli draw each step; static: one draw by `seed`; threshold: above one half; gray:
-    intensities in [0, 1]; classes: whole numbers, for a categorical likelihood. None: what the set's papers do."""
+    """dynamic: a fresh Bernoulli sample each step; static: one sample by `seed`; threshold: 1 above one half; gray:
+    intensities in [0, 1]; classes: whole numbers, for a categorical likelihood. None: the encoding of the set's
+    papers."""
     num_validation: int | None = None
-    """Rows held out of train (with the set's own validation rows, if any), drawn by `seed`; 0: none. None:
-    its own split."""
+    """Rows held out of train (and of the set's own validation rows, if any), chosen by `seed`; 0: none. None: the
+    set's own split."""
     seed: int = 0
-    """Draws the splits a set does not have, static binarization and the fixed draw that evaluation reads."""
+    """Seed of the splits that a set does not have, of static binarization, and of the binarization for evaluation."""
     fold: int = 0
-    """Which of the ten 90/10 splits of a table (RNADE's protocol)."""
+    """Number of the 90/10 split, of ten, of a table (RNADE's protocol)."""
     arrays: Any = field(default=None, compare=False, repr=False, metadata={"cli": False})
-    """Arrays in memory, put here by `from_arrays`."""
+    """Arrays in memory, as `from_arrays` stores them: split -> (rows, labels or None)."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -35,12 +40,12 @@ class Data:
             raise ValueError(
                 f"expected data.encoding one of {', '.join(get_args(Encoding))}, or None, got {self.encoding!r}"
             )
-        _whole("num_validation", self.num_validation, optional=True)
-        _whole("seed", self.seed)
-        _whole("fold", self.fold, below=10)
+        _check_whole_number("num_validation", self.num_validation, optional=True)
+        _check_whole_number("seed", self.seed)
+        _check_whole_number("fold", self.fold, below=10)
 
 
-def _whole(name: str, value: Any, optional: bool = False, below: int = 2**63) -> None:
+def _check_whole_number(name: str, value: Any, optional: bool = False, below: int = 2**63) -> None:
     if optional and value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < below:
@@ -56,13 +61,21 @@ def from_arrays(
     label: Any = None,
     **options: Any,
 ) -> Data:
-    """A data config over arrays in memory; `options` are further fields of `Data`.
+    """Make a data config of arrays in memory.
 
     Args:
-      train: rows [N, ...], or a mapping with `x` and perhaps `label`, `context` and `mask`; a Hugging Face `datasets`
-        object or a `tf.data` set of such rows is read through its NumPy view.
-      valid, test: the same. With `train` alone, a tenth each is drawn from it by the seed; else `test` must be given.
+      train: rows [N, ...], or a mapping with `x` and optionally `label`, `context` and `mask`; a Hugging Face
+        `datasets` object or a `tf.data` set of such rows is read through its NumPy view.
+      valid, test: the same. With `train` alone, a tenth each is chosen from it by the seed; else `test` is required.
+      name: name of the set in records; not that of a registered set.
       label: labels [N] of the training rows, or a mapping from split to labels.
+      options: further fields of `Data`.
+
+    Raises:
+      ValueError: no rows, a registered name, or labels of an unknown split. Values are checked by `load_dataset`.
+
+    >>> from_arrays([[0.1, 0.7]] * 30, name="mine", encoding="gray")
+    Data(name='mine', encoding='gray', num_validation=None, seed=0, fold=0)
     """
     if train is None:
         raise ValueError("expected rows to train on, got None")
@@ -73,5 +86,5 @@ def from_arrays(
     unknown = set(labels) - set(splits)
     if unknown:
         raise ValueError(f"expected labels of train, valid or test, got {', '.join(sorted(unknown))}")
-    given = {split: (rows, labels.get(split)) for split, rows in splits.items() if rows is not None}
-    return Data(name=name, arrays=given, **options)
+    arrays = {split: (rows, labels.get(split)) for split, rows in splits.items() if rows is not None}
+    return Data(name=name, arrays=arrays, **options)

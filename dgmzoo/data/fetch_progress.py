@@ -1,4 +1,4 @@
-"""What a person sees while a set is being fetched: what, from where, how much, and a bar."""
+"""Console output while a data set is fetched: messages and a progress bar for each file."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,23 +7,35 @@ from dgmzoo.data.lookup import Log, Progress
 
 
 @contextlib.contextmanager
-def told(show: bool = True) -> Iterator[tuple[Log, Progress | None]]:
-    """A log and a progress for `load` and `fetch`, on standard error; both silent where `show` is False."""
+def console_progress(show: bool = True) -> Iterator[tuple[Log, Progress | None]]:
+    """Yield a log and a progress callback for `load_dataset` and `fetch`, which write to standard error.
+
+    Args:
+      show: False: the log discards its messages and there is no progress callback.
+
+    >>> from dgmzoo.data import Data, load_dataset
+    >>> with console_progress(show=False) as (log, progress):
+    ...     load_dataset(Data("toy_rings"), log, progress).shape
+    (2,)
+    """
     if not show:
         yield lambda message: None, None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import Progress as ProgressBars
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    tasks: dict = {}
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    task_of_file: dict = {}
+    with ProgressBars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
 
-        def progress(file: str, done: int, total: int | None) -> None:
-            if file not in tasks:
-                tasks[file] = bars.add_task(file, total=total)
-            bars.update(tasks[file], completed=done, total=total)
+        def progress(file: str, bytes_so_far: int, total_bytes: int | None) -> None:
+            if file not in task_of_file:
+                task_of_file[file] = bars.add_task(file, total=total_bytes)
+            bars.update(task_of_file[file], completed=bytes_so_far, total=total_bytes)
 
         yield lambda message: console.print(message, highlight=False, markup=False), progress
+
+
+told = console_progress  # the former name

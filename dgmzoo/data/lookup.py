@@ -1,7 +1,7 @@
-"""A registered set by its name: found, fetched, decoded, and its content checked.
+"""Registered data sets by name: read from the cache, decoded from local files, or fetched; content is verified.
 
-Looked for in this order: the cache, DGMZOO_DATA, copies that other libraries left, then the sources of its
-entry one by one.
+Places are tried in this order: the cache, DGMZOO_DATA, copies that other libraries left on this machine, then the
+public sources of the set's entry one by one.
 """
 
 import contextlib
@@ -24,188 +24,209 @@ Progress = download.Progress
 digest = cache.digest
 
 
-def silent(message: str) -> None:
-    """A log that tells nobody."""
+def silent_log(message: str) -> None:
+    """Discard a message: the default log."""
 
 
-def arrays(name: str, log: Log = silent, progress: Progress | None = None) -> tuple[Arrays, str]:
-    """A set's decoded arrays `{"train/x": [N, ...], ...}`, mapped from the cache, and their digest.
+def load_arrays(name: str, log: Log = silent_log, progress: Progress | None = None) -> tuple[Arrays, str]:
+    """The decoded arrays `{"train/x": [N, ...], ...}` of a registered set, mapped from the cache, and their digest.
 
     Args:
-      log: told what is fetched, from where and how much.
-      progress: (file, bytes so far, bytes in all or None), while a file comes in.
+      log: called with a message about each fetch: what, from where, how much.
+      progress: called with (file, bytes so far, bytes in total or None) while a file is fetched.
 
     Raises:
-      ValueError: unknown name, or a file under DGMZOO_DATA is not what was published.
-      FileNotFoundError: no source has the set; says what each of them answered.
+      ValueError: unknown name, or a file under DGMZOO_DATA differs from the published one.
+      FileNotFoundError: no source has the set; the message has the answer of each.
     """
-    known = find(name)
+    entry = find(name)
     with cache.lock(name, log):
-        if (cached := cache.read(name, known.sha256)) is not None:
+        if (cached := cache.read(name, entry.sha256)) is not None:
             return cached
         problems = []
-        for origin, paths, named in _at_hand(known):
+        for location, paths, is_users_choice in _local_copies(entry):
             try:
-                decoded = decode(known, paths)
-                found = check(known, decoded, origin)
+                arrays = decode(entry, paths)
+                sha256 = verify_arrays(entry, arrays, location)
             except (ValueError, OSError) as error:
-                if named:
+                if is_users_choice:
                     raise
-                problems.append(f"{origin}: {error}")
+                problems.append(f"{location}: {error}")
                 continue
-            return cache.write(name, decoded, found), found
-        for source in known.sources:
+            return cache.write(name, arrays, sha256), sha256
+        for source in entry.sources:
             if source.kind != "copy":
                 try:
-                    return _fetched(known, source, log, progress)
+                    return _fetch_and_decode(entry, source, log, progress)
                 except (ConnectionError, ValueError) as error:
-                    problems.append(f"{source.where}: {error}")
+                    problems.append(f"{source.location}: {error}")
                     log(f"{problems[-1]}; trying the next source")
     raise FileNotFoundError(
         "\n  ".join(
             [
                 f"expected {name} in the cache, under DGMZOO_DATA or from one of its sources, got it from none:",
-                *(problems or [f"no public source is known; {known.use}"]),
-                f"put {', '.join(known.files)} into $DGMZOO_DATA/{known.folder}/ by hand",
+                *(problems or [f"no public source is known; {entry.use}"]),
+                f"put {', '.join(entry.files)} into $DGMZOO_DATA/{entry.folder}/ by hand",
             ]
         )
     )
 
 
-def _fetched(known: Entry, source: Source, log: Log, progress: Progress | None) -> tuple[Arrays, str]:
-    folder = cache.root() / "downloads" / known.name
+def _fetch_and_decode(entry: Entry, source: Source, log: Log, progress: Progress | None) -> tuple[Arrays, str]:
+    """Fetch a set from one source, decode, verify and cache it; a resumed download of other content is repeated."""
+    folder = cache.root() / "downloads" / entry.name
     log(
-        f"fetching {known.name} from {source.where} ({source.kind}), about {known.size / 1e6:.1f} MB, to {cache.root()}"
+        f"fetching {entry.name} from {source.location} ({source.kind}), about {entry.download_bytes / 1e6:.1f} MB, "
+        f"to {cache.root()}"
     )
     for _ in range(2):
-        paths, resumed = download.fetch(known, source, folder, progress)
+        paths, resumed = download.download_files(entry, source, folder, progress)
         try:
-            decoded = decode(known, paths)
-            found = check(known, decoded, source.where)
+            arrays = decode(entry, paths)
+            sha256 = verify_arrays(entry, arrays, source.location)
         except ValueError:
             shutil.rmtree(folder, ignore_errors=True)
             if not resumed:
                 raise
-            log(f"what was gone on with from {source.where} does not fit together; fetching it anew")
+            log(f"the download resumed from {source.location} does not fit together; fetching it again from the start")
             continue
-        kept = cache.write(known.name, decoded, found)
+        cached = cache.write(entry.name, arrays, sha256)
         shutil.rmtree(folder, ignore_errors=True)
-        return kept, found
-    raise ValueError(f"expected {known.name} from {source.where}, got other content twice")
+        return cached, sha256
+    raise ValueError(f"expected {entry.name} from {source.location}, got other content twice")
 
 
-def _at_hand(known: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
-    """Local places that have all of a set's files, nearest first: (where, files, named by the user)."""
-    if not known.files:
+def _local_copies(entry: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
+    """Local places that have all of a set's files, in order of preference: (location, paths, chosen by the user)."""
+    if not entry.files:
         yield "this installation", {}, True
-    if (place := os.environ.get("DGMZOO_DATA")) and (paths := _there(Path(place).expanduser() / known.folder, known)):
-        yield str(Path(place) / known.folder), paths, True
-    for source in known.sources:
-        if source.kind == "copy" and (paths := _there(_place(source.where), known, source.files)):
-            yield source.where, paths, False
+    if data_folder := os.environ.get("DGMZOO_DATA"):
+        if paths := _find_files(Path(data_folder).expanduser() / entry.folder, entry):
+            yield str(Path(data_folder) / entry.folder), paths, True
+    for source in entry.sources:
+        if source.kind == "copy" and (paths := _find_files(_folder(source.location), entry, source.files)):
+            yield source.location, paths, False
 
 
-def _place(where: str) -> Path:
-    """A folder; `{package}` at its start is where that Python package is installed (it is not imported)."""
-    if where.startswith("{"):
-        package, _, rest = where[1:].partition("}")
+def _folder(location: str) -> Path:
+    """The folder of a `copy` source; `{package}` at its start is the folder of that Python package (not imported)."""
+    if location.startswith("{"):
+        package, _, rest = location[1:].partition("}")
         spec = importlib.util.find_spec(package)
         return Path((spec.submodule_search_locations or [""])[0] + rest) if spec else Path("/nonexistent")
-    return Path(where).expanduser()
+    return Path(location).expanduser()
 
 
-def _there(folder: Path, known: Entry, named: Mapping[str, str] | None = None) -> dict[str, Path] | None:
-    choices = [named] if named else [{name: name for name in names} for names in (known.files, *known.also)]
-    for choice in choices:
+def _find_files(folder: Path, entry: Entry, name_map: Mapping[str, str] | None = None) -> dict[str, Path] | None:
+    """Name -> path of a complete list of an entry's files in `folder`, or None.
+
+    Args:
+      name_map: name that the decoder uses -> path in `folder`; None: each of the entry's lists of files.
+    """
+    lists = [entry.files, *entry.alternatives]
+    for names in [name_map] if name_map else [{name: name for name in names} for names in lists]:
         paths = {}
-        for name, inside in choice.items():
+        for name, inside in names.items():
             if path := next((p for p in (folder / inside, folder / f"{inside}.gz") if p.is_file()), None):
                 paths[name] = path
-        if len(paths) == len(choice):
+        if len(paths) == len(names):
             return paths
     return None
 
 
-def decode(known: Entry, paths: Mapping[str, Path]) -> Arrays:
-    """A set's arrays from its files, by its decoder."""
-    module, _, function = known.decoder.rpartition(".")
+def decode(entry: Entry, paths: Mapping[str, Path]) -> Arrays:
+    """Decode a set's files into arrays, by the decoder that its entry names.
+
+    Raises:
+      ValueError: the files differ from the published ones.
+    """
+    module, _, function = entry.decoder.rpartition(".")
     decoder = getattr(importlib.import_module(f"dgmzoo.data.{module}"), function)
     try:
-        return decoder(paths, known)
+        return decoder(paths, entry)
     except (LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, RuntimeError) as error:
-        # A good container of the wrong things: decoders check what they can, this is for what they did not think of.
-        where = ", ".join(sorted({str(path.parent) for path in paths.values()}))
+        # Decoders check for the damage that is known. Other content in an intact container may raise any of these.
+        folders = ", ".join(sorted({str(path.parent) for path in paths.values()}))
         raise ValueError(
-            f"expected the files of {known.name} as published, got others in {where} ({error!r}); fetch them again"
+            f"expected the files of {entry.name} as published, got others in {folders} ({error!r}); fetch them again"
         ) from error
 
 
-def check(known: Entry, decoded: Arrays, origin: str) -> str:
-    """The digest of decoded arrays, once they are what the registry says.
+def verify_arrays(entry: Entry, arrays: Arrays, location: str) -> str:
+    """Verify decoded arrays against the registry and return their digest.
+
+    Args:
+      location: origin of the arrays, for messages.
 
     Raises:
       ValueError: other splits, shapes or dtypes, or another digest.
     """
-    rows = {key[:-2]: a for key, a in decoded.items() if key.endswith("/x")}
-    if {split: len(a) for split, a in rows.items()} != dict(known.splits):
-        got = ", ".join(f"{split} {len(a)}" for split, a in rows.items())
-        raise ValueError(f"expected {known.name} with rows {dict(known.splits)}, got {got} from {origin}")
+    rows = {key[:-2]: a for key, a in arrays.items() if key.endswith("/x")}
+    if {split: len(a) for split, a in rows.items()} != dict(entry.splits):
+        sizes = ", ".join(f"{split} {len(a)}" for split, a in rows.items())
+        raise ValueError(f"expected {entry.name} with rows {dict(entry.splits)}, got {sizes} from {location}")
     for split, a in rows.items():
-        fits = len(a.shape) == len(known.shape) + 1 and all(
-            want in (0, got) for want, got in zip(known.shape, a.shape[1:], strict=True)
+        has_shape = len(a.shape) == len(entry.shape) + 1 and all(
+            expected in (0, size) for expected, size in zip(entry.shape, a.shape[1:], strict=True)
         )
-        if a.dtype != known.dtype or not fits:
+        if a.dtype != entry.dtype or not has_shape:
             raise ValueError(
-                f"expected {known.name} {split} as {known.dtype} {known.shape}, got {a.dtype} {a.shape[1:]} "
-                f"from {origin}"
+                f"expected {entry.name} {split} as {entry.dtype} {entry.shape}, got {a.dtype} {a.shape[1:]} "
+                f"from {location}"
             )
-    found = cache.digest(decoded)
-    if known.sha256 is not None and found != known.sha256:
+    sha256 = cache.digest(arrays)
+    if entry.sha256 is not None and sha256 != entry.sha256:
         raise ValueError(
-            f"expected {known.name} with content sha256 {known.sha256[:16]}, got {found[:16]} from "
-            f"{origin}; the files "
-            f"are altered or another variant: replace them, or give their path as your own data"
+            f"expected {entry.name} with content sha256 {entry.sha256[:16]}, got {sha256[:16]} from {location}; the "
+            f"files are altered or another variant: replace them, or give their path as your own data"
         )
-    return found
+    return sha256
 
 
-def at_hand(name: str) -> str | None:
-    """Where a set is already, or None if it would have to be fetched; nothing is decoded."""
-    known = find(name)
+def local_copy(name: str) -> str | None:
+    """Location of a local copy of a registered set, or None if the set would have to be fetched; nothing is decoded.
+
+    >>> local_copy("toy_moons")
+    'this installation'
+    """
+    entry = find(name)
     with contextlib.suppress(OSError):
         if (cache.root() / name / "manifest.json").is_file():
             return str(cache.root() / name)
-    return next((origin for origin, _, _ in _at_hand(known)), None)
+    return next((location for location, _, _ in _local_copies(entry)), None)
 
 
-def fetch(name: str, log: Log = silent, progress: Progress | None = None) -> Path:
-    """Bring a set into the cache, if it is not there; its folder.
+def fetch(name: str, log: Log = silent_log, progress: Progress | None = None) -> Path:
+    """Bring a registered set into the cache, unless it is there, and return its folder.
+
+    Args:
+      log, progress: as `load_arrays`.
 
     Raises:
-      ValueError, FileNotFoundError: as `arrays`.
+      ValueError, FileNotFoundError: as `load_arrays`.
       OSError: the cache cannot be written.
     """
-    arrays(name, log, progress)
+    load_arrays(name, log, progress)
     folder = cache.root() / name
     if not (folder / "manifest.json").is_file():
         raise OSError(f"expected {name} to be kept in {folder}, got a cache that cannot be written; set DGMZOO_CACHE")
     return folder
 
 
-def verify(name: str, log: Log = silent) -> str:
-    """The digest of a set at hand, computed again from every byte.
+def verify(name: str, log: Log = silent_log) -> str:
+    """Compute the digest of a local copy of a registered set from every byte, and verify it.
 
     Raises:
-      ValueError: content differs from what was published (or, where that is unknown, from what was decoded); a cached
-        copy that does is not used again.
-      FileNotFoundError: the set is not at hand.
+      ValueError: content differs from the published one (or, where its digest is unknown, from the decoded one); a
+        damaged cached copy is not used again.
+      FileNotFoundError: there is no local copy.
     """
-    known = find(name)
+    entry = find(name)
     with cache.lock(name, log):
-        if (cached := cache.read(name, known.sha256, again=True)) is not None:
+        if (cached := cache.read(name, entry.sha256, recompute=True)) is not None:
             return cached[1]
-        for origin, paths, _ in _at_hand(known):
-            return check(known, decode(known, paths), origin)
+        for location, paths, _ in _local_copies(entry):
+            return verify_arrays(entry, decode(entry, paths), location)
     raise FileNotFoundError(
         f"expected {name} in {cache.root()} or under DGMZOO_DATA; `dgmzoo data fetch {name}` brings it"
     )

@@ -1,9 +1,8 @@
-"""What the zoo knows of each data set, without NumPy or JAX: `catalogue()`, `find(name)`, `describe(name)`.
+"""The registry of data sets, readable without NumPy or JAX: `catalogue()`, `find(name)`, `describe(name)`.
 
-An `Entry` says where a set comes from, under which licence, how it looks once decoded, how it is split and
-what papers do with it. The table itself is `sets.py`. Content is identified by `sha256`, the digest of the
-*decoded* arrays (see `store.digest`), so that the same set may come as idx, npz, mat or text. `sha256=None`
-says that no digest is known to this version: shapes, dtypes and split sizes are checked then.
+The table of entries is `sets/known.py`. Content is identified by `Entry.sha256`, the digest of the *decoded* arrays
+(`cache.digest`), so that the same set may come as idx, npz, mat or text. `sha256=None` means that this version knows
+no digest: shapes, dtypes and split sizes are checked instead.
 """
 
 import difflib
@@ -12,7 +11,11 @@ from dgmzoo.data.entry import Entry
 
 
 def catalogue() -> dict[str, Entry]:
-    """Every registered set by name, in reading order."""
+    """Every registered set by name, in reading order.
+
+    >>> list(catalogue())[:3]
+    ['digits', 'mnist', 'fashion_mnist']
+    """
     from dgmzoo.data.sets.known import SETS
 
     return {entry.name: entry for entry in SETS}
@@ -23,38 +26,51 @@ def find(name: str) -> Entry:
 
     Raises:
       ValueError: no such set; names the nearest ones.
+
+    >>> find("mnist").shape
+    (28, 28, 1)
     """
-    known = catalogue()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}" if near else "`dgmzoo data list` names them"
+    entries = catalogue()
+    if name not in entries:
+        nearest = difflib.get_close_matches(name, entries, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(nearest)}" if nearest else "`dgmzoo data list` names them"
         raise ValueError(
             f"expected the name of a data set or the path of a .npy, .npz, .csv or folder of images, "
             f"got {name!r}; {hint}"
         )
-    return known[name]
+    return entries[name]
 
 
 def describe(name: str) -> str:
-    """What is known of a set, as text to read; light: nothing is loaded."""
-    e = find(name)
-    split = ", ".join(f"{split} {rows:,}" for split, rows in e.splits.items())
-    if e.drawn or e.folds:
-        drawn = {"test": f"a tenth ({e.folds} folds)"} if e.folds else {}
-        drawn |= {split: f"{rows:,}" for split, rows in e.drawn.items()}
-        split += "; drawn by data.seed: " + ", ".join(f"{split} {rows}" for split, rows in drawn.items())
-    shape = " x ".join("length" if size == 0 else str(size) for size in e.shape)
+    """Text about a registered set: paper, licence, shape, splits, use, files and sources. No data are read.
+
+    Raises:
+      ValueError: no such set; names the nearest ones.
+
+    >>> print(*describe("toy_moons").splitlines()[:3], sep="\\n")
+    toy_moons
+                   Two half circles that interlock
+      licence      sampled by dgmzoo
+    """
+    entry = find(name)
+    splits = ", ".join(f"{split} {rows:,}" for split, rows in entry.splits.items())
+    if entry.random_splits or entry.folds:
+        sizes = {"test": f"a tenth ({entry.folds} folds)"} if entry.folds else {}
+        sizes |= {split: f"{rows:,}" for split, rows in entry.random_splits.items()}
+        splits += "; chosen by data.seed: " + ", ".join(f"{split} {rows}" for split, rows in sizes.items())
+    shape = " x ".join("length" if size == 0 else str(size) for size in entry.shape)
+    megabytes = entry.download_bytes / 1e6
     lines = {
-        "": e.title,
-        "paper": e.paper,
-        "licence": e.licence,
-        "example": f"{shape}, {e.dtype}, {e.kind}",
-        "rows": split,
-        "encoding": e.encoding,
-        "classes": e.num_classes,
-        "use": e.use,
-        "files": f"{e.folder}/ {', '.join(e.files)}, about {e.size / 1e6:.1f} MB" if e.files else None,
-        "sources": "; ".join(f"{source.where} ({source.kind})" for source in e.sources) or None,
-        "sha256": e.sha256 or ("unknown: shapes and split sizes are checked" if e.files else None),
+        "": entry.title,
+        "paper": entry.paper,
+        "licence": entry.licence,
+        "example": f"{shape}, {entry.dtype}, {entry.kind}",
+        "rows": splits,
+        "encoding": entry.encoding,
+        "classes": entry.num_classes,
+        "use": entry.use,
+        "files": f"{entry.folder}/ {', '.join(entry.files)}, about {megabytes:.1f} MB" if entry.files else None,
+        "sources": "; ".join(f"{source.location} ({source.kind})" for source in entry.sources) or None,
+        "sha256": entry.sha256 or ("unknown: shapes and split sizes are checked" if entry.files else None),
     }
-    return "\n".join([e.name, *(f"  {key:13}{value}" for key, value in lines.items() if value)])
+    return "\n".join([entry.name, *(f"  {key:13}{value}" for key, value in lines.items() if value)])

@@ -1,4 +1,4 @@
-"""Rows streamed from the host: gathered by a thread ahead of the step that needs them."""
+"""Streaming of rows from the host: gathered by a thread ahead of the step that needs them."""
 
 import queue
 import threading
@@ -11,15 +11,21 @@ T = TypeVar("T")
 
 
 def gather(rows: Mapping[str, Any], indices: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of a split at `indices` [...], as the device would gather them."""
+    """The rows of a split at `indices` [...]: field -> [..., *shape of a row].
+
+    >>> gather({"x": np.array([[5], [6], [7]])}, np.array([2, 0]))["x"].tolist()
+    [[7], [5]]
+    """
     return {name: a[indices] for name, a in rows.items()}
 
 
 def prefetch(source: Iterable[T], size: int = 2) -> Iterator[T]:
-    """The items of `source` in order, up to `size` of them made ahead in a thread.
+    """Iterate over `source` in order, with up to `size` items computed ahead in a thread.
 
-    An exception in `source` is raised where its item would have come. Closing the iterator (or dropping it)
-    ends the thread.
+    An exception in `source` is raised at the position of its item. Closing or dropping the iterator ends the thread.
+
+    >>> list(prefetch(range(3)))
+    [0, 1, 2]
     """
     if size < 1:
         raise ValueError(f"expected a prefetch of at least 1 item, got {size}")
@@ -35,7 +41,7 @@ def prefetch(source: Iterable[T], size: int = 2) -> Iterator[T]:
                 pass
         return False
 
-    def work() -> None:
+    def produce() -> None:
         try:
             for item in source:
                 if not put((item, None)):
@@ -44,7 +50,7 @@ def prefetch(source: Iterable[T], size: int = 2) -> Iterator[T]:
         except BaseException as error:
             put((None, error))
 
-    thread = threading.Thread(target=work, daemon=True, name="dgmzoo-prefetch")
+    thread = threading.Thread(target=produce, daemon=True, name="dgmzoo-prefetch")
     thread.start()
     try:
         while True:

@@ -1,8 +1,8 @@
-"""One's own data: arrays in memory, `.npy`, `.npz`, a table, a folder of images; all of it is checked.
+"""A user's own data: arrays in memory, `.npy`, `.npz`, a table or a folder of images, all validated.
 
-What the values mean is read off their type: uint8 (or other whole numbers up to 255) are intensities out of
-255, or binary if none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other
-real numbers are taken as they are.
+The meaning of the values follows from their type: uint8 (or other whole numbers up to 255) are intensities out of 255,
+or binary if none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other real numbers are
+used as they are.
 """
 
 import math
@@ -15,123 +15,61 @@ import numpy as np
 from dgmzoo.data import cache
 from dgmzoo.data.entry import Entry
 from dgmzoo.data.lazy_rows import LazyRows
-from dgmzoo.data.readers import files
-from dgmzoo.data.readers.images import picture
+from dgmzoo.data.readers import user_files
 
 Arrays = dict[str, np.ndarray]
-_STEP = 1 << 24
+_CHUNK_BYTES = 1 << 24
+"""Bytes of values that are scanned at a time."""
 _SPLITS = ("train", "valid", "test")
-_COLUMNS = {"image": "x", "img": "x", "pixel_values": "x", "labels": "label", "target": "label"}
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_OTHER_FIELDS = ("label", "context", "mask")
+_FIELD_OF_COLUMN = {"image": "x", "img": "x", "pixel_values": "x", "labels": "label", "target": "label"}
+"""Names of columns in other libraries."""
 
 
-def read(path: Path) -> tuple[Entry, Arrays, str]:
-    """A user's file or folder: the entry that it amounts to, its arrays, their digest.
+def read_path(path: Path) -> tuple[Entry, Arrays, str]:
+    """Read and validate a user's file or folder.
+
+    Returns:
+      The entry that describes it, its arrays as `split/field`, and their digest.
 
     Raises:
-      ValueError: not such a file, or not such values; says what is.
+      ValueError: another kind of file, or values that are refused; says which are expected.
     """
-    if path.is_dir():
-        return check(path.name, _folder(path))
-    if not path.is_file():
-        raise ValueError(f"expected a file or a folder, got {path}, which is a pipe, a socket or a device")
-    if path.suffix == ".npy":
-        return check(path.name, {"all/x": files.npy(path)}, path)
-    if path.suffix == ".npz":
-        limit = max(1 << 30, 100 * path.stat().st_size)  # a .npy, which is mapped, may be of any size
-        return check(path.name, _named(files.npz(path, limit), str(path)))
-    if path.suffix == ".csv":
-        return check(path.name, _table(path))
-    raise ValueError(f"expected a .npy, .npz, .csv or a folder of images, got {path}")
+    is_mapped = path.is_file() and path.suffix == ".npy"
+    return validate_arrays(path.name, user_files.read_arrays(path), path if is_mapped else None)
 
 
-def _table(path: Path) -> Arrays:
-    """The columns of a table, but for one named `label`."""
-    names, x = files.table(path)
-    if names and ("" in names or len(names) != x.shape[1]):
-        raise ValueError(
-            f"expected a name for each of the {x.shape[1]} columns, got {', '.join(map(repr, names))} in {path}; pandas "
-            f"writes its index without one: use index=False"
-        )
-    if not names and x.shape[1] > 2 and np.array_equal(x[0], np.arange(x.shape[1])):
-        raise ValueError(
-            f"expected rows or names of columns, got 0, 1, 2, ... in the first line of {path}, which pandas writes for "
-            f"columns without names: use header=False, or name them"
-        )
-    arrays = {}
-    if "label" in names:
-        label, x = x[:, names.index("label")], np.delete(x, names.index("label"), 1)
-        arrays["all/label"] = label.astype(np.int64) if np.array_equal(label, np.rint(label)) else label
-    return {"all/x": x.astype(np.uint8 if np.isin(x, (0, 1)).all() else np.float32), **arrays}
+def collect_arrays(splits: Mapping[str, tuple[Any, Any]]) -> Arrays:
+    """The arrays of `Data.arrays` as `split/field`.
 
+    Args:
+      splits: split -> (rows or a mapping of fields, labels or None).
 
-def _named(raw: Mapping[str, np.ndarray], what: str) -> Arrays:
-    """Members `x`, or `train`, `valid`, `test`, with `label` or `train_label` (`context`, `mask`), as `split/field`."""
-    beside = ("label", "context", "mask")
-    names = {"x": "all/x"} | {field: f"all/{field}" for field in beside}
-    for split in _SPLITS:
-        names |= {split: f"{split}/x"} | {f"{split}_{field}": f"{split}/{field}" for field in beside}
-    if not set(raw) <= set(names) or ("x" in raw) == ("train" in raw):
-        raise ValueError(
-            f"expected either x or train (with valid, test) in {what}, and labels as label or train_label, "
-            f"got {', '.join(sorted(raw)) or 'nothing'}"
-        )
-    return {names[key]: array for key, array in raw.items()}
-
-
-def _folder(path: Path) -> Arrays:
-    """Images of one size: folders `train`, `valid`, `test` are splits, others below or instead classes."""
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
-    parts = [p.relative_to(path).parts for p in found]
-    split_of = [part[0] if part[0] in _SPLITS else "all" for part in parts]
-    if not found or ("all" in split_of and len(set(split_of)) > 1):
-        raise ValueError(
-            f"expected images in {path}, in folders train, valid, test or in none, got {len(found)} in all"
-        )
-    class_of = ["/".join(part[split != "all" : -1]) for part, split in zip(parts, split_of, strict=True)]
-    classes = sorted(set(class_of))
-    images, total = [], 0
-    for p in found:
-        if (size := p.stat().st_size) > 1 << 28:
-            raise ValueError(f"expected an image, got {size} bytes at {p}")
-        images.append(picture(p.read_bytes(), 1 << 24, str(p)))
-        total += images[-1].nbytes
-        if images[-1].shape != images[0].shape:
-            raise ValueError(
-                f"expected every image to be {images[0].shape}, got {images[-1].shape} at {p}; resize them"
-            )
-        if total > files.LIMIT:
-            raise ValueError(f"expected images of at most {files.LIMIT} bytes in all, got more in {path}; save a .npy")
+    Raises:
+      ValueError: unknown fields, or rows of different shapes.
+    """
     arrays: Arrays = {}
-    for split in dict.fromkeys(split_of):
-        rows = [row for row, name in enumerate(split_of) if name == split]
-        arrays[f"{split}/x"] = np.stack([images[row] for row in rows])
-        if len(classes) > 1:
-            arrays[f"{split}/label"] = np.array([classes.index(class_of[row]) for row in rows], np.int32)
-    return arrays
-
-
-def in_memory(given: Mapping[str, tuple[Any, Any]]) -> Arrays:
-    """What `from_arrays` was given, as `split/field`."""
-    arrays: Arrays = {}
-    for split, (rows, label) in given.items():
-        rows = _view(rows)
-        rows = {_COLUMNS.get(name, name): a for name, a in rows.items()} if isinstance(rows, Mapping) else {"x": rows}
+    for split, (rows, label) in splits.items():
+        rows = _numpy_view(rows)
+        if isinstance(rows, Mapping):
+            fields = {_FIELD_OF_COLUMN.get(name, name): a for name, a in rows.items()}
+        else:
+            fields = {"x": rows}
         if label is not None:
-            rows["label"] = label
-        if not {"x"} <= set(rows) <= {"x", "label", "context", "mask"}:
+            fields["label"] = label
+        if not {"x"} <= set(fields) <= {"x", *_OTHER_FIELDS}:
             raise ValueError(
-                f"expected rows with x, and perhaps label, context and mask, got {', '.join(map(str, rows))}"
+                f"expected rows with x, and optionally label, context and mask, got {', '.join(map(str, fields))}"
             )
         try:
-            arrays |= {f"{split}/{key}": np.asarray(value) for key, value in rows.items()}
+            arrays |= {f"{split}/{field}": np.asarray(values) for field, values in fields.items()}
         except ValueError as error:
             raise ValueError(f"expected rows of one shape in {split}, got {error}") from error
     return arrays
 
 
-def _view(rows: Any) -> Any:
-    """The NumPy view of a Hugging Face `datasets` object or a `tf.data` set; other things as they are."""
+def _numpy_view(rows: Any) -> Any:
+    """The NumPy view of a Hugging Face `datasets` object or a `tf.data` set; other objects unchanged."""
     if hasattr(rows, "with_format") and hasattr(rows, "column_names"):
         return {name: rows.with_format("numpy")[name][:] for name in rows.column_names}
     if hasattr(rows, "as_numpy_iterator"):
@@ -146,44 +84,41 @@ def _view(rows: Any) -> Any:
     return rows
 
 
-def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, Arrays, str]:
-    """The entry that arrays amount to, the arrays in canonical form, and their digest.
+def validate_arrays(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, Arrays, str]:
+    """Validate a user's arrays and infer the entry that describes them.
 
-    `path`: the mapped file that they come from; what a pass over it finds is remembered while it stays as it
-    is.
+    Args:
+      arrays: `split/field` -> values.
+      path: the mapped file that they come from; the result of the scan is remembered while the file stays the same.
+
+    Returns:
+      The entry, the arrays in canonical dtypes and shapes, and their digest.
 
     Raises:
       ValueError: objects, NaN or infinities, other than numbers, shapes that differ between splits, labels or masks
         that do not fit, no test rows.
+
+    >>> entry, arrays, _ = validate_arrays("mine", {"all/x": np.eye(9)})
+    >>> entry.shape, entry.random_splits, arrays["all/x"].dtype
+    ((9,), {'test': 1, 'valid': 1}, dtype('float32'))
     """
     splits = {key.partition("/")[0] for key in arrays}
-    if splits == {"train"}:  # unsplit, whatever it is called
+    if splits == {"train"}:  # training rows alone are split as rows without a split
         arrays = {key.replace("train", "all"): a for key, a in arrays.items()}
     elif splits != {"all"} and not splits >= {"train", "test"}:
-        got = " and ".join(split for split in _SPLITS if split in splits)
+        names = " and ".join(split for split in _SPLITS if split in splits)
         raise ValueError(
-            f"expected {name} with train and test rows (valid or not), got {got}; add the missing ones, or give all rows "
-            f"as one and have the splits drawn"
+            f"expected {name} with train and test rows (valid or not), got {names}; add the missing ones, or give all "
+            f"rows as one and have the splits chosen by data.seed"
         )
-    out = {key: _canonical(key, a, name) for key, a in arrays.items()}
-    rows = {key[:-2]: a for key, a in out.items() if key.endswith("/x")}
-    contexts = {a.shape[1:] for key, a in out.items() if key.endswith("/context")}
-    if len(contexts) > 1:
-        raise ValueError(f"expected every context of {name} to have one shape, got {contexts}")
-    if len({(a.dtype, a.shape[1:]) for a in rows.values()}) > 1:
-        got = ", ".join(f"{split} {a.dtype} {a.shape[1:]}" for split, a in rows.items())
-        raise ValueError(f"expected every split of {name} to have one shape and dtype, got {got}")
-    for key, a in out.items():
-        if len(a) != len(rows.get(key.partition("/")[0], ())):
-            raise ValueError(f"expected {key} of {name} to have one entry per row, got {len(a)}")
-        x = rows[key.partition("/")[0]]
-        if key.endswith("/mask") and a.shape != x.shape[: a.ndim]:
-            raise ValueError(f"expected {key} of {name} to cover the first axes of x {x.shape}, got {a.shape}")
-    found = cache.memo(path, Scan, lambda: _scan(out, name)) if path else _scan(out, name)
+    arrays = {key: _canonical(key, a, name) for key, a in arrays.items()}
+    rows = {key[:-2]: a for key, a in arrays.items() if key.endswith("/x")}
+    _check_shapes(name, arrays, rows)
+    scan = cache.memoize(path, Scan, lambda: _scan(arrays, name)) if path else _scan(arrays, name)
     x = next(iter(rows.values()))
-    unit = found.low >= 0 and found.high <= 1
-    maximum = (1 if unit else 255) if x.dtype == np.uint8 else None
-    labels = [int(a.max()) for key, a in out.items() if key.endswith("/label")]
+    in_unit_interval = scan.low >= 0 and scan.high <= 1
+    maximum = (1 if in_unit_interval else 255) if x.dtype == np.uint8 else None
+    largest_labels = [int(a.max()) for key, a in arrays.items() if key.endswith("/label")]
     tenth = max(1, len(x) // 10)
     entry = Entry(
         name=name,
@@ -193,20 +128,36 @@ def check(name: str, arrays: Arrays, path: Path | None = None) -> tuple[Entry, A
         shape=x.shape[1:],
         splits={split: len(rows[split]) for split in ("all", *_SPLITS) if split in rows},
         use="",
-        kind="images" if maximum or unit else "table",
+        kind="images" if maximum or in_unit_interval else "table",
         maximum=maximum,
         encoding="gray" if maximum == 255 else None,
-        drawn={"test": tenth, "valid": tenth} if "all" in rows else {},
+        random_splits={"test": tenth, "valid": tenth} if "all" in rows else {},
         dtype=str(x.dtype),
-        num_classes=max(labels) + 1 if labels else None,
+        num_classes=max(largest_labels) + 1 if largest_labels else None,
     )
     if sum(entry.splits.values()) < 3:
         raise ValueError(f"expected at least 3 rows in {name}, got {sum(entry.splits.values())}")
-    return entry, out, found.sha256
+    return entry, arrays, scan.sha256
+
+
+def _check_shapes(name: str, arrays: Arrays, rows: Arrays) -> None:
+    """Refuse fields whose shapes differ between splits, or do not fit `x` of their split (`rows`: split -> x)."""
+    context_shapes = {a.shape[1:] for key, a in arrays.items() if key.endswith("/context")}
+    if len(context_shapes) > 1:
+        raise ValueError(f"expected every context of {name} to have one shape, got {context_shapes}")
+    if len({(a.dtype, a.shape[1:]) for a in rows.values()}) > 1:
+        shapes = ", ".join(f"{split} {a.dtype} {a.shape[1:]}" for split, a in rows.items())
+        raise ValueError(f"expected every split of {name} to have one shape and dtype, got {shapes}")
+    for key, a in arrays.items():
+        if len(a) != len(rows.get(key.partition("/")[0], ())):
+            raise ValueError(f"expected {key} of {name} to have one entry per row, got {len(a)}")
+        x = rows[key.partition("/")[0]]
+        if key.endswith("/mask") and a.shape != x.shape[: a.ndim]:
+            raise ValueError(f"expected {key} of {name} to cover the first axes of x {x.shape}, got {a.shape}")
 
 
 class Scan(NamedTuple):
-    """What a pass over the values finds."""
+    """Result of a pass over the values: range of x, and digest of all arrays."""
 
     low: float
     high: float
@@ -214,25 +165,26 @@ class Scan(NamedTuple):
 
 
 def _scan(arrays: Arrays, name: str) -> Scan:
-    """One pass over the values, piece by piece; NaN is refused."""
+    """Pass over the values in chunks; NaN and infinities are refused."""
     low, high = math.inf, -math.inf
     for key, a in arrays.items():
         if key.endswith("/x"):
-            step = max(1, _STEP // max(1, a[:1].nbytes))
+            step = max(1, _CHUNK_BYTES // max(1, a[:1].nbytes))
             for start in range(0, len(a), step):
-                piece = a[start : start + step]
-                least, most = float(piece.min()), float(piece.max())
-                if not (math.isfinite(least) and math.isfinite(most)):
-                    good = np.isfinite(piece).reshape(len(piece), -1).all(1)
+                chunk = a[start : start + step]
+                chunk_low, chunk_high = float(chunk.min()), float(chunk.max())
+                if not (math.isfinite(chunk_low) and math.isfinite(chunk_high)):
+                    is_finite = np.isfinite(chunk).reshape(len(chunk), -1).all(1)
                     raise ValueError(
                         f"expected finite values in {key} of {name}, got NaN or infinity in row "
-                        f"{start + int(np.argmin(good))}"
+                        f"{start + int(np.argmin(is_finite))}"
                     )
-                low, high = min(low, least), max(high, most)
+                low, high = min(low, chunk_low), max(high, chunk_high)
     return Scan(low, high, cache.digest(arrays))
 
 
 def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
+    """The values of `split/field` in the dtype and number of axes that the field has."""
     field = key.partition("/")[2]
     if a.dtype.kind not in "biuf":
         raise ValueError(f"expected numbers in {key} of {name}, got dtype {a.dtype}; convert it first")
@@ -251,21 +203,21 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
     if field == "context":
         if not np.isfinite(a).all():
             raise ValueError(f"expected finite values in {key} of {name}, got NaN or infinity")
-        return _as(a, np.float32)
+        return _convert(a, np.float32)
     if a.ndim == 3:
         a = a[..., None]  # [N, H, W] is an image of one channel
     if a.dtype.kind == "b":
-        return _as(a, np.uint8)
+        return _convert(a, np.uint8)
     if a.dtype.kind in "iu" and a.dtype != np.uint8:
         if a.min() < 0 or a.max() > 255:
             raise ValueError(
                 f"expected whole numbers from 0 to 255 in {key} of {name}, got {a.min()} to {a.max()}; "
                 f"give real values as float32"
             )
-        return _as(a, np.uint8)
-    return a if a.dtype in (np.uint8, np.float32) else _as(a, np.float32)
+        return _convert(a, np.uint8)
+    return a if a.dtype in (np.uint8, np.float32) else _convert(a, np.float32)
 
 
-def _as(a: np.ndarray, dtype: Any) -> Any:
-    """Another dtype; a mapped array stays where it is and is converted row by row as it is read."""
+def _convert(a: np.ndarray, dtype: Any) -> Any:
+    """Convert to another dtype; a mapped array stays on disk and is converted row by row as it is read."""
     return LazyRows(a, np.arange(len(a)), dtype=dtype) if isinstance(a, np.memmap) else a.astype(dtype)

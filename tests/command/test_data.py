@@ -32,7 +32,7 @@ def test_show_of_a_folder_and_of_a_file(tmp_path, capsys):
         assert data(["show", str(tmp_path / name), "--out", str(tmp_path / "a.png")]) == 0
         out = capsys.readouterr().out
         assert out.startswith(start) and (tmp_path / "a.png").exists()
-    assert data(["show", "cifar10"]) == 0 and "not at hand" in capsys.readouterr().out
+    assert data(["show", "cifar10"]) == 0 and "no local copy" in capsys.readouterr().out
     with pytest.raises(ValueError, match="did you mean mnist"):
         data(["show", "minst"])
 
@@ -44,23 +44,23 @@ def test_show_writes_the_file_it_names_or_none(tmp_path):
 
 
 def test_a_set_that_has_to_be_brought_by_hand_says_why():
-    with pytest.raises(FileNotFoundError, match="Published as a pickle, which is never read here"):
+    with pytest.raises(FileNotFoundError, match="Published as a pickle, which dgmzoo never reads"):
         lookup.fetch("gas")
 
 
 def test_a_picture_shows_what_is_stored_not_a_draw(monkeypatch):
-    from dgmzoo.data import Data, load
+    from dgmzoo.data import Data, load_dataset
 
-    digits = load(Data())
+    digits = load_dataset(Data())
     drawn = []
-    monkeypatch.setattr(preview, "grid", lambda images: drawn.append(images) or images[0, ..., 0])
-    preview.picture(digits, "a.png", num=9)
+    monkeypatch.setattr(preview, "tile_images", lambda images: drawn.append(images) or images[0, ..., 0])
+    preview.save_picture(digits, "a.png", num=9)
     np.testing.assert_array_equal(drawn[0], digits.splits["train"]["x"][:9] / np.float32(16))
 
 
 @pytest.mark.usefixtures("benchmark_data")
 def test_letters_are_shown_as_letters():
-    from dgmzoo.data import Data, load
+    from dgmzoo.data import Data, load_dataset
 
-    lines = preview.summary(load(Data("ocr_letters"))).splitlines()[2:]
+    lines = preview.summarize(load_dataset(Data("ocr_letters"))).splitlines()[2:]
     assert len(lines) == 8 and any("@@" in line for line in lines)

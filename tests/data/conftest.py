@@ -44,7 +44,7 @@ def mnist(registered, server, monkeypatch):
     def register(*sources):
         web = [Source("web", s.address, NAMES) if isinstance(s, Server) else s for s in sources or (server,)]
         sha256 = lookup.digest(ARRAYS)
-        return registered("mnist", splits=ROWS, size=400_000, sources=tuple(web), sha256=sha256)
+        return registered("mnist", splits=ROWS, download_bytes=400_000, sources=tuple(web), sha256=sha256)
 
     register()
     return register

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, cache, load, lookup
+from dgmzoo.data import Data, cache, load_dataset, lookup
 from dgmzoo.data.entry import Source
 from tests.support import file_writers
 from tests.support.server import ARRAYS, CONTENTS, ROWS, WHOLE, held
@@ -21,17 +21,17 @@ def test_altered_cache_is_noticed_and_decoded_again(mnist, server):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.warns(UserWarning, match="is damaged"):
-        arrays, _ = lookup.arrays("mnist")
+        arrays, _ = lookup.load_arrays("mnist")
     np.testing.assert_array_equal(arrays["test/x"], ARRAYS["test/x"])
     path.write_bytes(content[:-9])
     with pytest.warns(UserWarning, match="is damaged"):
-        lookup.arrays("mnist")
+        lookup.load_arrays("mnist")
 
 
 def test_digest_is_not_computed_again_on_every_start(mnist, monkeypatch):
     lookup.fetch("mnist")
     monkeypatch.setattr(cache, "digest", lambda arrays: pytest.fail("computed again"))
-    assert isinstance(lookup.arrays("mnist")[0]["train/x"], np.memmap)
+    assert isinstance(lookup.load_arrays("mnist")[0]["train/x"], np.memmap)
 
 
 def test_verify_reads_every_byte(mnist):
@@ -44,10 +44,10 @@ def test_verify_reads_every_byte(mnist):
     content[-1] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    lookup.arrays("mnist")  # stamps are as they were
-    with pytest.raises(ValueError, match=r"is damaged.*struck off"):
+    lookup.load_arrays("mnist")  # stamps are as they were
+    with pytest.raises(ValueError, match=r"is damaged.*no longer used"):
         lookup.verify("mnist")
-    assert lookup.digest(lookup.arrays("mnist")[0]) == lookup.digest(ARRAYS) == lookup.verify("mnist")
+    assert lookup.digest(lookup.load_arrays("mnist")[0]) == lookup.digest(ARRAYS) == lookup.verify("mnist")
 
 
 def test_verify_does_not_bless_an_altered_copy_since_the_files_are_good(mnist, tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_verify_does_not_bless_an_altered_copy_since_the_files_are_good(mnist, t
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     with pytest.raises(ValueError, match="is damaged"):
         lookup.verify("mnist")
-    np.testing.assert_array_equal(load(Data("mnist")).splits["train"]["x"], ARRAYS["train/x"])
+    np.testing.assert_array_equal(load_dataset(Data("mnist")).splits["train"]["x"], ARRAYS["train/x"])
 
 
 def test_a_cached_set_is_as_readable_as_the_umask_says(mnist):
@@ -85,10 +85,10 @@ def test_a_copy_that_may_not_be_read_is_told_and_passed_over(mnist, monkeypatch)
             original = getattr(Path, method)
             patch.setattr(Path, method, refuse)
             if method == "is_file":
-                assert lookup.at_hand("mnist") is None
+                assert lookup.local_copy("mnist") is None
             else:
                 with pytest.warns(UserWarning, match="cannot be read"):
-                    lookup.arrays("mnist")
+                    lookup.load_arrays("mnist")
 
 
 def test_fetch_says_when_nothing_was_kept(mnist, monkeypatch):
@@ -111,15 +111,15 @@ def test_a_set_without_digest_is_decoded_again_by_a_newer_decoder(registered, tm
     registered("mnist", splits=ROWS)
     lookup.fetch("mnist")
     file_writers.put(tmp_path / "data" / "mnist", file_writers.mnist(ROWS, seed=1)[0])
-    assert lookup.arrays("mnist")[1] == lookup.digest(ARRAYS)
-    monkeypatch.setattr(cache, "_DECODERS", -1)
-    assert lookup.arrays("mnist")[1] == lookup.digest(file_writers.mnist(ROWS, seed=1)[1])
+    assert lookup.load_arrays("mnist")[1] == lookup.digest(ARRAYS)
+    monkeypatch.setattr(cache, "_DECODER_VERSION", -1)
+    assert lookup.load_arrays("mnist")[1] == lookup.digest(file_writers.mnist(ROWS, seed=1)[1])
 
 
 def test_a_copy_that_another_library_left(mnist, tmp_path, server):
     file_writers.put(tmp_path / "home" / "data" / "MNIST" / "raw", CONTENTS)
     mnist(Source("copy", "~/data/MNIST/raw"), server)
-    assert lookup.at_hand("mnist") == "~/data/MNIST/raw"
+    assert lookup.local_copy("mnist") == "~/data/MNIST/raw"
     lookup.fetch("mnist")
     assert not server.requests
     shutil.rmtree(cache.root())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import dgmzoo
-from dgmzoo.data import Data, cache, download, load, lookup
+from dgmzoo.data import Data, cache, download, load_dataset, lookup
 from dgmzoo.data.entry import Source
 from tests.support import file_writers
 from tests.support.server import ARRAYS, CONTENTS, FIRST, NAMES, ROWS, WHOLE, held
@@ -26,9 +26,9 @@ def test_whole_set_with_progress_and_messages(mnist, server):
     assert server.address in said[0] and "0.4 MB" in said[0]
     assert seen[-1][1:] == (len(CONTENTS["t10k-labels-idx1-ubyte.gz"]),) * 2
     assert {name for name, _, _ in seen} == set(NAMES)
-    np.testing.assert_array_equal(load(Data("mnist")).splits["test"]["x"], ARRAYS["test/x"])
+    np.testing.assert_array_equal(load_dataset(Data("mnist")).splits["test"]["x"], ARRAYS["test/x"])
     assert len(server.requests) == 4  # fetched once
-    assert lookup.verify("mnist") == lookup.digest(ARRAYS) and lookup.at_hand("mnist") == str(cache.root() / "mnist")
+    assert lookup.verify("mnist") == lookup.digest(ARRAYS) and lookup.local_copy("mnist") == str(cache.root() / "mnist")
 
 
 def test_resumed_in_the_middle(mnist, server):
@@ -170,7 +170,7 @@ def nonsense(handler, name, start):
 BAD = {
     missing: "answered 404",
     hanging: "did not answer|cannot be read: timed out",
-    dripping: "given up as too slow",
+    dripping: "abandoned as too slow",
     endless: "sent more than the",
     boastful: "announces 1000000000000 bytes",
     short: "ended after",
@@ -226,7 +226,7 @@ def test_full_disk_while_caching_goes_on_without(mnist, monkeypatch):
 
     monkeypatch.setattr(np, "save", full)
     with pytest.warns(UserWarning, match="could not cache mnist"):
-        arrays, _ = lookup.arrays("mnist")
+        arrays, _ = lookup.load_arrays("mnist")
     np.testing.assert_array_equal(arrays["train/x"], ARRAYS["train/x"])
     assert not any("npy" in name for name in held())
 
@@ -239,10 +239,10 @@ from dgmzoo.data.entry import Source
 address, sha256, *names = sys.argv[1:]
 source = Source("web", address, {name.removesuffix(".gz"): name for name in names})
 known = registry.catalogue()
-changes = dict(splits={"train": 300, "test": 50}, size=400_000, sources=(source,), sha256=sha256)
+changes = dict(splits={"train": 300, "test": 50}, download_bytes=400_000, sources=(source,), sha256=sha256)
 known["mnist"] = replace(known["mnist"], **changes)
 registry.catalogue = lambda: known
-print(lookup.arrays("mnist", lambda message: print(message, file=sys.stderr))[1])
+print(lookup.load_arrays("mnist", lambda message: print(message, file=sys.stderr))[1])
 """
 
 

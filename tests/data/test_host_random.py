@@ -30,17 +30,17 @@ def test_order_moves_every_place_uniformly():
 
 
 def test_words_start_anywhere_in_a_stream():
-    whole = host_random.words(5, "binarization", 64, stream=2)
-    np.testing.assert_array_equal(host_random.words(5, "binarization", 20, stream=2, start=12), whole[12:32])
+    whole = host_random.philox_words(5, "binarization", 64, stream=2)
+    np.testing.assert_array_equal(host_random.philox_words(5, "binarization", 20, stream=2, start=12), whole[12:32])
 
 
 def test_thresholds_are_within_half_a_step_of_the_probability():
     for maximum in (1, 16, 255):
         level = np.arange(maximum + 1)
-        t = host_random.threshold(level.astype(np.uint8), maximum).astype(np.int64)
+        t = host_random.bernoulli_threshold(level.astype(np.uint8), maximum).astype(np.int64)
         assert np.abs(t * maximum - level * 65536).max() * 2 <= maximum  # |t / 65536 - level / maximum| <= 2^-17
         assert t[0] == 0 and t[-1] == 65536
-    exact = host_random.threshold(np.arange(17, dtype=np.uint8), 16)
+    exact = host_random.bernoulli_threshold(np.arange(17, dtype=np.uint8), 16)
     np.testing.assert_array_equal(exact, np.arange(17) * 4096)
 
 

@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, from_arrays, grid, load, picture, summary
+from dgmzoo.data import Data, from_arrays, load_dataset, save_picture, summarize, tile_images
 
 random = np.random.default_rng(0)
 
@@ -12,7 +12,7 @@ random = np.random.default_rng(0)
 def test_an_image_is_recognisable():
     x = np.zeros((11, 16, 12), np.uint8)
     x[:, 4:12, 3:9] = 255
-    text = summary(load(from_arrays(x))).splitlines()
+    text = summarize(load_dataset(from_arrays(x))).splitlines()
     assert text[0].startswith("arrays: train 9, valid 1, test 1 of 16 x 12 x 1; encoding gray; sha256")
     assert text[2] == text[3] == "" and text[4].startswith("   @@@@@@       @@@@@@ ")
 
@@ -30,16 +30,16 @@ def test_an_image_is_recognisable():
     ids=lambda config: config.name,
 )
 def test_summary_and_picture(config, tmp_path):
-    data = load(config)
-    lines = summary(data).splitlines()
+    data = load_dataset(config)
+    lines = summarize(data).splitlines()
     assert lines[0].startswith(config.name) and max(map(len, lines[2:])) <= 110
-    assert matplotlib.image.imread(picture(data, tmp_path / "x.png")).ndim == 3
+    assert matplotlib.image.imread(save_picture(data, tmp_path / "x.png")).ndim == 3
     with pytest.raises(ValueError, match="one of train"):
-        summary(data, "dev")
+        summarize(data, "dev")
 
 
 def test_grid_keeps_every_image():
     images = random.random((7, 3, 4, 1))
-    sheet = grid(images)
+    sheet = tile_images(images)
     assert sheet.shape == (3 * 4, 3 * 5)
     np.testing.assert_array_equal(sheet[4:7, 5:9], images[4, ..., 0])

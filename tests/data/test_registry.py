@@ -36,10 +36,10 @@ def test_entry_says_what_a_reader_needs(name):
     assert entry.title and entry.licence and entry.use and name in text and entry.title in text
     assert set(entry.splits) <= {"all", "train", "valid", "test"} and all(rows > 0 for rows in entry.splits.values())
     if entry.kind != "points":
-        assert entry.paper and entry.files and entry.folder and entry.decoder and entry.size
+        assert entry.paper and entry.files and entry.folder and entry.decoder and entry.download_bytes
         for source in entry.sources:
             assert source.kind in ("web", "archive", "copy", "npm", "apt")
-            assert set(source.files) <= {*entry.files, *(file for files in entry.also for file in files)}
+            assert set(source.files) <= {*entry.files, *(file for files in entry.alternatives for file in files)}
 
 
 def test_every_set_of_the_plan_is_registered():

@@ -1,4 +1,4 @@
-"""Decoders of the image sets: files to `{"train/x": [N, H, W, C], "train/label": int32 [N], ...}`."""
+"""Decoders of image files and of the image sets: `{"train/x": [N, H, W, C], "train/label": int32 [N], ...}`."""
 
 import io
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from dgmzoo.data.readers import files, mat
 Arrays = dict[str, np.ndarray]
 Paths = Mapping[str, Path]
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-"""Images that are read, whatever a file's name says: some others would start further programs."""
+"""Formats that are read, whatever the name of a file is: Pillow starts other programs for some others."""
 
 
 def digits(paths: Paths, entry: Entry) -> Arrays:
-    """scikit-learn's table of 64 gray levels and the class."""
-    _, values = files.table(paths["digits.csv"], limit=entry.limit)
+    """Decode scikit-learn's table of 64 gray levels and the class."""
+    _, values = files.read_table(paths["digits.csv"], limit=entry.max_bytes)
     if values.shape[1] != 65 or values.min() < 0 or values.max() > 16:
         raise ValueError(f"expected 64 values 0 to 16 and a class a line, got {values.shape} in {paths['digits.csv']}")
     return {
@@ -27,38 +27,40 @@ def digits(paths: Paths, entry: Entry) -> Arrays:
 
 
 def mnist(paths: Paths, entry: Entry) -> Arrays:
-    """MNIST and its kin: four idx files, or Keras' npz."""
+    """Decode MNIST and sets of its format: four idx files, or Keras' npz."""
     if "mnist.npz" in paths:
-        raw = files.npz(paths["mnist.npz"], 1 << 27)
-        named = {"train/x": "x_train", "train/label": "y_train", "test/x": "x_test", "test/label": "y_test"}
-        if missing := set(named.values()) - set(raw):
-            raise ValueError(f"expected {', '.join(sorted(missing))} in {paths['mnist.npz']}, got {', '.join(raw)}")
-        raw = {key: raw[name] for key, name in named.items()}
+        members = files.read_npz(paths["mnist.npz"], 1 << 27)
+        name_of_key = {"train/x": "x_train", "train/label": "y_train", "test/x": "x_test", "test/label": "y_test"}
+        if missing := set(name_of_key.values()) - set(members):
+            raise ValueError(f"expected {', '.join(sorted(missing))} in {paths['mnist.npz']}, got {', '.join(members)}")
+        arrays = {key: members[name] for key, name in name_of_key.items()}
     else:
-        raw = {
-            f"{split}/{field}": files.idx(paths[f"{stem}-{end}"], 1 << 27)
+        arrays = {
+            f"{split}/{field}": files.read_idx(paths[f"{stem}-{end}"], 1 << 27)
             for split, stem in (("train", "train"), ("test", "t10k"))
             for field, end in (("x", "images-idx3-ubyte"), ("label", "labels-idx1-ubyte"))
         }
-    return {key: a.astype(np.int32) if key.endswith("label") else a[..., None] for key, a in raw.items()}
+    return {key: a.astype(np.int32) if key.endswith("label") else a[..., None] for key, a in arrays.items()}
 
 
 def binarized_mnist(paths: Paths, entry: Entry) -> Arrays:
-    """Larochelle's binarization: three text files."""
+    """Decode Larochelle's binarization of MNIST: three text files."""
     return {
-        f"{split}/x": files.amat(paths[f"binarized_mnist_{split}.amat"], 784, rows).reshape(-1, 28, 28, 1)
+        f"{split}/x": files.read_amat(paths[f"binarized_mnist_{split}.amat"], 784, rows).reshape(-1, 28, 28, 1)
         for split, rows in entry.splits.items()
     }
 
 
 def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
-    """Marlin's file stores 1 = background, by columns; here 1 is the object and images stand upright."""
+    """Decode Marlin's file, which stores images by columns with 1 = background, to upright images with 1 = object."""
     path = paths[entry.files[0]]
     stems = {"train": "train", "valid": "val", "test": "test"}
-    raw = mat.matrices(path, [f"{stem}_{field}" for stem in stems.values() for field in ("data", "labels")], 1 << 27)
+    matrices = mat.read_matrices(
+        path, [f"{stem}_{field}" for stem in stems.values() for field in ("data", "labels")], 1 << 27
+    )
     arrays = {}
     for split, stem in stems.items():
-        x, label = raw[f"{stem}_data"], raw[f"{stem}_labels"]
+        x, label = matrices[f"{stem}_data"], matrices[f"{stem}_labels"]
         if x.ndim != 2 or x.shape[1] != 784 or not np.isin(x, (0, 1)).all() or label.size != len(x):
             raise ValueError(f"expected {stem}_data [N, 784] of 0 and 1 with labels, got {x.dtype} {x.shape} in {path}")
         arrays[f"{split}/x"] = (1 - x.astype(np.uint8)).reshape(-1, 28, 28).transpose(0, 2, 1)[..., None].copy()
@@ -67,19 +69,19 @@ def caltech101_silhouettes(paths: Paths, entry: Entry) -> Arrays:
 
 
 def freyfaces(paths: Paths, entry: Entry) -> Arrays:
-    """Roweis' file: one image of 28 rows and 20 columns per column."""
-    x = mat.matrices(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
+    """Decode Roweis' file: each column is an image of 28 rows and 20 columns."""
+    x = mat.read_matrices(paths[entry.files[0]], ["ff"], 1 << 24)["ff"]
     if x.shape[0] != 560 or x.dtype != np.uint8:
         raise ValueError(f"expected ff uint8 [560, N], got {x.dtype} {x.shape} in {paths[entry.files[0]]}")
     return {"all/x": np.ascontiguousarray(x.T).reshape(-1, 28, 20, 1)}
 
 
 def omniglot(paths: Paths, entry: Entry) -> Arrays:
-    """Burda's 28x28 split: gray levels in [0, 1], one image per column, stored by columns."""
-    raw = mat.matrices(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
+    """Decode Burda's file: each column is an image of 28x28 gray levels in [0, 1], stored by columns."""
+    matrices = mat.read_matrices(paths[entry.files[0]], ["data", "testdata"], 1 << 29)
     arrays = {}
     for split, name in (("train", "data"), ("test", "testdata")):
-        x = raw[name]
+        x = matrices[name]
         if x.ndim != 2 or x.shape[0] != 784 or not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(f"expected {name} [784, N] in [0, 1], got {x.dtype} {x.shape} in {paths[entry.files[0]]}")
         x = x.T.reshape(-1, 28, 28).transpose(0, 2, 1)[..., None]
@@ -88,27 +90,28 @@ def omniglot(paths: Paths, entry: Entry) -> Arrays:
 
 
 def omniglot_lake(paths: Paths, entry: Entry) -> Arrays:
-    """Lake's characters at 105x105, 1 = ink: background as train, evaluation (new characters) as test."""
+    """Decode Lake's characters at 105x105, 1 = ink: background as train, evaluation (new characters) as test."""
     arrays, start = {}, 0
     for split, stem in (("train", "images_background"), ("test", "images_evaluation")):
         if f"{stem}.npz" in paths:
-            white = files.npz(paths[f"{stem}.npz"], 1 << 28).get("images")
+            white = files.read_npz(paths[f"{stem}.npz"], 1 << 28).get("images")
             if white is None or white.ndim < 2 or white.shape[-2:] != (105, 105) or white.size % (20 * 105 * 105):
                 raise ValueError(f"expected images [characters, 20, 105, 105] in {paths[f'{stem}.npz']}")
             white = white.reshape(-1, 20, 105, 105)
         else:
-            white = _characters(paths[f"{stem}.zip"])
+            white = _read_characters(paths[f"{stem}.zip"])
         arrays[f"{split}/x"] = (~white.astype(bool)).astype(np.uint8).reshape(-1, 105, 105, 1)
         arrays[f"{split}/label"] = np.repeat(np.arange(start, start + len(white), dtype=np.int32), 20)
         start += len(white)
     return arrays
 
 
-def _characters(path: Path) -> np.ndarray:
-    """Lake's zip of PNG files in order of their names: bool [characters, 20, 105, 105], True = white."""
-    with files.told(path, "zip file"):
+def _read_characters(path: Path) -> np.ndarray:
+    """Read Lake's zip of PNG files in order of their names: bool [characters, 20, 105, 105], True = white."""
+    with files.reporting_damage(path, "zip file"):
         images = {
-            name: picture(stream.read(), 1 << 20, name) for name, stream, _ in files.members(path, 1 << 28, ".png")
+            name: decode_image(stream.read(), 1 << 20, name)
+            for name, stream, _ in files.zip_members(path, 1 << 28, ".png")
         }
     stacked = [images[name][..., 0] > 127 for name in sorted(images)]
     if not stacked or len(stacked) % 20 or {image.shape for image in stacked} != {(105, 105)}:
@@ -116,8 +119,16 @@ def _characters(path: Path) -> np.ndarray:
     return np.stack(stacked).reshape(-1, 20, 105, 105)
 
 
-def picture(data: bytes, limit: int, what: str) -> np.ndarray:
-    """A coded image (png, jpeg, webp, ...) as uint8 [H, W, 1 or 3] of at most `limit` pixels."""
+def decode_image(data: bytes, limit: int, what: str) -> np.ndarray:
+    """Decode an image file (png, jpeg, webp, ...) to uint8 [H, W, 1 or 3].
+
+    Args:
+      limit: largest number of pixels.
+      what: name of the file, for messages.
+
+    Raises:
+      ValueError: another format, damaged, too large, more than 8 bits a value, or transparent pixels.
+    """
     from PIL import Image
 
     try:
@@ -136,13 +147,15 @@ def picture(data: bytes, limit: int, what: str) -> np.ndarray:
 
 
 def cifar10(paths: Paths, entry: Entry) -> Arrays:
-    """The binary version: a label byte and 3 planes of 32x32 a row."""
+    """Decode the binary version of CIFAR-10: records of a label byte and 3 planes of 32x32."""
     arrays = {}
     for split, names in (("train", entry.files[:5]), ("test", entry.files[5:])):
-        rows = [np.frombuffer(files.unpack(paths[name], 1 << 26), np.uint8) for name in names]
-        if any(len(row) % 3073 for row in rows):
-            raise ValueError(f"expected records of 3073 bytes, got {[len(row) for row in rows]} bytes in {list(names)}")
-        row = np.concatenate(rows).reshape(-1, 3073)
-        arrays[f"{split}/x"] = row[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()
-        arrays[f"{split}/label"] = row[:, 0].astype(np.int32)
+        parts = [np.frombuffer(files.read_unpacked(paths[name], 1 << 26), np.uint8) for name in names]
+        if any(len(part) % 3073 for part in parts):
+            raise ValueError(
+                f"expected records of 3073 bytes, got {[len(part) for part in parts]} bytes in {list(names)}"
+            )
+        records = np.concatenate(parts).reshape(-1, 3073)
+        arrays[f"{split}/x"] = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).copy()
+        arrays[f"{split}/label"] = records[:, 0].astype(np.int32)
     return arrays

@@ -1,4 +1,4 @@
-"""The image sets: what was published, where it lies, what papers do with it."""
+"""Entries of the image sets: content as published, sources, and use in papers."""
 
 from dgmzoo.data.entry import Entry, Source
 
@@ -21,12 +21,12 @@ IMAGES = (
         licence="CC BY 4.0 (UCI)",
         shape=(8, 8, 1),
         splits={"all": 1797},
-        drawn={"test": 360, "valid": 180},
-        use="For quick tries: it ships with scikit-learn. Pixel / 16 is the Bernoulli probability of a pixel.",
+        random_splits={"test": 360, "valid": 180},
+        use="Small, and installed with scikit-learn: for quick trials. Pixel / 16 is the Bernoulli probability of a pixel.",
         decoder="readers.images.digits",
         folder="digits",
         files=("digits.csv",),
-        size=57_523,
+        download_bytes=57_523,
         sources=(Source("copy", "{sklearn}/datasets/data"),),
         maximum=16,
         encoding="dynamic",
@@ -39,14 +39,14 @@ IMAGES = (
         licence="CC BY-SA 3.0",
         shape=(28, 28, 1),
         splits={"train": 60000, "test": 10000},
-        use="Burda et al. 2016 binarize afresh whenever rows are read (dynamic); their code holds the last 400 of the "
-        "60,000 rows out and trains on 59,600. Papers that select models hold more out: data.num_validation=10000. Not "
+        use="Burda et al. 2016 binarize anew whenever rows are read (dynamic); their code holds out the last 400 of the "
+        "60,000 rows and trains on 59,600. Papers that select models hold out more: data.num_validation=10000. Not "
         "comparable with binarized_mnist.",
         decoder="readers.images.mnist",
         folder="mnist",
         files=_IDX,
-        also=(("mnist.npz",),),
-        size=11_594_722,
+        alternatives=(("mnist.npz",),),
+        download_bytes=11_594_722,
         sources=(
             Source("copy", "data/MNIST/raw"),
             Source("copy", "~/data/MNIST/raw"),
@@ -70,7 +70,7 @@ IMAGES = (
         decoder="readers.images.mnist",
         folder="fashion_mnist",
         files=_IDX,
-        size=30_878_645,
+        download_bytes=30_878_645,
         sources=(
             Source("copy", "data/FashionMNIST/raw"),
             Source("copy", "~/data/FashionMNIST/raw"),
@@ -99,7 +99,7 @@ IMAGES = (
         decoder="readers.images.binarized_mnist",
         folder="binarized_mnist",
         files=tuple(f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")),
-        size=109_760_000,
+        download_bytes=109_760_000,
         sources=(Source("web", _TORONTO + "binarized_mnist/"),),
         maximum=1,
         encoding="static",
@@ -116,7 +116,7 @@ IMAGES = (
         decoder="readers.images.caltech101_silhouettes",
         folder="caltech101_silhouettes",
         files=("caltech101_silhouettes_28_split1.mat",),
-        size=872_124,
+        download_bytes=872_124,
         sources=(Source("web", "https://people.cs.umass.edu/~marlin/data/"),),
         maximum=1,
         num_classes=101,
@@ -128,12 +128,12 @@ IMAGES = (
         licence="none stated",
         shape=(28, 20, 1),
         splits={"all": 1965},
-        drawn={"test": 200, "valid": 200},
-        use="Tomczak & Welling 2018 draw 1565 / 200 / 200 at random, here by data.seed: give the seed with a number.",
+        random_splits={"test": 200, "valid": 200},
+        use="Tomczak & Welling 2018 split 1565 / 200 / 200 at random, here by data.seed: report the seed with a number.",
         decoder="readers.images.freyfaces",
         folder="freyfaces",
         files=("frey_rawface.mat",),
-        size=996_854,
+        download_bytes=996_854,
         sources=(Source("web", "https://cs.nyu.edu/~roweis/data/"),),
         maximum=255,
         encoding="gray",
@@ -145,12 +145,12 @@ IMAGES = (
         licence="MIT (Lake)",
         shape=(28, 28, 1),
         splits={"train": 24345, "test": 8070},
-        use="Binarized afresh whenever read (dynamic); Burda et al. hold 1345 rows out for validation, the last of NumPy's "
-        "RandomState(123).permutation, where data.num_validation=1345 draws by data.seed.",
+        use="Binarized anew whenever read (dynamic); Burda et al. hold out 1345 rows for validation, the last of NumPy's "
+        "RandomState(123).permutation, whereas data.num_validation=1345 chooses them by data.seed.",
         decoder="readers.images.omniglot",
         folder="omniglot",
         files=("chardata.mat",),
-        size=6_000_000,
+        download_bytes=6_000_000,
         sources=(Source("web", _GITHUB + "yburda/iwae/master/datasets/OMNIGLOT/"),),
         encoding="dynamic",
         dtype="float32",
@@ -163,12 +163,12 @@ IMAGES = (
         shape=(105, 105, 1),
         splits={"train": 19280, "test": 13180},
         use="964 background and 659 evaluation characters, 20 drawers each, 1 = ink. Another set than "
-        "omniglot: never compare with that one's numbers; the characters of test are not in train.",
+        "omniglot: numbers of the two are not comparable. The characters of test are not in train.",
         decoder="readers.images.omniglot_lake",
         folder="omniglot",
         files=("images_background.npz", "images_evaluation.npz"),
-        also=(("images_background.zip", "images_evaluation.zip"),),
-        size=16_000_000,
+        alternatives=(("images_background.zip", "images_evaluation.zip"),),
+        download_bytes=16_000_000,
         sources=(
             Source(
                 "web",
@@ -186,11 +186,11 @@ IMAGES = (
         licence="none stated",
         shape=(32, 32, 3),
         splits={"train": 50000, "test": 10000},
-        use="Discrete 256-level pixels, in bits per dimension. The binary version, which holds no pickles.",
+        use="Discrete 256-level pixels, in bits per dimension. Decoded from the binary version, which holds no pickles.",
         decoder="readers.images.cifar10",
         folder="cifar10",
         files=(*(f"data_batch_{part}.bin" for part in range(1, 6)), "test_batch.bin"),
-        size=170_052_171,
+        download_bytes=170_052_171,
         sources=(
             Source(
                 "archive",

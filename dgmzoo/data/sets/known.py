@@ -1,4 +1,4 @@
-"""Every registered set, in reading order, with the digest of its decoded content where that is known."""
+"""`SETS`: the entries of all registered sets, in reading order, with the digests of their decoded content."""
 
 from dataclasses import replace
 

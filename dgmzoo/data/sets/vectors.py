@@ -1,4 +1,4 @@
-"""Binary vectors and real-valued tables: what was published, where it lies, what papers do with it."""
+"""Entries of the binary vectors and real-valued tables: content as published, sources, and use in papers."""
 
 from dgmzoo.data.entry import Entry, Source
 
@@ -17,19 +17,27 @@ def _binary(
     rows: tuple[int, int, int],
     title: str,
     use: str,
-    bytes_: int,
-    texts: str = "",
+    download_bytes: int,
+    text_files: str = "",
     *,
-    at: str = "",
-    where: str = "",
+    toronto_folder: str = "",
+    location: str = "",
     file: str = "",
     paper: str = f"{_FOREST}; {_NADE}",
     licence: str = "CC BY 4.0 (UCI)",
-    look: tuple[int, ...] = (),
+    display_shape: tuple[int, ...] = (),
 ) -> Entry:
-    """`at`: folder at Toronto, if not the name; `where`: address, if not Toronto; `file`: the npz, if not NAME.npz."""
-    names = tuple(texts.format(split) for split in ("train", "valid", "test")) if texts else ()
-    where = where or f"{_TORONTO}{at or name}/"
+    """The entry of a set of binary vectors.
+
+    Args:
+      rows: of train, valid and test.
+      text_files: their names, with {} for the split; empty: no public source.
+      toronto_folder: folder at Toronto, if not `name`.
+      location: address of the files, if not at Toronto.
+      file: the npz, if not NAME.npz.
+    """
+    names = tuple(text_files.format(split) for split in ("train", "valid", "test")) if text_files else ()
+    location = location or f"{_TORONTO}{toronto_folder or name}/"
     return Entry(
         name=name,
         title=title,
@@ -37,16 +45,16 @@ def _binary(
         licence=licence,
         shape=(size,),
         splits=dict(zip(("train", "valid", "test"), rows, strict=True)),
-        use=use + " Rows are in an order of our own, since copies in two orders go round.",
+        use=use + " Rows are sorted and shuffled by dgmzoo, since copies in two orders circulate.",
         decoder="readers.binary.vectors",
         folder="binary",
         files=(file or f"{name}.npz",),
-        also=(names,) if names else (),
-        size=bytes_,
-        sources=(Source("web", where, {name: name for name in names}),) if names else (),
+        alternatives=(names,) if names else (),
+        download_bytes=download_bytes,
+        sources=(Source("web", location, {name: name for name in names}),) if names else (),
         kind="binary",
         maximum=1,
-        look=look,
+        display_shape=display_shape,
     )
 
 
@@ -67,7 +75,7 @@ VECTORS = (
         "NADE and MADE tables.",
         15_000_000,
         "connect-4_{}.libsvm",
-        at="connect-4",
+        toronto_folder="connect-4",
     ),
     _binary(
         "dna",
@@ -96,7 +104,7 @@ VECTORS = (
         "NADE and MADE tables (NIPS-0-12).",
         1_800_000,
         "nips-0-12_all_shuffled_bidon_target_{}.amat",
-        at="nips-0-12",
+        toronto_folder="nips-0-12",
         licence="none stated",
     ),
     _binary(
@@ -107,7 +115,7 @@ VECTORS = (
         "NADE and MADE tables.",
         14_000_000,
         licence="none stated",
-        look=(16, 8, 1),
+        display_shape=(16, 8, 1),
     ),
     _binary(
         "rcv1",
@@ -137,14 +145,17 @@ VECTORS = (
         "Sum-product networks and other tractable models.",
         700_000,
         "nltcs.{}.data",
-        where=_GITHUB + "UCLA-StarAI/Density-Estimation-Datasets/master/datasets/nltcs/",
+        location=_GITHUB + "UCLA-StarAI/Density-Estimation-Datasets/master/datasets/nltcs/",
         paper="Lowd & Davis 2010, Learning Markov network structure with decision trees, ICDM",
         licence="none stated",
     ),
 )
 
 
-def _rnade(name: str, title: str, size: int, rows: int, file: str, at: str, bytes_: int, decoder: str) -> Entry:
+def _uci(
+    name: str, title: str, size: int, rows: int, file: str, folder: str, download_bytes: int, decoder: str
+) -> Entry:
+    """The entry of a UCI table in RNADE's protocol; `rows` in total, `folder` in the repository."""
     return Entry(
         name=name,
         title=title,
@@ -152,21 +163,28 @@ def _rnade(name: str, title: str, size: int, rows: int, file: str, at: str, byte
         licence="CC BY 4.0 (UCI)",
         shape=(size,),
         splits={"all": rows},
-        drawn={"valid": rows // 10},
+        random_splits={"valid": rows // 10},
         folds=10,
-        use="RNADE's protocol: ten 90/10 splits (data.fold, drawn by data.seed), discrete columns and one "
+        use="RNADE's protocol: ten 90/10 splits (data.fold, chosen by data.seed), discrete columns and one "
         "of each pair that correlates above .98 dropped, columns normalised by the training rows.",
         decoder=f"readers.tables.{decoder}",
         folder="uci",
         files=(file,),
-        size=bytes_,
-        sources=(Source("web", f"{_UCI}{at}/"),),
+        download_bytes=download_bytes,
+        sources=(Source("web", f"{_UCI}{folder}/"),),
         kind="table",
         dtype="float32",
     )
 
 
 def _maf(name: str, title: str, size: int, rows: tuple[int, int, int], members: dict[str, str], use: str = "") -> Entry:
+    """The entry of a table of the MAF paper.
+
+    Args:
+      rows: of train, valid and test.
+      members: file that the decoder reads -> its path in the paper's archive.
+      use: a reason why the set has no public source; empty: it is in the archive.
+    """
     return Entry(
         name=name,
         title=title,
@@ -178,7 +196,7 @@ def _maf(name: str, title: str, size: int, rows: tuple[int, int, int], members: 
         decoder=f"readers.tables.{name}",
         folder="maf",
         files=tuple(members),
-        size=840_000_000,
+        download_bytes=840_000_000,
         sources=() if use else (Source("archive", "https://zenodo.org/record/1161203/files/data.tar.gz", members),),
         kind="table",
         dtype="float32",
@@ -186,7 +204,7 @@ def _maf(name: str, title: str, size: int, rows: tuple[int, int, int], members: 
 
 
 TABLES = (
-    _rnade(
+    _uci(
         "winequality_red",
         "Red wines, 11 measurements",
         11,
@@ -196,7 +214,7 @@ TABLES = (
         84_199,
         "wine",
     ),
-    _rnade(
+    _uci(
         "winequality_white",
         "White wines, 11 measurements",
         11,
@@ -206,7 +224,7 @@ TABLES = (
         264_426,
         "wine",
     ),
-    _rnade(
+    _uci(
         "parkinsons",
         "Voices of people with Parkinson's disease, 15 measurements",
         15,
@@ -216,7 +234,7 @@ TABLES = (
         906_868,
         "parkinsons",
     ),
-    _rnade(
+    _uci(
         "ionosphere",
         "Radar returns, 32 measurements",
         32,
@@ -239,7 +257,7 @@ TABLES = (
         8,
         (852174, 94685, 105206),
         {"gas.npy": "data/gas/ethylene_CO.pickle"},
-        "Published as a pickle, which is never read here: save its sensor columns (all but Time, Meth, Eth) "
+        "Published as a pickle, which dgmzoo never reads: save its sensor columns (all but Time, Meth, Eth) "
         "as gas.npy.",
     ),
     _maf(

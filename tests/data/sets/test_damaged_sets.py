@@ -25,12 +25,12 @@ def refused_or_right(name: str, path, step: int, cache) -> int:
     """How many damaged files are refused by a ValueError that names the file; the others must decode to the same."""
     import shutil
 
-    digest, refused = lookup.arrays(name)[1], 0
+    digest, refused = lookup.load_arrays(name)[1], 0
     for content in stuffed(path.read_bytes(), step):
         path.write_bytes(content)
         shutil.rmtree(cache)
         try:
-            assert lookup.arrays(name)[1] == digest
+            assert lookup.load_arrays(name)[1] == digest
         except ValueError as error:
             assert path.name in str(error)
             refused += 1
@@ -62,15 +62,15 @@ def test_wrong_things_in_good_containers_are_told(folder, registered, random):
     cells[0] = [np.eye(3), np.eye(2)]
     savemat(folder("freyfaces") / "frey_rawface.mat", {"ff": cells})
     with pytest.raises(ValueError, match=r"ff to be a matrix of numbers in .*frey_rawface\.mat"):
-        lookup.arrays("freyfaces")
+        lookup.load_arrays("freyfaces")
     stems = [f"{stem}_{field}" for stem in ("train", "val", "test") for field in ("data", "labels")]
     savemat(folder("caltech101_silhouettes") / "caltech101_silhouettes_28_split1.mat", dict.fromkeys(stems, cells))
     with pytest.raises(ValueError, match="train_data to be a matrix of numbers"):
-        lookup.arrays("caltech101_silhouettes")
+        lookup.load_arrays("caltech101_silhouettes")
     for part in ("background", "evaluation"):
         np.savez(folder("omniglot_lake") / f"images_{part}.npz", pictures=np.zeros(3))
     with pytest.raises(ValueError, match=r"expected images .* in .*images_background\.npz"):
-        lookup.arrays("omniglot_lake")
+        lookup.load_arrays("omniglot_lake")
 
 
 def test_what_a_decoder_did_not_think_of_is_told_with_the_folder(folder, registered, monkeypatch):
@@ -80,7 +80,7 @@ def test_what_a_decoder_did_not_think_of_is_told_with_the_folder(folder, registe
             "dgmzoo.data.readers.binary.vectors", lambda *args, kind=kind: (_ for _ in ()).throw(kind("odd"))
         )
         with pytest.raises(ValueError, match=f"files of web as published, got others in {folder('web')} .*odd"):
-            lookup.arrays("web")
+            lookup.load_arrays("web")
 
 
 def test_a_damaged_wav_is_told(folder, registered):
@@ -89,7 +89,7 @@ def test_a_damaged_wav_is_told(folder, registered):
         with zipfile.ZipFile(folder("fsdd") / "recordings.zip", "w") as archive:
             archive.writestr("0_ann_0.wav", content)
         with pytest.raises(ValueError, match="expected a wav file"):
-            lookup.arrays("fsdd")
+            lookup.load_arrays("fsdd")
 
 
 def test_rows_are_counted_before_memory_is_taken(folder, registered, monkeypatch):
@@ -99,28 +99,28 @@ def test_rows_are_counted_before_memory_is_taken(folder, registered, monkeypatch
         (folder("ptb") / f"ptb.{split}.txt").write_text("a\n")
     monkeypatch.setattr(np, "zeros", lambda *args, **kwargs: pytest.fail("allocated"))
     with pytest.raises(ValueError, match="ptb with rows"):
-        lookup.arrays("ptb")
+        lookup.load_arrays("ptb")
     registered("ptb", splits={"train": 300_001, "valid": 1, "test": 1})
     with pytest.raises(ValueError, match=r"at most once padded, got 18\d{10}"):
-        lookup.arrays("ptb")
+        lookup.load_arrays("ptb")
     for split in ("train", "test"):
         (folder("20news") / f"{split}.feat").write_text("1\n" * 1_000_000)
     (folder("20news") / "vocab.new").write_text("")
     with pytest.raises(ValueError, match="expected 11268 lines, got 1000000"):
-        lookup.arrays("20news")
-    for name in catalogue()["web"].also[0]:
+        lookup.load_arrays("20news")
+    for name in catalogue()["web"].alternatives[0]:
         (folder("web") / name).write_text("1:1\n" * 1_000_000)
     with pytest.raises(ValueError, match="expected 14000 lines, got 1000000"):
-        lookup.arrays("web")
+        lookup.load_arrays("web")
 
 
 @pytest.mark.parametrize("name", ["binarized_mnist", "winequality_red", "nltcs", "rcv1", "20news", "digits"])
 def test_a_packed_file_far_larger_than_published_is_refused(name, folder, registered):
-    entry = registered(name, size=1000, splits=dict.fromkeys(catalogue()[name].splits, 20))
-    for file in entry.also[0] if entry.also else entry.files:
+    entry = registered(name, download_bytes=1000, splits=dict.fromkeys(catalogue()[name].splits, 20))
+    for file in entry.alternatives[0] if entry.alternatives else entry.files:
         (folder(name) / f"{file}.gz").write_bytes(gzip.compress((b"0 1 " * 1000 + b"\n") * 1000, 1))
-    with pytest.raises(ValueError, match=r"expected at most \d+ bytes|and \d+ in all, got more"):
-        lookup.arrays(name)
+    with pytest.raises(ValueError, match=r"expected at most \d+ bytes|and \d+ in total, got more"):
+        lookup.load_arrays(name)
 
 
 def test_bsds300_of_another_shape_is_refused_unread(folder, registered, monkeypatch):
@@ -140,14 +140,14 @@ def test_bsds300_of_another_shape_is_refused_unread(folder, registered, monkeypa
     monkeypatch.setitem(__import__("sys").modules, "h5py", stand_in)
     (folder("bsds300") / "BSDS300.hdf5").write_bytes(b"")
     with pytest.raises(ValueError, match=r"expected train real \(1000000, 63\), got \(1000000000000, 63\)"):
-        lookup.arrays("bsds300")
+        lookup.load_arrays("bsds300")
 
 
 def test_wrong_rows_shape_or_type_are_refused(folder, registered, random):
     contents, _ = file_writers.mnist({"train": 9, "test": 5})
     file_writers.put(folder("mnist"), contents)
     with pytest.raises(ValueError, match="got train 9, test 5"):
-        lookup.arrays("mnist")
+        lookup.load_arrays("mnist")
     registered("mnist", splits={"train": 9, "test": 5}, shape=(32, 32, 1))
     with pytest.raises(ValueError, match=r"uint8 \(32, 32, 1\), got uint8 \(28, 28, 1\)"):
-        lookup.arrays("mnist")
+        lookup.load_arrays("mnist")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, catalogue, load, lookup, picture, summary
+from dgmzoo.data import Data, catalogue, load_dataset, lookup, save_picture, summarize
 
 pytestmark = pytest.mark.usefixtures("benchmark_data")
 
@@ -29,32 +29,32 @@ def test_every_set_at_hand_is_tested():
 
 @pytest.mark.parametrize("name", SETS)
 def test_set_loads_verifies_and_is_shown(name, tmp_path):
-    data, entry = load(Data(name)), catalogue()[name]
+    data, entry = load_dataset(Data(name)), catalogue()[name]
     assert data.sha256 == entry.sha256 == lookup.verify(name)
     assert sum(len(rows["x"]) for rows in data.splits.values()) == sum(entry.splits.values())
-    text = summary(data)
+    text = summarize(data)
     assert name in text and len(text.splitlines()) > 3
-    assert picture(data, tmp_path / f"{name}.png").stat().st_size > 2000
+    assert save_picture(data, tmp_path / f"{name}.png").stat().st_size > 2000
 
 
 @pytest.mark.parametrize("name", MEANS)
 def test_mean(name):
-    arrays, _ = lookup.arrays(name)
+    arrays, _ = lookup.load_arrays(name)
     x = arrays.get("train/x", arrays.get("all/x"))
     np.testing.assert_allclose(x.mean() / catalogue()[name].maximum, MEANS[name], atol=1e-4)
 
 
 def test_label_counts():
-    counts = np.bincount(lookup.arrays("mnist")[0]["train/label"])
+    counts = np.bincount(lookup.load_arrays("mnist")[0]["train/label"])
     assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # LeCun's page
-    assert (np.bincount(lookup.arrays("fashion_mnist")[0]["train/label"]) == 6000).all()
-    assert (np.bincount(lookup.arrays("omniglot_lake")[0]["test/label"])[964:] == 20).all()
-    assert len(np.unique(lookup.arrays("20news")[0]["train/label"])) == 20
-    assert (np.bincount(lookup.arrays("fsdd")[0]["test/label"]) == 30).all()
+    assert (np.bincount(lookup.load_arrays("fashion_mnist")[0]["train/label"]) == 6000).all()
+    assert (np.bincount(lookup.load_arrays("omniglot_lake")[0]["test/label"])[964:] == 20).all()
+    assert len(np.unique(lookup.load_arrays("20news")[0]["train/label"])) == 20
+    assert (np.bincount(lookup.load_arrays("fsdd")[0]["test/label"]) == 30).all()
 
 
 def test_columns_that_rnade_keeps():
-    sizes = {name: load(Data(name)).shape for name in catalogue() if catalogue()[name].folds}
+    sizes = {name: load_dataset(Data(name)).shape for name in catalogue() if catalogue()[name].folds}
     assert sizes == {
         "winequality_red": (11,),
         "winequality_white": (11,),
@@ -64,29 +64,29 @@ def test_columns_that_rnade_keeps():
 
 
 def test_vocabulary_of_the_treebank():
-    data = load(Data("ptb"))
-    assert len(data.words) == 10_000 and {"<unk>", "<eos>", "N"} <= set(data.words)
+    data = load_dataset(Data("ptb"))
+    assert len(data.vocabulary) == 10_000 and {"<unk>", "<eos>", "N"} <= set(data.vocabulary)
     tokens = {split: int(rows["mask"].sum()) for split, rows in data.splits.items()}
     assert tokens == {"train": 929_589, "valid": 73_760, "test": 82_430}  # Mikolov's counts, ends included
 
 
 def test_chorales():
-    data = load(Data("jsb_chorales"))
+    data = load_dataset(Data("jsb_chorales"))
     assert data.shape == (160, 88)
     rows = data.splits["train"]
     assert rows["mask"].sum(1).max() == 129 and (rows["x"].sum((1, 2)) > 0).all()
 
 
 def test_binarized_mnist_is_the_images_of_mnist_in_another_order():
-    ones = lookup.arrays("binarized_mnist")[0]["test/x"].reshape(10_000, -1).mean(0)
-    gray = lookup.arrays("mnist")[0]["test/x"].reshape(10_000, -1).mean(0) / 255
+    ones = lookup.load_arrays("binarized_mnist")[0]["test/x"].reshape(10_000, -1).mean(0)
+    gray = lookup.load_arrays("mnist")[0]["test/x"].reshape(10_000, -1).mean(0) / 255
     np.testing.assert_allclose(ones, gray, atol=5 * 0.5 / 100)
 
 
 def test_loading_is_quick():
     import time
 
-    load(Data("mnist"))
+    load_dataset(Data("mnist"))
     start = time.perf_counter()
-    load(Data("mnist", num_validation=10_000))
+    load_dataset(Data("mnist", num_validation=10_000))
     assert time.perf_counter() - start < 0.5
