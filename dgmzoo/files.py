@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all."""
+"""Reading and atomic writing of small files: a file is replaced as a whole or keeps its content."""
 
 import contextlib
 import json
@@ -7,21 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_MAX_JSON_BYTES = 1 << 24
+
 
 class CannotWrite(OSError):
-    """A file could not be written: the disk is full, a limit is reached, the place is gone."""
+    """A file could not be written: the disk is full, a limit is reached, or the folder is gone.
+
+    >>> CannotWrite(Path("run/result.json"), "No space left on device").reason
+    'No space left on device'
+    """
 
     def __init__(self, path: Path, reason: str):
         super().__init__(
-            f"could not write {path} ({reason}); what was complete before is kept: make room for it there, and give the "
-            "same command again"
+            f"could not write {path} ({reason}); complete files are kept: make room, and give the same command again to "
+            "resume"
         )
         self.path, self.reason = path, reason
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError of the block into a CannotWrite that names `path`."""
+    """Turn an OSError of the block into a `CannotWrite` that names `path`.
+
+    >>> with contextlib.suppress(CannotWrite), writing(Path("/proc/file")):
+    ...     Path("/proc/file").write_text("")
+    """
     try:
         yield
     except CannotWrite:
@@ -31,8 +41,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def read_json(path: Path) -> Any:
-    """JSON from a file of at most 16 MB."""
-    if path.stat().st_size > 1 << 24:
+    """Read JSON from a file of at most 16 MB.
+
+    Raises:
+      ValueError: the file is larger, or does not hold JSON.
+    """
+    if path.stat().st_size > _MAX_JSON_BYTES:
         raise ValueError(f"expected a small JSON file, got {path} of {path.stat().st_size} bytes")
     try:
         return json.loads(path.read_text())
@@ -41,20 +55,27 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a whole file or none."""
+    """Write a value as JSON, as `write_bytes` does.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     write_json(Path(directory) / "result.json", {"value": 81.5})
+    ...     read_json(Path(directory) / "result.json")
+    {'value': 81.5}
+    """
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none."""
+    """Write a text in UTF-8, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or none.
+    """Replace a file atomically; on return the new content is on disk.
 
     Raises:
-      CannotWrite: what was there before is still there.
+      CannotWrite: the file keeps its former content.
     """
     temporary = path.with_name(path.name + ".tmp")
     with writing(path):
@@ -66,15 +87,15 @@ def write_bytes(path: Path, content: bytes) -> None:
             temporary.replace(path)
         except OSError:
             with contextlib.suppress(OSError):
-                temporary.unlink()  # it takes room
+                temporary.unlink()  # make room
             raise
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to a file; on disk when this returns.
+    """Append a text to a file; on return it is on disk.
 
     Raises:
-      CannotWrite: part of it may be there.
+      CannotWrite: part of the text may have been written.
     """
     with writing(path), path.open("a") as file:
         file.write(text)

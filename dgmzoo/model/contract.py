@@ -1,6 +1,7 @@
-"""The contract: what every zoo entry answers, and how a Flax module becomes a set of pure functions.
+"""The contract between a model and the rest of the package: a `Query`, and the `Evidence` that answers it.
 
-Shapes: `K` samples per example, `B` examples, `U` independent units of a variational layer. Everything is in nats.
+Training, evaluation and reports call a model only through the functions of `Model`. Shapes: `K` samples per example, `B`
+examples, `U` independent units of a variational layer. Probabilities are in nats.
 """
 
 import dataclasses
@@ -13,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-Batch = Mapping[
-    str, Array
-]  # "x" [B, ...]; where the data have them "label" [B], "context" [B, ...], "mask" [B, ...] (True = observed)
+# "x" [B, ...]; where the data have them "label" [B], "context" [B, ...], "mask" [B, ...] (True = observed)
+Batch = Mapping[str, Array]
 Variables = Mapping[str, Any]  # "params" and the mutable collections of an entry
 
 
@@ -24,14 +24,20 @@ Variables = Mapping[str, Any]  # "params" and the mutable collections of an entr
 )
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """How an entry is asked for evidence.
+    """A request for evidence.
 
     Attributes:
       num_samples: `K`, samples of the latents per example.
-      train: whether state may change and training-only noise (dropout, relaxations) is on.
-      step: the training step, for what is annealed.
-      given: layer name -> sample `[K, B, ...]` to score instead of drawing one.
-      weights: out of training, key of one draw of the whole network's random weights; None: their means.
+      train: allow changes of the collections, and switch on training-only noise (dropout, relaxations).
+      step: training step, for annealed quantities.
+      given: layer name -> sample `[K, B, ...]` to score instead of a newly drawn one.
+      weights: outside training, key of one sample of all random weights of the network; None: their posterior means.
+
+    Raises:
+      ValueError: `num_samples` is less than 1.
+
+    >>> Query(num_samples=50).train
+    False
     """
 
     num_samples: int = 1
@@ -46,22 +52,34 @@ class Query:
 
 
 class Latent(NamedTuple):
-    """A variational layer's answer, in nats."""
+    """The sample of a variational layer, with its densities and its KL divergence.
 
-    value: Array  # [K, B, ...]  what the next layer sees
-    sample: Array  # [K, B, ...]  the random variable itself; goes back through `Query.given`
-    log_p: Array  # [K, B]  log p(sample | above)
+    >>> zeros = jnp.zeros((1, 4))
+    >>> latent = Latent(zeros[..., None], zeros[..., None], zeros, zeros, zeros[..., None], {"mean": zeros[..., None]})
+    >>> Evidence(zeros, {"z": latent}).log_weight.shape
+    (1, 4)
+    """
+
+    value: Array  # [K, B, ...]  input of the next layer
+    sample: Array  # [K, B, ...]  the random variable; `Query.given` takes it back
+    log_p: Array  # [K, B]  log p(sample | layer above)
     log_q: Array  # [K, B]  log q(sample | x, ...)
-    kl: Array  # [K or 1, B, U]  per independent unit; closed form where there is one, else the sample's
+    kl: Array  # [K or 1, B, U]  per independent unit: closed form where there is one, otherwise log_q - log_p
     q: dict[str, Array]  # [K or 1, B, ...]  parameters of q, and its "mean"
 
 
 class Evidence(NamedTuple):
-    """What a model says of a batch, in nats."""
+    """The terms of a bound on log p(x), for a batch.
+
+    Giving the samples of an Evidence back through `Query.given` reproduces it.
+
+    >>> Evidence(jnp.full((1, 3), -2.0)).log_weight.tolist()
+    [[-2.0, -2.0, -2.0]]
+    """
 
     log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x)
     latents: dict[str, Latent] = {}
-    weight_kl: Array | float = 0.0  # []  KL of variational weights, once for the whole data set
+    weight_kl: Array | float = 0.0  # []  KL of random weights, once for the whole data set
     aux: dict[str, Array] = {}  # name -> [B]  further loss terms of the entry
     parameters: dict[str, Array] = {}  # parameters of p(x | z), and its "mean", [K, B, ...]
 
@@ -81,28 +99,33 @@ class Evidence(NamedTuple):
         return self.log_joint - self.log_q
 
 
-ExtraLoss = Callable[[Evidence, Batch], Array]  # a further loss term: [B]
+ExtraLoss = Callable[[Evidence, Batch], Array]  # (evidence, batch) -> loss term [B]
 
 
 class Draw(NamedTuple):
-    """Draws from a model."""
+    """Samples of x from a model.
+
+    >>> Draw(x=jnp.ones((2, 3)), mean=jnp.full((2, 3), 0.9)).latents
+    {}
+    """
 
     x: Array  # [num, ...]  exact samples of p(x)
-    mean: Array  # [num, ...]  mean of each element given all that was drawn before it (what papers picture)
-    latents: dict[str, Array] = {}  # layer -> [num, U]  the values that x was drawn from, where the entry tells them
+    mean: Array  # [num, ...]  mean of each element given the elements sampled before it (pictured in papers)
+    latents: dict[str, Array] = {}  # layer -> [num, U]  latents of these samples; empty where the entry omits them
 
 
 class Model(NamedTuple):
-    """A zoo entry as pure functions of its variables. None where the entry has no such thing.
+    """A zoo entry as pure functions of its variables. `dgmzoo.functional` makes one of a Flax module.
 
     Attributes:
       init: `(key, batch) -> variables`.
-      evidence: `(variables, batch, key, query=Query()) -> (Evidence, updates)`; updates holds the mutable
-        collections as they stand after a training query, and is empty otherwise.
-      generate: `(variables, key, num, context=None) -> Draw`.
-      prepare: `(variables, key) -> variables`, once before evaluation (a Boltzmann prior's log Z).
-      bound: what the mean of `log_weight` is: "exact" | "elbo" | "predictive" (at the means of random weights, or over
-        draws of them: no bound) | None (a point or quantized code: no bound on log p(x)).
+      evidence: `(variables, batch, key, query=Query()) -> (Evidence, updates)`; `updates` holds the mutable
+        collections after a training query, and is empty otherwise.
+      generate: `(variables, key, num, context=None) -> Draw`; None: the entry cannot sample x.
+      prepare: `(variables, key) -> variables`, called once before evaluation (log Z of a Boltzmann prior); None: not
+        needed.
+      bound: meaning of the mean of `log_weight`: "exact" | "elbo" | "predictive" (at the means of random weights, or over
+        samples of them: no bound) | None (a point or quantized code: no bound on log p(x)).
     """
 
     init: Callable[..., Variables]

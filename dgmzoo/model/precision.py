@@ -1,4 +1,4 @@
-"""The dtype in which dense layers multiply: the one ambient value of a call."""
+"""Dtype of the matrix products of dense layers: the one ambient setting of a call of a model."""
 
 import contextvars
 import functools
@@ -11,17 +11,26 @@ _COMPUTE: contextvars.ContextVar = contextvars.ContextVar("compute", default=Non
 
 
 def compute_dtype() -> jnp.dtype | None:
-    """The dtype in which dense layers multiply, set by `in_precision`; None for that of their input and parameters.
+    """The dtype in which dense layers multiply, set by `in_precision`; None: the dtype of their input and parameters.
 
-    Parameters stay in float32, and so do densities: heads cast up what they are given (`families.at_least_float32`).
+    Parameters stay in float32, and so do densities: the heads of a network cast their input up
+    (`families.at_least_float32`).
+
+    >>> compute_dtype() is None
+    True
     """
     return _COMPUTE.get()
 
 
 def in_precision(model: Model, dtype: jnp.dtype) -> Model:
-    """The model with its networks' products computed in another dtype, such as bfloat16."""
+    """A model whose networks compute their products in another dtype, such as bfloat16.
 
-    def wrapped(function):
+    >>> model = Model(lambda key, batch: compute_dtype(), lambda *arguments: None, None, None, "elbo")
+    >>> in_precision(model, jnp.dtype("bfloat16")).init(None, {})
+    dtype(bfloat16)
+    """
+
+    def with_dtype(function):
         @functools.wraps(function)
         def call(*arguments, **named):
             token = _COMPUTE.set(dtype)
@@ -32,4 +41,4 @@ def in_precision(model: Model, dtype: jnp.dtype) -> Model:
 
         return call
 
-    return model._replace(init=wrapped(model.init), evidence=wrapped(model.evidence))
+    return model._replace(init=with_dtype(model.init), evidence=with_dtype(model.evidence))

@@ -1,4 +1,4 @@
-"""Models made of models: with a user's further loss terms, and with less memory for p(x | z)."""
+"""Transformations of a `Model`: extra loss terms, and rematerialization of p(x | z) to save memory."""
 
 import dataclasses
 import math
@@ -9,25 +9,33 @@ import jax.numpy as jnp
 
 from dgmzoo.model.contract import ExtraLoss, Model, Query
 
-_QUERY = Query()  # what a model is asked by default
+_DEFAULT_QUERY = Query()
 
 
 def with_extra_losses(model: Model, extra_losses: Mapping[str, ExtraLoss]) -> Model:
-    """The model whose training evidence holds a user's further loss terms `{name: f(evidence, batch) -> [B]}`.
+    """A model whose evidence in training holds extra loss terms `{name: f(evidence, batch) -> [B]}` in `aux`.
 
-    Raises (when traced):
-      ValueError: a term is not one number per example, or the entry has a term of that name.
+    Raises:
+      ValueError: when traced, a term is not one number per example, or the entry has a term of that name.
+
+    >>> from dgmzoo.model.contract import Evidence
+    >>> base = Model(None, lambda *arguments: (Evidence(jnp.zeros((1, 2))), {}), None, None, "exact")
+    >>> model = with_extra_losses(base, {"mean": lambda evidence, batch: batch["x"].mean(-1)})
+    >>> batch = {"x": jnp.array([[1.0, 3.0], [5.0, 7.0]])}
+    >>> evidence, _ = model.evidence({}, batch, jax.random.key(0), Query(train=True))
+    >>> evidence.aux["mean"].tolist()
+    [2.0, 6.0]
     """
     if not extra_losses:
         return model
 
-    def evidence(variables, batch, key, query=_QUERY):
-        found, updates = model.evidence(variables, batch, key, query)
+    def evidence(variables, batch, key, query=_DEFAULT_QUERY):
+        evidence, updates = model.evidence(variables, batch, key, query)
         if not query.train:
-            return found, updates
-        aux, expected = dict(found.aux), found.log_likelihood.shape[1:]
-        for name, term in extra_losses.items():
-            value = term(found, batch)
+            return evidence, updates
+        aux, expected = dict(evidence.aux), evidence.log_likelihood.shape[1:]
+        for name, extra_loss in extra_losses.items():
+            value = extra_loss(evidence, batch)
             if name in aux:
                 raise ValueError(f"expected a name for the term {name!r} that the entry does not use; choose another")
             if jnp.shape(value) != expected:
@@ -35,35 +43,41 @@ def with_extra_losses(model: Model, extra_losses: Mapping[str, ExtraLoss]) -> Mo
                     f"expected the term {name!r} to give one number per example, shape {expected}, got shape "
                     f"{jnp.shape(value)}; average over samples and sum over units"
                 )
-            aux[name] = value.astype(found.log_likelihood.dtype)
-        return found._replace(aux=aux), updates
+            aux[name] = value.astype(evidence.log_likelihood.dtype)
+        return evidence._replace(aux=aux), updates
 
     return model._replace(evidence=evidence)
 
 
 def rematerialized(model: Model) -> Model:
-    """The model that keeps the forward pass of p(x | z) for a few of the K samples at a time, in training.
+    """A model that computes p(x | z) in training for a few of the K samples at a time, and again in the backward pass.
 
-    Samples are drawn once; then the likelihood is computed for as many of them at a time as the largest divisor of K up to
-    sqrt(K), and again on the way back. The numbers are the same where p(x | z) has no noise of its own but its weights'
-    (dropout would repeat its mask). Random weights and a prime K are left alone: a single sample has other noise.
+    The latents are sampled once. The likelihood is then computed for chunks of the K samples, whose size is the largest
+    divisor of K up to sqrt(K), so only one chunk of activations is kept in memory. The numbers are the same unless
+    p(x | z) has noise of its own other than that of its weights (dropout would repeat its mask). Random weights with a
+    prime K are left as they are, because a single sample uses other noise.
+
+    >>> model = Model(None, lambda *arguments: (None, {}), None, None, "exact")
+    >>> rematerialized(model).bound
+    'exact'
     """
 
-    def evidence(variables, batch, key, query=_QUERY):
-        found, updates = model.evidence(variables, batch, key, query)
+    def evidence(variables, batch, key, query=_DEFAULT_QUERY):
+        evidence, updates = model.evidence(variables, batch, key, query)
         num = query.num_samples
-        part = max(size for size in range(1, math.isqrt(num) + 1) if num % size == 0)
-        alone = part == 1 and model.bound in ("predictive", None)  # may have weights of its own for each example
-        if not query.train or not found.latents or num == 1 or alone:
-            return found, updates
+        chunk = max(size for size in range(1, math.isqrt(num) + 1) if num % size == 0)
+        # A query for one sample may give each example weights of its own.
+        changes_noise = chunk == 1 and model.bound in ("predictive", None)
+        if not query.train or not evidence.latents or num == 1 or changes_noise:
+            return evidence, updates
 
         @jax.checkpoint
-        def of_part(given):
-            asked = dataclasses.replace(query, num_samples=part, given=given)
-            return model.evidence(variables, batch, key, asked)[0].log_likelihood
+        def chunk_log_likelihood(given):
+            chunk_query = dataclasses.replace(query, num_samples=chunk, given=given)
+            return model.evidence(variables, batch, key, chunk_query)[0].log_likelihood
 
-        samples = {name: latent.sample for name, latent in found.latents.items()}
-        parts = jax.tree.map(lambda sample: sample.reshape(-1, part, *sample.shape[1:]), samples)
-        return found._replace(log_likelihood=jax.lax.map(of_part, parts).reshape(num, -1)), updates
+        samples = {name: latent.sample for name, latent in evidence.latents.items()}
+        chunks = jax.tree.map(lambda sample: sample.reshape(-1, chunk, *sample.shape[1:]), samples)
+        return evidence._replace(log_likelihood=jax.lax.map(chunk_log_likelihood, chunks).reshape(num, -1)), updates
 
     return model._replace(evidence=evidence)
