@@ -20,7 +20,7 @@ def image_grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
       columns: images in a row of the grid.
 
     >>> image_grid(np.zeros((4, 8, 8, 1)), columns=2).shape
-    (16, 16, 1)
+    (18, 18, 1)
     """
     x = np.asarray(x, np.float32)
     if not (x.ndim == 4 and x.shape[-1] in (1, 3)):
@@ -36,7 +36,7 @@ def image_pairs(x: np.ndarray, y: np.ndarray, columns: int = 10) -> np.ndarray:
     """Grid of images in which each row of `x [N, ...]` is followed by the corresponding row of `y [N, ...]`.
 
     >>> image_pairs(np.zeros((4, 8, 8, 1)), np.ones((4, 8, 8, 1)), columns=2).shape
-    (32, 16, 1)
+    (36, 18, 1)
     """
     num = len(x) - len(x) % columns if len(x) >= columns else len(x)
     columns = min(columns, num)
