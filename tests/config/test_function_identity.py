@@ -1,5 +1,6 @@
 """The identity of extra losses: by file or source text and plain values; no identity, no resume."""
 
+import dataclasses
 import functools
 import json
 
@@ -69,8 +70,19 @@ def test_a_function_without_a_file_is_known_by_its_source(monkeypatch):
 def test_other_values_give_a_function_no_identity(held):
     with pytest.raises(ValueError, match=f"holds a .*{type(held).__name__.split('.')[-1]}.*; pass that value"):
         identity(scaled(held))
-    with pytest.raises(ValueError, match=r"expected a function.*write it as a function"):
-        identity(functools.partial(held))
+
+
+def test_an_object_that_can_be_called_needs_to_be_a_dataclass():
+    class Loss:
+        def __call__(self, evidence, batch): ...
+
+    @dataclasses.dataclass
+    class Weighted(Loss):
+        weight: float
+
+    assert identity(Weighted(1.0)) == identity(Weighted(1.0)) != identity(Weighted(2.0))
+    with pytest.raises(ValueError, match=r"expected a function.*got Loss, .*write it as a function"):
+        identity(Loss())
 
 
 def test_a_run_is_not_resumed_with_another_function_or_with_one_of_no_identity(tmp_path):
