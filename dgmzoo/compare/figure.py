@@ -1,122 +1,136 @@
-"""What each variant of an experiment learned, as one picture: a row of panels for each."""
+"""Figure of a comparison: one row of panels per variant, with KL, posteriors, samples and traversals."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dgmzoo.report import plots
 
-STEPS = 8  # of a traversal
-_UNITS = 6  # of a layer whose posterior is drawn; those that say most of x
+TRAVERSAL_STEPS = 8
+_UNITS = 6  # units of a layer whose posterior is plotted
 
 
-class View(NamedTuple):
-    """What is drawn of one model; None or empty where there is no such thing."""
+class FigureRow(NamedTuple):
+    """Arrays that are plotted in the row of one variant; None or empty if the model does not have them."""
 
     kl: dict[str, np.ndarray]  # layer -> [U]  mean over examples
-    values: dict[str, np.ndarray]  # layer -> [N, U]  one draw of q(z | x) for each example
-    prior: dict[str, np.ndarray]  # layer -> [N, U]
+    values: dict[str, np.ndarray]  # layer -> [N, U]  one sample of q(z | x) for each example
+    prior: dict[str, np.ndarray]  # layer -> [N, U]  samples of the prior
     labels: np.ndarray | None  # [N]
-    samples: np.ndarray | None  # [num, ...]  means
-    traversed: np.ndarray | None  # [units * STEPS, ...]  means
-    flipped: np.ndarray | None  # [3 * num, ...]  x, x with pixels flipped, the mean of p(x | z) from there
-
-
-def leading(values: np.ndarray, kl: np.ndarray | None, num: int = _UNITS) -> np.ndarray:
-    """The units `[num]` with most KL, or where there is none, with most variance over x."""
-    spread = values.reshape(len(values), -1).var(0)
-    weight = spread if kl is None or kl.shape != spread.shape else kl
-    return np.argsort(-weight, kind="stable")[:num]
-
-
-def draw(views: Mapping[str, View]) -> bytes:
-    """A picture with a row for each variant, as PNG."""
-    from matplotlib.figure import Figure
-
-    layers = list(dict.fromkeys(layer for view in views.values() for layer in sorted(view.values)))
-    panels = [_Panel("samples (means)", _samples)]
-    if layers:
-        panels = [
-            _Panel("KL per unit, sorted [nats]", _kl),
-            *(_Panel(f"q({layer}) against p, leading units", _posterior, layer) for layer in layers),
-            *(
-                _Panel(f"{layer}: a draw of q(z | x) for each x", _map, layer)
-                for layer in layers
-                if _is_flat(views, layer)
-            ),
-            *panels,
-            _Panel("leading units, one a row", _images("traversed")),
-            _Panel("x; flipped; from the flipped", _images("flipped")),
-        ]
-    several = [units for view in views.values() for units in view.kl.values() if len(units) > 1]
-    finite = [units[np.isfinite(units)] for units in several]
-    most = max((units.max() for units in finite if units.size), default=1.0) or 1.0
-    figure = Figure(figsize=(3.1 * len(panels), 2.7 * len(views) + 0.2), layout="constrained")
-    rows = np.atleast_1d(figure.subfigures(len(views), 1, hspace=0.03))
-    for row, (name, view) in zip(rows, views.items(), strict=True):
-        row.suptitle(name, x=0.01, ha="left", fontweight="bold")
-        places = np.atleast_1d(row.subfigures(1, len(panels)))
-        for place, panel in zip(places, panels, strict=True):
-            place.suptitle(panel.title, fontsize=9, color="0.35")
-            if panel.draw(place, view, panel.layer, most) is False:
-                _blank(place)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=90)
-    return written.getvalue()
+    samples: np.ndarray | None  # [num, ...]  means of p(x | z) with z from the prior
+    traversal: np.ndarray | None  # [units * TRAVERSAL_STEPS, ...]  means of p(x | z)
+    flipped: np.ndarray | None  # [3 * num, ...]  x, x with flipped pixels, mean of p(x | z) with z from the flipped x
 
 
 class _Panel(NamedTuple):
+    """A column of the figure. `draw(subfigure, row, layer, max_kl)` returns False if there is nothing to draw."""
+
     title: str
-    draw: Any
+    draw: Callable[[Any, FigureRow, str, float], bool]
     layer: str = ""
 
 
-def _is_flat(views: Mapping[str, View], layer: str) -> bool:
-    return any(view.values[layer].shape[1:] == (2,) for view in views.values() if layer in view.values)
+def leading_units(values: np.ndarray, kl: np.ndarray | None, num: int = _UNITS) -> np.ndarray:
+    """Indices of the `num` units with the largest KL or, without a KL per unit, the largest variance over x.
+
+    Args:
+      values: codes `[N, U]`.
+      kl: `[U]`.
+
+    >>> leading_units(np.zeros((5, 3)), kl=np.array([0.1, 2.0, 0.5]), num=2).tolist()
+    [1, 2]
+    """
+    variance = values.reshape(len(values), -1).var(0)
+    weight = variance if kl is None or kl.shape != variance.shape else kl
+    return np.argsort(-weight, kind="stable")[:num]
 
 
-def _blank(place) -> None:
-    place.text(0.5, 0.5, "–", ha="center", color="0.5")
+def draw_figure(rows: Mapping[str, FigureRow]) -> bytes:
+    """Draw a figure with one row for each variant, as PNG."""
+    from matplotlib.figure import Figure
+
+    panels = _panels(rows)
+    kls = [units for row in rows.values() for units in row.kl.values() if len(units) > 1]
+    finite = [units[np.isfinite(units)] for units in kls]
+    max_kl = max((units.max() for units in finite if units.size), default=1.0) or 1.0
+    figure = Figure(figsize=(3.1 * len(panels), 2.7 * len(rows) + 0.2), layout="constrained")
+    row_figures = np.atleast_1d(figure.subfigures(len(rows), 1, hspace=0.03))
+    for row_figure, (name, row) in zip(row_figures, rows.items(), strict=True):
+        row_figure.suptitle(name, x=0.01, ha="left", fontweight="bold")
+        subfigures = np.atleast_1d(row_figure.subfigures(1, len(panels)))
+        for subfigure, panel in zip(subfigures, panels, strict=True):
+            subfigure.suptitle(panel.title, fontsize=9, color="0.35")
+            if panel.draw(subfigure, row, panel.layer, max_kl) is False:
+                subfigure.text(0.5, 0.5, "–", ha="center", color="0.5")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()
 
 
-def _kl(place, view: View, layer: str, most: float) -> bool:
-    if not view.kl:
+def _panels(rows: Mapping[str, FigureRow]) -> list[_Panel]:
+    """Panels that at least one variant can fill."""
+    layers = list(dict.fromkeys(layer for row in rows.values() for layer in sorted(row.values)))
+    samples = _Panel("samples (means)", _draw_samples)
+    if not layers:
+        return [samples]
+    return [
+        _Panel("KL per unit, sorted [nats]", _draw_kl),
+        *(_Panel(f"q({layer}) against p, leading units", _draw_posterior, layer) for layer in layers),
+        *(
+            _Panel(f"{layer}: one sample of q(z | x) per x", _draw_code_map, layer)
+            for layer in layers
+            if any(_has_two_units(row, layer) for row in rows.values())
+        ),
+        samples,
+        _Panel("traversal of the leading units", _draw_traversal),
+        _Panel("x; flipped x; mean from flipped x", _draw_flipped),
+    ]
+
+
+def _has_two_units(row: FigureRow, layer: str) -> bool:
+    return layer in row.values and row.values[layer].shape[1:] == (2,)
+
+
+def _draw_kl(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
+    if not row.kl:
         return False
-    axes = place.add_subplot()
-    drawn = {}
-    for name, units in view.kl.items():
-        whole = len(units) == 1 and view.values[name].shape[1:] != (1,)  # of a code whose units have none of their own
-        drawn[f"{name}: {'the whole code' if whole else len(units)}"] = units
-    plots.draw_sorted_units(axes, drawn)
-    own = max((units.max() for units in view.kl.values() if np.isfinite(units).all()), default=most)
-    alone = all(len(units) == 1 for units in view.kl.values())  # beside the sums of others its scale would say nothing
-    axes.set(ylim=(0, 1.05 * (own if alone else max(own, most)) or 1))
+    axes = subfigure.add_subplot()
+    curves = {}
+    for name, units in row.kl.items():
+        is_whole_code = len(units) == 1 and row.values[name].shape[1:] != (1,)  # a layer without a KL per unit
+        curves[f"{name}: {'the whole code' if is_whole_code else len(units)}"] = units
+    plots.draw_sorted_units(axes, curves)
+    row_max = max((units.max() for units in row.kl.values() if np.isfinite(units).all()), default=max_kl)
+    # Sums over units need a scale of their own, far above that of single units.
+    only_sums = all(len(units) == 1 for units in row.kl.values())
+    axes.set(ylim=(0, 1.05 * (row_max if only_sums else max(row_max, max_kl)) or 1))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return True
 
 
-def _posterior(place, view: View, layer: str, most: float) -> bool:
-    if layer not in view.values:
+def _draw_posterior(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
+    """Histograms of the aggregate posterior and the prior of the leading units."""
+    if layer not in row.values:
         return False
-    values = view.values[layer].reshape(len(view.values[layer]), -1)
-    units = leading(values, view.kl.get(layer))
+    values = row.values[layer].reshape(len(row.values[layer]), -1)
+    units = leading_units(values, row.kl.get(layer))
     for i, unit in enumerate(units):
-        axes = place.add_subplot(2, _UNITS // 2, i + 1)
-        drawn = [values[:, unit]]
-        if layer in view.prior:
-            drawn.append(view.prior[layer].reshape(len(view.prior[layer]), -1)[:, unit])
-        drawn = [each[np.isfinite(each)] for each in drawn]
-        if not all(each.size for each in drawn):
+        axes = subfigure.add_subplot(2, _UNITS // 2, i + 1)
+        samples = [values[:, unit]]
+        if layer in row.prior:
+            samples.append(row.prior[layer].reshape(len(row.prior[layer]), -1)[:, unit])
+        samples = [array[np.isfinite(array)] for array in samples]
+        if not all(array.size for array in samples):
             return False
-        low, high = np.quantile(np.concatenate(drawn), (0.005, 0.995))
+        low, high = np.quantile(np.concatenate(samples), (0.005, 0.995))
         bins = np.linspace(low - 1e-3, high + 1e-3, 41)
-        axes.hist(drawn[0], bins, density=True, alpha=0.6, label="q")
-        if len(drawn) > 1:
-            axes.hist(drawn[1], bins, density=True, histtype="step", color="black", linewidth=0.8, label="p")
-        axes.set_yscale("function", functions=(np.sqrt, np.square))  # beside a point mass the rest stays visible
+        axes.hist(samples[0], bins, density=True, alpha=0.6, label="q")
+        if len(samples) > 1:
+            axes.hist(samples[1], bins, density=True, histtype="step", color="black", linewidth=0.8, label="p")
+        axes.set_yscale("function", functions=(np.sqrt, np.square))  # keeps the density beside a point mass visible
         axes.set_yticks([])
         axes.tick_params(labelsize=6)
         if i == 0:
@@ -124,31 +138,32 @@ def _posterior(place, view: View, layer: str, most: float) -> bool:
     return True
 
 
-def _map(place, view: View, layer: str, most: float) -> bool:
-    if layer not in view.values or view.values[layer].shape[1:] != (2,):
+def _draw_code_map(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
+    """Scatter plot of a code of two units, coloured by label."""
+    if not _has_two_units(row, layer):
         return False
-    axes = place.add_subplot()
-    points = view.values[layer]
-    colours = {} if view.labels is None else {"c": view.labels[: len(points)], "cmap": "tab10"}
+    axes = subfigure.add_subplot()
+    points = row.values[layer]
+    colours = {} if row.labels is None else {"c": row.labels[: len(points)], "cmap": "tab10"}
     axes.scatter(*points.T, s=2, **colours)
     axes.set_aspect("equal", "datalim")
     return True
 
 
-def _samples(place, view: View, layer: str, most: float) -> bool:
-    return view.samples is not None and _show(place, plots.image_grid(view.samples))
+def _draw_samples(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
+    return row.samples is not None and _draw_image(subfigure, plots.image_grid(row.samples))
 
 
-def _images(field: str):
-    def draw(place, view: View, layer: str, most: float) -> bool:
-        x = getattr(view, field)
-        return x is not None and _show(place, plots.image_grid(x, STEPS if field == "traversed" else len(x) // 3))
-
-    return draw
+def _draw_traversal(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
+    return row.traversal is not None and _draw_image(subfigure, plots.image_grid(row.traversal, TRAVERSAL_STEPS))
 
 
-def _show(place, sheet: np.ndarray) -> bool:
-    axes = place.add_subplot()
-    axes.imshow(sheet[..., 0] if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+def _draw_flipped(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
+    return row.flipped is not None and _draw_image(subfigure, plots.image_grid(row.flipped, len(row.flipped) // 3))
+
+
+def _draw_image(subfigure, image: np.ndarray) -> bool:
+    axes = subfigure.add_subplot()
+    axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     return True

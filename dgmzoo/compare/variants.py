@@ -1,0 +1,121 @@
+"""Variants of an experiment: layers and overrides become named experiments."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dgmzoo.config import overrides
+from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.names import LATENTS
+from dgmzoo.layers.latents.base import LatentLayer
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.objectives.base import variational_layers
+
+Overrides = Mapping[str, Any]  # path -> value
+
+
+def make_variants(
+    base: Experiment, layers: Sequence[str], changes: Sequence[Overrides] | Mapping[str, Overrides]
+) -> dict[str, Experiment]:
+    """Name -> experiment, for every layer and every set of overrides.
+
+    Args:
+      base: the experiment that is varied.
+      layers: names of latent layers. A variant has this layer in place of every latent layer of the base. A layer that
+        is of this kind already keeps its settings.
+      changes: overrides by the name of their variant, or a list of overrides, which are named after their contents.
+
+    Raises:
+      ValueError: there is no variant, two have the same name, or one does not fit; the message contains its name.
+    """
+    requests = _layer_requests(base, layers) + _override_requests(changes)
+    if not requests:
+        raise ValueError("expected layers or overrides to compare, got neither; name some, such as normal,horseshoe")
+    variants: dict[str, Experiment] = {}
+    for name, change in requests:
+        _check_request(name, change, variants)
+        try:
+            variants[name] = overrides.override(base, change)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return variants
+
+
+def _layer_requests(base: Experiment, layers: Sequence[str]) -> list[tuple[str, Overrides]]:
+    """Name and overrides of the variant of each layer."""
+    if not layers:
+        return []
+    present = dict(variational_layers(base.model))
+    if not present:
+        raise ValueError(
+            f"expected an entry with variational layers to compare {', '.join(layers)}, "
+            f"got {type(base.model).__name__} without; use overrides"
+        )
+    return [(kind, {path: kind for path, layer in present.items() if not _is_kind(layer, kind)}) for kind in layers]
+
+
+def _override_requests(changes: Sequence[Overrides] | Mapping[str, Overrides]) -> list[tuple[str, Overrides]]:
+    """Name and overrides of the variant of each set of overrides."""
+    named = changes if isinstance(changes, Mapping) else {_describe(change): change for change in changes}
+    if len(named) < len(changes):
+        raise ValueError(
+            "expected overrides that differ in what is written of them, got some alike; name them: {name: {...}}"
+        )
+    return list(named.items())
+
+
+def _describe(change: Overrides) -> str:
+    return " ".join(f"{path}={overrides.plain(value)}" for path, value in change.items()) or "base"
+
+
+def _check_request(name: str, change: Overrides, variants: Mapping[str, Experiment]) -> None:
+    """Refuse a name without letters or equal to another, and overrides that make results incomparable."""
+    if not re.search(r"\w", name):
+        raise ValueError(f"expected the name of a variant to have a letter or a digit, got {name!r}")
+    equal = [other for other in variants if directory_name(other) == directory_name(name)]
+    if equal:
+        raise ValueError(f"expected variants with different names, got {equal[0]!r} and {name!r}")
+    for path in change:
+        if path.split(".")[0] in ("data", "evaluation"):
+            raise ValueError(
+                f"expected variants of the model, its objective or training, got {path!r}; "
+                "values on other data or by other measures do not compare"
+            )
+
+
+def _is_kind(layer: LatentLayer, kind: str) -> bool:
+    """True if the layer is of the kind already.
+
+    The layer named `normal` accepts any posterior and counts as this kind only with a normal posterior.
+    """
+    cls = LATENTS.get(kind)
+    if type(layer) is not cls:
+        return False
+    return cls is not VariationalLayer or layer.posterior is cls.posterior
+
+
+def retained_settings(kind: str, base: Experiment) -> str:
+    """Settings of the base's layers of this kind that differ from the defaults of the kind, such as `model.latent.slab=0.5`."""
+    return ", ".join(
+        f"{path}.{field}={value}"
+        for path, layer in variational_layers(base.model)
+        if _is_kind(layer, kind)
+        for field, value in _changed_fields(layer).items()
+    )
+
+
+def _changed_fields(layer: LatentLayer) -> dict[str, Any]:
+    """Field -> value, of the fields that differ from the defaults of the layer's kind."""
+    defaults, fields = overrides.flatten(type(layer)()), overrides.flatten(layer)
+    return {field: value for field, value in fields.items() if defaults.get(field) != value}
+
+
+def directory_name(variant: str) -> str:
+    """Name of the directory of a variant: unusual characters are replaced, and long names end in a digest.
+
+    >>> directory_name("model.latent.prior=Laplace objective=iwae")
+    'model.latent.prior=Laplace_objective=iwae'
+    """
+    short = re.sub(r"[^A-Za-z0-9._=-]+", "_", variant)
+    return short if len(short) <= 100 else f"{short[:90]}-{hashlib.sha256(variant.encode()).hexdigest()[:9]}"
