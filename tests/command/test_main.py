@@ -1,4 +1,4 @@
-"""The command as a person meets it: quick listings, and short answers to bad input."""
+"""The verbs of the command: listings, training, evaluation, samples, comparison, and runs that are resumed."""
 
 import json
 import shutil
@@ -8,18 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from dgmzoo.command import main
-from tests.support.command import ROOT, SMALL, environment
-
-
-def run(*words: str) -> int:
-    """The command in this process (which has paid for its imports): its exit status."""
-    with pytest.raises(SystemExit) as stopped:
-        main.main(words)
-    return stopped.value.code or 0
-
-
-QUICK = (*SMALL, "--training.epochs", "2", "--training.validate-epochs", "1")
+from tests.support.command import QUICK, ROOT, SMALL, environment, run
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +23,7 @@ def trained(tmp_path_factory):
 )
 def test_listings_are_quick_and_import_neither_jax_nor_tyro(words):
     code = (
-        "import resource, sys\nfrom dgmzoo import cli\n"
+        "import resource, sys\nfrom dgmzoo.command import main\n"
         f"try: main.main({words!r})\nexcept SystemExit as end: assert not end.code\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
         "heavy = {'jax', 'tyro', 'flax', 'numpyro', 'scipy', 'matplotlib'} & set(sys.modules)\n"
@@ -61,9 +50,9 @@ def test_list_shows_every_experiment(capsys, monkeypatch):
     assert "86.76" in shown
 
 
-def test_a_run_leaves_all_that_it_should(trained):
+def test_a_run_leaves_report_record_and_checkpoints(trained):
     files = {path.name for path in trained.iterdir() if not path.name.startswith(".")}
-    assert files == {"config.json", "metrics.jsonl", "checkpoints", "result.json", "samples.png", "reconstructions.png", "report.html"}  # fmt: skip
+    assert files == {"config.json", "state.json", "metrics.jsonl", "checkpoints", "result.json", "samples.png", "reconstructions.png", "report.html"}  # fmt: skip
     page = (trained / "report.html").read_text()
     assert page.count("<svg") == 3 and page.count("data:image/png;base64,") == 2  # curves, KL, the latent map
     assert 'src="http' not in page and "href=" not in page.replace('xlink:href="#', "")
@@ -115,7 +104,7 @@ def test_bench_prints_its_figures(capsys, tmp_path):
     words = ("bench", "vae/digits", *SMALL, "--num-epochs", "2")
     assert run(*words, "--json", "--profile", str(tmp_path / "trace")) == 0
     found = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    assert set(found) == {"seconds_per_epoch", "steps_per_second", "compile_seconds", "matmul_share", "memory_bytes", "iw_samples_per_second", "iw_matmul_share"}  # fmt: skip
+    assert set(found) == {"seconds_per_epoch", "steps_per_second", "compile_seconds", "memory_bytes"}
     assert all(value > 0 for value in found.values())
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
@@ -136,102 +125,11 @@ def test_compare_prints_a_table_or_its_records(capsys, tmp_path, monkeypatch):
     assert records[-1]["variant"] == "model.latent_dim=3 model.decoder.hidden=[4, 5]" and records[-1]["seed"] == 1
 
 
-def pickled(path):
-    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    return path
-
-
-def with_nan(path):
-    x = np.random.default_rng(0).random((200, 8, 8, 1)).astype(np.float32)
-    x[3, 2, 1] = np.nan
-    np.save(path, x)
-    return path
-
-
-BAD = {
-    "unknown experiment": (["train", "vae/digit"], "nearest are vae/digits"),
-    "unknown verb": (["trian"], "did you mean train"),
-    "no experiment": (["train"], "expected the name of an experiment"),
-    "unknown override": (["train", "vae/digits", "--model.latent-dims", "3"], "--model.latent-dim"),
-    "ill-typed override": (["train", "vae/digits", "--model.latent-dim", "three"], "--model.latent-dim"),
-    "latent size 0": (["train", "vae/digits", "--model.latent-dim", "0"], "integer >= 1, got 0"),
-    "no layers": (["train", "vae/digits", "--model.encoder.hidden", "0"], "hidden widths >= 1"),
-    "large batch": (["train", "vae/digits", "--training.batch-size", "5000"], "at most the 1257 training rows, got 5000"),
-    "two lengths": (["train", "vae/digits", "--training.steps", "5", "--training.epochs", "5"], "exactly one"),
-    "wrong objective": (["train", "vae/digits", "--objective", "nvil"], "use a pathwise objective"),
-    "wrong objective for bits": (["train", "dvae/digits_sigmoid_belief_network", "--objective", "elbo"], "use a score-function objective"),
-    "unknown objective": (["train", "vae/digits", "--objective", "elbow"], "one of elbo, iwae, dreg, nvil"),
-    "unknown family": (["train", "vae/digits", "--model.latent.posterior", "Norml"], "Normal"),
-    "mixed kinds": (["train", "vae/digits", "--model.latent.prior", "BernoulliLogits"], "both discrete or both continuous"),
-    "gray pixels": (["train", "vae/digits", "--data.encoding", "gray"], "expected x in {0, 1}"),
-    "unknown data": (["train", "vae/digits", "--data.name", "mnst"], "mnist"),
-    "no such file": (["train", "vae/digits", "--data.name", "nothing.npy"], "nothing.npy"),
-    "negative rate": (["train", "vae/digits", "--training.learning-rate", "-1"], "learning_rate"),
-    "nan rate": (["train", "vae/digits", "--training.learning-rate", "nan"], "learning_rate"),
-    "not a run": (["evaluate", "/nowhere"], "expected a run directory"),
-    "large batch, length in steps": (["train", "vae/digits", "--training.batch-size", "5000", "--training.steps", "3"], "at most the 1257"),
-    "negative seed": (["train", "vae/digits", "--seed", "-1"], "expected a seed from 0"),
-    "huge seed": (["train", "vae/digits", "--seed", "99999999999999999999"], "expected a seed from 0"),
-    "seeds with patience": (["train", "vae/digits", "--seeds", "2", "--training.patience", "2"], "training.patience None with 2 seeds"),
-    "free bits in parts": (["train", "vae/digits", "--objective.free-bits", "0.5", "--training.accumulate", "2"], "free_bits 0 with training.accumulate"),
-    "corrected, then refused": (["train", "vae/digits", "--model.latent.prior", "horseshoe", "--objective", "nvil"], "use a pathwise objective"),
-    "family without a head": (["train", "vae/digits", "--model.latent.posterior", "Uniform"], "one number per parameter"),
-    "family of vectors": (["train", "vae/digits", "--model.latent.posterior", "MultivariateNormal"], "one number per parameter"),
-    "prior too narrow": (["train", "vae/digits", "--model.latent.prior", "HalfNormal"], "their KL is infinite"),
-    "compare without a name": (["compare"], "expected the name of an experiment after compare"),
-    "compare nothing": (["compare", "vae/digits"], "expected layers or overrides to compare"),
-    "compare an unknown layer": (["compare", "vae/digits", "--layers", "normal,nrmal"], "nrmal: expected model.latent one of"),
-    "compare a refused pair": (["compare", "vae/digits", "--layers", "normal,point", "--objective", "iwae"], "point: expected an objective"),
-    "compare a misspelt variant": (["compare", "vae/digits", "--variants", "iwae"], "expected a variant such as"),
-    "compare an unknown field": (["compare", "vae/digits", "--variants", "model.latnt-dim=3"], "model.latnt-dim"),
-    "compare a misspelt value": (["compare", "vae/digits", "--variants", "model.latent.noise=Flase"], "model.latent.noise=Flase"),
-    "compare a refused variant": (["compare", "vae/digits", "--variants", "base", "objective=nvil"], "variant 'objective=nvil': expected an objective"),
-    "compare no seeds": (["compare", "vae/digits", "--layers", "normal", "--seeds", "0"], "at least one"),
-    "compare other data": (["compare", "vae/digits", "--variants", "data.seed=1"], "do not compare"),
-    "no such experiment file": (["train", "mine.py"], "mine.py"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_gets_a_short_answer(case, capfd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words, answer = BAD[case]
-    assert run(*words) == 2
-    told = capfd.readouterr()
-    said = " ".join((told.err + told.out).replace("│", " ").split())
-    assert answer in said, said
-    assert "Traceback" not in said and "takes its place" not in said and len(said) < 1500
-    assert list(tmp_path.iterdir()) == []  # nothing was left behind
-
-
-@pytest.mark.parametrize("make, answer", [(pickled, "pickle"), (with_nan, "NaN")])
-def test_bad_arrays_are_refused(make, answer, capfd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = make(tmp_path / "mine.npy")
-    assert run("train", "vae/digits", "--data.name", str(path)) == 2
-    assert answer.lower() in capfd.readouterr().err.lower()
-    assert [found.name for found in tmp_path.iterdir()] == ["mine.npy"]
-
-
-def test_nan_in_the_loss_stops_with_step_and_term(capfd, tmp_path):
-    words = ("train", "vae/digits", *QUICK, "--training.optimizer", "sgd", "--training.learning-rate", "1e38")
-    assert run(*words, "--run-dir", str(tmp_path / "run")) == 2
-    told = capfd.readouterr().err
-    assert "NaN or infinity at step" in told and "loss" in told and "vae/digits" in told and "Traceback" not in told
-
-
 def test_run_directory_of_another_config_names_the_fields(trained, capfd):
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     assert run("train", "vae/digits", *QUICK, "--model.latent-dim", "3", "--run-dir", str(trained)) == 2
     assert "model.latent_dim was 2, now 3" in capfd.readouterr().err
     assert {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()} == before
-
-
-def test_folder_with_other_things_is_refused(capfd, tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
-    assert run("train", "vae/digits", "--run-dir", str(tmp_path)) == 2
-    assert "thesis.tex" in capfd.readouterr().err
-    assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
 OWN = """
@@ -242,9 +140,7 @@ from collections.abc import Callable
 import dataclasses
 import flax.linen as nn
 from dgmzoo import ELBO, Data, Experiment, Training
-from dgmzoo.config import Evaluation
-from dgmzoo.layers.networks import MLP
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import MLP, VAE, Evaluation
 from neighbour import WIDTH
 
 
@@ -275,7 +171,7 @@ experiment = Experiment(
 """
 
 
-def test_a_users_own_file_with_classes_of_its_own(tmp_path, monkeypatch, capfd):
+def test_a_users_file_may_define_classes(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/neighbour.py").write_text("WIDTH = 8\n")
@@ -288,14 +184,6 @@ def test_a_users_own_file_with_classes_of_its_own(tmp_path, monkeypatch, capfd):
     (tmp_path / "sub/mine.py").write_text(OWN + "\n# changed\n")
     assert run("evaluate", str(tmp_path / "runs/mine/seed-0"), "--num-samples", "2") == 2
     assert "changed" in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("text, answer", [("experiment = (", "SyntaxError"), ("import nothing_there", "ModuleNotFoundError"), ("x = 1", "to define")])  # fmt: skip
-def test_a_users_broken_file(text, answer, tmp_path, capfd):
-    (tmp_path / "broken.py").write_text(text)
-    assert run("train", str(tmp_path / "broken.py")) == 2
-    told = capfd.readouterr().err
-    assert answer in told and "Traceback" not in told
 
 
 @pytest.mark.parametrize(
@@ -340,7 +228,7 @@ def test_seeds_take_a_finished_run_as_it_is(trained, tmp_path, capfd):
     capfd.readouterr()
 
 
-def test_real_data_with_a_normal_output(tmp_path, capfd):
+def test_real_data_with_a_normal_likelihood(tmp_path, capfd):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32))
     words = ("train", "vae/digits", *QUICK, "--data.name", str(tmp_path / "mine.npy"), "--data.encoding", "None")
     assert run(*words, "--model.likelihood", "normal", "--run-dir", str(tmp_path / "run")) == 0
