@@ -35,8 +35,8 @@ class Dataset:
     sha256: str
     """Digest of the decoded content, before splitting."""
     splits: Mapping[str, Mapping[str, Any]]
-    """split -> {"x": [N, *shape], "label": int32 [N], "context": [N, ...], "mask": bool [N, ...]}; arrays, mapped arrays
-    or `LazyRows`."""
+    """split -> {"x": [N, *shape], "label": int32 [N], "context": [N, ...], "mask": bool [N, ...]}; arrays, mapped
+    arrays or `LazyRows`."""
     shape: tuple[int, ...]
     """Shape of one example; images are [H, W, C]."""
     encoding: str | None

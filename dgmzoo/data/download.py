@@ -130,7 +130,7 @@ def _transfer(url: str, part: Path, start: int, limit: int, progress: Progress |
 
 
 def _read(response: http.client.HTTPResponse, url: str) -> bytes:
-    """The next bytes; an error of the network becomes a ConnectionError, which distinguishes it from one of the disk."""
+    """The next bytes; errors of the network become ConnectionErrors, to distinguish them from those of the disk."""
     try:
         return response.read1(_BLOCK_BYTES)
     except TimeoutError:

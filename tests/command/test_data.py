@@ -1,32 +1,32 @@
-"""The verbs of `dgmzoo data`."""
+"""The command `dgmzoo data`: list, show, fetch and verify."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from dgmzoo.command.data import HELP, data
-from dgmzoo.data import catalogue, lookup, preview
+from dgmzoo.data import Data, catalogue, load_dataset, lookup, preview
 from tests.support.data_fixtures import benchmark_data, empty_cache  # noqa: F401
 
 
-def test_list_has_one_line_a_set_and_says_what_is_here(monkeypatch, capsys):
+def test_list_has_a_line_for_each_set_and_marks_local_copies(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert data(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["set", *catalogue()] and max(map(len, lines)) <= 80
-    here = {line.split()[0] for line in lines[1:] if line.split()[-1] == "yes"}
-    assert {"digits", "toy_moons"} <= here and "binarized_mnist" not in here
+    local = {line.split()[0] for line in lines[1:] if line.split()[-1] == "yes"}
+    assert {"digits", "toy_moons"} <= local and "binarized_mnist" not in local
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["list", "--help"], ["fetch", "-h"], ["verify", "mnist", "--help"]])
-def test_help(words, capsys):
+def test_help_is_printed(words, capsys):
     assert data(words) == 0 and capsys.readouterr().out == HELP
 
 
-def test_show_of_a_folder_and_of_a_file(tmp_path, capsys):
+def test_show_summarizes_a_folder_and_a_file_and_saves_a_picture(tmp_path, capsys):
     (tmp_path / "pets").mkdir()
-    for at in range(9):
-        Image.new("L", (5, 4), 20 * at).save(tmp_path / "pets" / f"{at}.png")
+    for number in range(9):
+        Image.new("L", (5, 4), 20 * number).save(tmp_path / "pets" / f"{number}.png")
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(30, 4)))
     for name, start in (("pets", "pets: train 7, valid 1, test 1 of 4 x 5 x 1"), ("x.npy", "x.npy: train 24")):
         assert data(["show", str(tmp_path / name), "--out", str(tmp_path / "a.png")]) == 0
@@ -37,30 +37,26 @@ def test_show_of_a_folder_and_of_a_file(tmp_path, capsys):
         data(["show", "minst"])
 
 
-def test_show_writes_the_file_it_names_or_none(tmp_path):
+def test_show_refuses_a_picture_that_is_no_png(tmp_path):
     with pytest.raises(ValueError, match=r"name a \.png file, got x"):
         data(["show", "digits", "--out", "x"])
     assert not list(tmp_path.glob("x*"))
 
 
-def test_a_set_that_has_to_be_brought_by_hand_says_why():
+def test_set_without_a_public_source_says_why():
     with pytest.raises(FileNotFoundError, match="Published as a pickle, which dgmzoo never reads"):
         lookup.fetch("gas")
 
 
-def test_a_picture_shows_what_is_stored_not_a_draw(monkeypatch):
-    from dgmzoo.data import Data, load_dataset
-
+def test_picture_shows_stored_images_without_binarization(monkeypatch):
     digits = load_dataset(Data())
-    drawn = []
-    monkeypatch.setattr(preview, "tile_images", lambda images: drawn.append(images) or images[0, ..., 0])
+    sheets = []
+    monkeypatch.setattr(preview, "tile_images", lambda images: sheets.append(images) or images[0, ..., 0])
     preview.save_picture(digits, "a.png", num=9)
-    np.testing.assert_array_equal(drawn[0], digits.splits["train"]["x"][:9] / np.float32(16))
+    np.testing.assert_array_equal(sheets[0], digits.splits["train"]["x"][:9] / np.float32(16))
 
 
 @pytest.mark.usefixtures("benchmark_data")
-def test_letters_are_shown_as_letters():
-    from dgmzoo.data import Data, load_dataset
-
+def test_letters_are_previewed_as_images():
     lines = preview.summarize(load_dataset(Data("ocr_letters"))).splitlines()[2:]
     assert len(lines) == 8 and any("@@" in line for line in lines)

@@ -1,6 +1,7 @@
-"""Fetching from a loopback server that answers well, badly, slowly or never."""
+"""Downloads from a loopback server: resume, faulty sources, full disks, and several processes at once."""
 
 import errno
+import hashlib
 import os
 import socket
 import struct
@@ -16,78 +17,78 @@ import dgmzoo
 from dgmzoo.data import Data, cache, download, load_dataset, lookup
 from dgmzoo.data.entry import Source
 from tests.support import file_writers
-from tests.support.server import ARRAYS, CONTENTS, FIRST, NAMES, ROWS, WHOLE, held
+from tests.support.server import ARRAYS, COMPLETE_CACHE, FILES, FIRST_FILE, PACKED_NAMES, ROWS, cached_files
 
 
-def test_whole_set_with_progress_and_messages(mnist, server):
-    seen, said = [], []
-    assert lookup.fetch("mnist", said.append, lambda *step: seen.append(step)) == cache.root() / "mnist"
-    assert held() == WHOLE and len(server.requests) == 4
-    assert server.address in said[0] and "0.4 MB" in said[0]
-    assert seen[-1][1:] == (len(CONTENTS["t10k-labels-idx1-ubyte.gz"]),) * 2
-    assert {name for name, _, _ in seen} == set(NAMES)
+def test_fetch_reports_its_source_and_progress(mnist, server):
+    steps, messages = [], []
+    assert lookup.fetch("mnist", messages.append, lambda *step: steps.append(step)) == cache.root() / "mnist"
+    assert cached_files() == COMPLETE_CACHE and len(server.requests) == 4
+    assert server.address in messages[0] and "0.4 MB" in messages[0]
+    assert steps[-1][1:] == (len(FILES["t10k-labels-idx1-ubyte.gz"]),) * 2
+    assert {name for name, _, _ in steps} == set(PACKED_NAMES)
     np.testing.assert_array_equal(load_dataset(Data("mnist")).splits["test"]["x"], ARRAYS["test/x"])
     assert len(server.requests) == 4  # fetched once
-    assert lookup.verify("mnist") == lookup.digest(ARRAYS) and lookup.local_copy("mnist") == str(cache.root() / "mnist")
+    assert lookup.verify("mnist") == lookup.digest(ARRAYS)
+    assert lookup.local_copy("mnist") == str(cache.root() / "mnist")
 
 
-def test_resumed_in_the_middle(mnist, server):
-    def cut(handler, name, start):
-        if name == FIRST and not start:
+def test_interrupted_download_is_resumed(mnist, server):
+    def interrupt(handler, name, start):
+        if name == FIRST_FILE and not start:
             handler.send_response(200)
-            handler.send_header("Content-Length", str(len(CONTENTS[FIRST])))
+            handler.send_header("Content-Length", str(len(FILES[FIRST_FILE])))
             handler.end_headers()
-            handler.wfile.write(CONTENTS[FIRST][:70_000])
+            handler.wfile.write(FILES[FIRST_FILE][:70_000])
             return True
 
-    server.behave = cut
-    with pytest.raises(FileNotFoundError, match=f"ended after 70000 of {len(CONTENTS[FIRST])} bytes"):
+    server.respond = interrupt
+    with pytest.raises(FileNotFoundError, match=f"ended after 70000 of {len(FILES[FIRST_FILE])} bytes"):
         lookup.fetch("mnist")
     lookup.fetch("mnist")
-    assert server.requests[:2] == [(FIRST, 0), (FIRST, 70_000)] and held() == WHOLE
+    assert server.requests[:2] == [(FIRST_FILE, 0), (FIRST_FILE, 70_000)] and cached_files() == COMPLETE_CACHE
 
 
-def test_resuming_what_has_changed_starts_anew(mnist, server):
-    half = cache.root() / "downloads" / "mnist"
-    half.mkdir(parents=True)
-    tag = download.hashlib.sha256(f"{server.address}{FIRST}".encode()).hexdigest()[:8]
-    (half / f"{FIRST}.{tag}.part").write_bytes(b"x" * 1000)
-    said = []
-    lookup.fetch("mnist", said.append)
-    assert (FIRST, 1000) in server.requests and (FIRST, 0) in server.requests
-    assert any("does not fit together" in line for line in said) and held() == WHOLE
+def write_part(server, content: bytes) -> None:
+    """Leave a part of the first file, as an interrupted download does."""
+    folder = cache.root() / "downloads" / "mnist"
+    folder.mkdir(parents=True)
+    tag = hashlib.sha256(f"{server.address}{FIRST_FILE}".encode()).hexdigest()[:8]
+    (folder / f"{FIRST_FILE}.{tag}.part").write_bytes(content)
 
 
-def test_a_part_longer_than_the_file_starts_anew(mnist, server):
-    def beyond(handler, name, start):
+def test_download_restarts_where_the_file_has_changed(mnist, server):
+    write_part(server, b"x" * 1000)
+    messages = []
+    lookup.fetch("mnist", messages.append)
+    assert (FIRST_FILE, 1000) in server.requests and (FIRST_FILE, 0) in server.requests
+    assert any("does not fit together" in line for line in messages) and cached_files() == COMPLETE_CACHE
+
+
+def test_download_restarts_where_the_part_is_longer_than_the_file(mnist, server):
+    def refuse_range(handler, name, start):
         if start:
             handler.send_error(416)
             return True
 
-    half = cache.root() / "downloads" / "mnist"
-    half.mkdir(parents=True)
-    tag = download.hashlib.sha256(f"{server.address}{FIRST}".encode()).hexdigest()[:8]
-    (half / f"{FIRST}.{tag}.part").write_bytes(bytes(len(CONTENTS[FIRST]) + 1))
-    server.behave = beyond
+    write_part(server, bytes(len(FILES[FIRST_FILE]) + 1))
+    server.respond = refuse_range
     lookup.fetch("mnist")
-    assert server.requests[1] == (FIRST, 0) and held() == WHOLE
+    assert server.requests[1] == (FIRST_FILE, 0) and cached_files() == COMPLETE_CACHE
 
 
-def test_server_that_cannot_resume(mnist, server):
-    def deaf(handler, name, start):
+def test_server_that_cannot_resume_sends_the_whole_file(mnist, server):
+    def ignore_range(handler, name, start):
         handler.send_response(200)
-        handler.send_header("Content-Length", str(len(CONTENTS[name])))
+        handler.send_header("Content-Length", str(len(FILES[name])))
         handler.end_headers()
-        handler.wfile.write(CONTENTS[name])
+        handler.wfile.write(FILES[name])
         return True
 
-    half = cache.root() / "downloads" / "mnist"
-    half.mkdir(parents=True)
-    tag = download.hashlib.sha256(f"{server.address}{FIRST}".encode()).hexdigest()[:8]
-    (half / f"{FIRST}.{tag}.part").write_bytes(CONTENTS[FIRST][:1000])
-    server.behave = deaf
+    write_part(server, FILES[FIRST_FILE][:1000])
+    server.respond = ignore_range
     lookup.fetch("mnist")
-    assert held() == WHOLE
+    assert cached_files() == COMPLETE_CACHE
 
 
 def missing(handler, name, start):
@@ -117,25 +118,25 @@ def endless(handler, name, start):
         handler.wfile.write(bytes(1 << 16))
 
 
-def boastful(handler, name, start):
+def oversized(handler, name, start):
     handler.send_response(200)
     handler.send_header("Content-Length", str(10**12))
     handler.end_headers()
     return True
 
 
-def short(handler, name, start):
+def truncated(handler, name, start):
     handler.send_response(200)
-    handler.send_header("Content-Length", str(len(CONTENTS[name]) + 5))
+    handler.send_header("Content-Length", str(len(FILES[name]) + 5))
     handler.end_headers()
-    handler.wfile.write(CONTENTS[name])
+    handler.wfile.write(FILES[name])
     return True
 
 
 def altered(handler, name, start):
-    body = bytearray(CONTENTS[name])
+    body = bytearray(FILES[name])
     if name == "t10k-labels-idx1-ubyte.gz":
-        other, _ = file_writers.mnist(ROWS, seed=1)
+        other, _ = file_writers.mnist_files(ROWS, seed=1)
         body = other[name]
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
@@ -144,7 +145,7 @@ def altered(handler, name, start):
     return True
 
 
-def rubbish(handler, name, start):
+def login_page(handler, name, start):
     handler.send_response(200)
     handler.end_headers()
     handler.wfile.write(b"<html>please log in</html>")
@@ -162,64 +163,64 @@ def resetting(handler, name, start):
     return True
 
 
-def nonsense(handler, name, start):
+def not_http(handler, name, start):
     handler.wfile.write(b"SSH-2.0-hello\r\n")
     return True
 
 
-BAD = {
+MESSAGE_OF_FAULT = {
     missing: "answered 404",
     hanging: "did not answer|cannot be read: timed out",
     dripping: "abandoned as too slow",
     endless: "sent more than the",
-    boastful: "announces 1000000000000 bytes",
-    short: "ended after",
+    oversized: "announces 1000000000000 bytes",
+    truncated: "ended after",
     altered: "content sha256",
-    rubbish: "whole gzip file",
+    login_page: "whole gzip file",
     resetting: "broke off|ended after",
-    nonsense: "cannot be read",
+    not_http: "cannot be read",
 }
 
 
-@pytest.mark.parametrize("behave", BAD, ids=lambda f: f.__name__)
-def test_bad_source_is_a_clear_message_and_leaves_no_set(behave, mnist, server):
-    server.behave = behave
+@pytest.mark.parametrize("fault", MESSAGE_OF_FAULT, ids=lambda fault: fault.__name__)
+def test_faulty_source_is_reported_and_leaves_no_set(fault, mnist, server):
+    server.respond = fault
     start = time.monotonic()
-    with pytest.raises(FileNotFoundError, match=BAD[behave]) as caught:
+    with pytest.raises(FileNotFoundError, match=MESSAGE_OF_FAULT[fault]) as caught:
         lookup.fetch("mnist")
     assert time.monotonic() - start < 5
     assert server.address in str(caught.value) and "by hand" in str(caught.value)
-    assert not any(name.startswith("mnist") for name in held())
-    server.behave = None
+    assert not any(name.startswith("mnist") for name in cached_files())
+    server.respond = None
     lookup.fetch("mnist")
-    assert held() == WHOLE
+    assert cached_files() == COMPLETE_CACHE
 
 
-@pytest.mark.parametrize("behave", BAD, ids=lambda f: f.__name__)
-def test_second_source_after_the_first_fails(behave, mnist, server, second):
-    mnist(server, second)
-    server.behave = behave
-    said = []
-    lookup.fetch("mnist", said.append)
-    assert held() == WHOLE and any("trying the next source" in line for line in said)
+@pytest.mark.parametrize("fault", MESSAGE_OF_FAULT, ids=lambda fault: fault.__name__)
+def test_second_source_is_used_after_the_first_fails(fault, mnist, server, second_server):
+    mnist(server, second_server)
+    server.respond = fault
+    messages = []
+    lookup.fetch("mnist", messages.append)
+    assert cached_files() == COMPLETE_CACHE and any("trying the next source" in line for line in messages)
 
 
-def test_nobody_listens(mnist):
+def test_refused_connection_is_reported(mnist):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        mnist(Source("web", f"http://127.0.0.1:{unused.getsockname()[1]}/", NAMES))
+        mnist(Source("web", f"http://127.0.0.1:{unused.getsockname()[1]}/", PACKED_NAMES))
         with pytest.raises(FileNotFoundError, match="refused"):
             lookup.fetch("mnist")
 
 
-def test_full_disk_while_fetching(mnist, monkeypatch):
+def test_full_disk_during_a_download_is_reported(mnist, monkeypatch):
     monkeypatch.setattr(download, "_transfer", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match=r"no room for mnist .* DGMZOO_CACHE"):
         lookup.fetch("mnist")
-    assert held() == set()
+    assert cached_files() == set()
 
 
-def test_full_disk_while_caching_goes_on_without(mnist, monkeypatch):
+def test_full_disk_during_caching_is_a_warning(mnist, monkeypatch):
     def full(path, array, **kwargs):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "full")
@@ -228,56 +229,56 @@ def test_full_disk_while_caching_goes_on_without(mnist, monkeypatch):
     with pytest.warns(UserWarning, match="could not cache mnist"):
         arrays, _ = lookup.load_arrays("mnist")
     np.testing.assert_array_equal(arrays["train/x"], ARRAYS["train/x"])
-    assert not any("npy" in name for name in held())
+    assert not any("npy" in name for name in cached_files())
 
 
-FETCH = """
+FETCH_PROGRAM = """
 import sys
 from dataclasses import replace
 from dgmzoo.data import lookup, registry
 from dgmzoo.data.entry import Source
 address, sha256, *names = sys.argv[1:]
 source = Source("web", address, {name.removesuffix(".gz"): name for name in names})
-known = registry.catalogue()
+entries = registry.catalogue()
 changes = dict(splits={"train": 300, "test": 50}, download_bytes=400_000, sources=(source,), sha256=sha256)
-known["mnist"] = replace(known["mnist"], **changes)
-registry.catalogue = lambda: known
+entries["mnist"] = replace(entries["mnist"], **changes)
+registry.catalogue = lambda: entries
 print(lookup.load_arrays("mnist", lambda message: print(message, file=sys.stderr))[1])
 """
 
 
-def another(server) -> subprocess.Popen:
-    """Another process that fetches the same set."""
-    command = [sys.executable, "-c", FETCH, server.address, lookup.digest(ARRAYS), *CONTENTS]
+def fetch_in_a_process(server) -> subprocess.Popen:
+    """Start a process that fetches the small MNIST."""
+    command = [sys.executable, "-c", FETCH_PROGRAM, server.address, lookup.digest(ARRAYS), *FILES]
     environment = {**os.environ, "PYTHONPATH": str(Path(dgmzoo.__file__).parents[1])}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_processes_at_once_fetch_once(mnist, server):
-    server.behave = lambda handler, name, start: time.sleep(0.3)
-    workers = [another(server) for _ in range(3)]
-    answers = [worker.communicate(timeout=60) for worker in workers]
-    assert {out.strip() for out, _ in answers} == {lookup.digest(ARRAYS)}, answers
-    assert len(server.requests) == 4 and held() == WHOLE
-    assert sum("waiting for another process" in err for _, err in answers) == 2
+def test_concurrent_processes_fetch_once(mnist, server):
+    server.respond = lambda handler, name, start: time.sleep(0.3)
+    workers = [fetch_in_a_process(server) for _ in range(3)]
+    outputs = [worker.communicate(timeout=60) for worker in workers]
+    assert {out.strip() for out, _ in outputs} == {lookup.digest(ARRAYS)}, outputs
+    assert len(server.requests) == 4 and cached_files() == COMPLETE_CACHE
+    assert sum("waiting for another process" in err for _, err in outputs) == 2
 
 
-def test_a_fetch_killed_midway_leaves_no_set_and_goes_on(mnist, server):
-    def stuck(handler, name, start):
+def test_killed_fetch_leaves_no_set_and_is_resumed(mnist, server):
+    def stall(handler, name, start):
         handler.send_response(200)
-        handler.send_header("Content-Length", str(len(CONTENTS[FIRST])))
+        handler.send_header("Content-Length", str(len(FILES[FIRST_FILE])))
         handler.end_headers()
-        handler.wfile.write(CONTENTS[FIRST][:131_072])
+        handler.wfile.write(FILES[FIRST_FILE][:131_072])
         handler.wfile.flush()
         time.sleep(60)
 
-    server.behave = stuck
-    worker, until = another(server), time.monotonic() + 20
-    while not any(p.stat().st_size >= 65_536 for p in cache.root().rglob("*.part")) and time.monotonic() < until:
+    server.respond = stall
+    worker, deadline = fetch_in_a_process(server), time.monotonic() + 20
+    while not any(p.stat().st_size >= 65_536 for p in cache.root().rglob("*.part")) and time.monotonic() < deadline:
         time.sleep(0.01)
     worker.kill()
     worker.communicate()
-    assert held() and not (cache.root() / "mnist").exists()
-    server.behave = None
+    assert cached_files() and not (cache.root() / "mnist").exists()
+    server.respond = None
     lookup.fetch("mnist")
-    assert held() == WHOLE and server.requests[1][1] >= 65_536
+    assert cached_files() == COMPLETE_CACHE and server.requests[1][1] >= 65_536

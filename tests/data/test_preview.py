@@ -1,4 +1,4 @@
-"""Every kind of data has a look."""
+"""Previews: every kind of data has a summary for the terminal and a picture."""
 
 import matplotlib.image
 import numpy as np
@@ -9,7 +9,7 @@ from dgmzoo.data import Data, from_arrays, load_dataset, save_picture, summarize
 random = np.random.default_rng(0)
 
 
-def test_an_image_is_recognisable():
+def test_summary_shows_an_image_in_shades():
     x = np.zeros((11, 16, 12), np.uint8)
     x[:, 4:12, 3:9] = 255
     text = summarize(load_dataset(from_arrays(x))).splitlines()
@@ -29,7 +29,7 @@ def test_an_image_is_recognisable():
     ],
     ids=lambda config: config.name,
 )
-def test_summary_and_picture(config, tmp_path):
+def test_every_kind_has_a_summary_and_a_picture(config, tmp_path):
     data = load_dataset(config)
     lines = summarize(data).splitlines()
     assert lines[0].startswith(config.name) and max(map(len, lines[2:])) <= 110
@@ -38,7 +38,7 @@ def test_summary_and_picture(config, tmp_path):
         summarize(data, "dev")
 
 
-def test_grid_keeps_every_image():
+def test_tiled_images_are_unchanged():
     images = random.random((7, 3, 4, 1))
     sheet = tile_images(images)
     assert sheet.shape == (3 * 4, 3 * 5)

@@ -1,4 +1,4 @@
-"""A small MNIST, and a loopback server that hands it out."""
+"""A small MNIST, and a loopback HTTP server that serves its files, well or with faults."""
 
 import threading
 from contextlib import contextmanager
@@ -8,16 +8,23 @@ from dgmzoo.data import cache
 from tests.support import file_writers
 
 ROWS = {"train": 300, "test": 50}
-CONTENTS, ARRAYS = file_writers.mnist(ROWS)
-NAMES = {name.removesuffix(".gz"): name for name in CONTENTS}
-FIRST = "train-images-idx3-ubyte.gz"
+FILES, ARRAYS = file_writers.mnist_files(ROWS)
+"""Name -> content of the packed files, and the arrays that they decode to."""
+PACKED_NAMES = {name.removesuffix(".gz"): name for name in FILES}
+"""Name that the decoder uses -> name on the server."""
+FIRST_FILE = "train-images-idx3-ubyte.gz"
+COMPLETE_CACHE = {"mnist/manifest.json", *(f"mnist/{key.replace('/', '-')}.npy" for key in ARRAYS)}
+"""The files of a cache that holds the small MNIST."""
 
 
 class Server:
-    """Serves `contents` over loopback; `behave(handler, name, start)` may answer instead and return True."""
+    """A loopback server of `files`, which records its `requests` as (name, first byte).
+
+    `respond(handler, name, start)` may send a faulty response instead; it returns True if it has sent one.
+    """
 
     def __init__(self):
-        self.contents, self.requests, self.behave = dict(CONTENTS), [], None
+        self.files, self.requests, self.respond = dict(FILES), [], None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -27,11 +34,11 @@ class Server:
                 start = int(first)
                 server.requests.append((name, start))
                 try:
-                    if server.behave and server.behave(self, name, start):
+                    if server.respond and server.respond(self, name, start):
                         return
-                    if name not in server.contents:
+                    if name not in server.files:
                         return self.send_error(404)
-                    body = server.contents[name]
+                    body = server.files[name]
                     self.send_response(206 if start else 200)
                     if start:
                         self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -51,6 +58,7 @@ class Server:
 
     @contextmanager
     def running(self):
+        """Serve in a thread until the block ends."""
         thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:
@@ -61,10 +69,7 @@ class Server:
             thread.join()
 
 
-def held() -> set[str]:
-    """What the cache holds, locks aside."""
-    found = (p.relative_to(cache.root()) for p in cache.root().rglob("*") if p.is_file() and p.suffix != ".lock")
-    return {str(path) for path in found}
-
-
-WHOLE = {"mnist/manifest.json", *(f"mnist/{key.replace('/', '-')}.npy" for key in ARRAYS)}
+def cached_files() -> set[str]:
+    """Paths of the files in the cache, relative to it and without locks."""
+    root = cache.root()
+    return {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p.suffix != ".lock"}

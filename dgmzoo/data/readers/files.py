@@ -107,7 +107,7 @@ def read_array(stream, shape: tuple[int, ...], dtype: np.dtype, what: str) -> np
 
 
 def read_amat(path: Path, columns: int, rows: int) -> np.ndarray:
-    """Read at most `rows` lines of blank-separated 0 and 1, uint8 [rows, columns]: the text form of Larochelle's sets."""
+    """Read at most `rows` lines of blank-separated 0 and 1, uint8 [rows, columns]: Larochelle's text form."""
     data = np.frombuffer(read_unpacked(path, rows * (2 * columns + 2)), np.uint8)
     digits = data[(data != ord(" ")) & (data != ord("\n")) & (data != ord("\r"))]
     if len(digits) == 0 or len(digits) % columns or ((digits != ord("0")) & (digits != ord("1"))).any():

@@ -84,7 +84,7 @@ def _normalise(splits: Mapping[str, np.ndarray], reference: np.ndarray, ddof: in
 
 
 def power(paths: Paths, entry: Entry) -> Arrays:
-    """Decode power: two columns dropped, rows shuffled, uniform noise on five columns, by the frozen `RandomState(42)`."""
+    """Decode power: two columns dropped, rows shuffled, uniform noise on five, by the frozen `RandomState(42)`."""
     x = _read_matrix(paths["power.npy"]).copy()
     random = np.random.RandomState(42)
     random.shuffle(x)

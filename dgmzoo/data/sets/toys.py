@@ -91,7 +91,7 @@ def sparse_coefficients(seed: int) -> np.ndarray:
 
 
 def sparse_linear(seed: int, rows: int) -> dict[str, np.ndarray]:
-    """Sample x [N, 1] = context . coefficients + noise of half the signal's scale; context [N, 200] is standard normal."""
+    """Sample x [N, 1] = context . coefficients + noise of half the signal's scale, context [N, 200] ~ N(0, 1)."""
     context = _normal(seed, 1, 100 * rows).reshape(rows, 200)
     x = context @ sparse_coefficients(seed) + 0.5 * _normal(seed, 2, rows)[:, 0]
     return {"x": x[:, None], "context": context}

@@ -1,4 +1,6 @@
-"""The real sets: published facts, the digest of each, and a look at each. Skipped where the files are not."""
+"""The published sets under DGMZOO_DATA: digests, published statistics and previews. Skipped without the files."""
+
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from dgmzoo.data import Data, catalogue, load_dataset, lookup, save_picture, sum
 pytestmark = pytest.mark.usefixtures("benchmark_data")
 
 SETS = [name for name, entry in catalogue().items() if entry.sha256]
-MEANS = {  # of train (or all) as stored, of the values' range
+MEANS = {  # of x over its maximum, in train (or all) as stored
     "mnist": 0.1307,
     "fashion_mnist": 0.2860,
     "caltech101_silhouettes": 1 - 0.5511,
@@ -23,12 +25,12 @@ MEANS = {  # of train (or all) as stored, of the values' range
 }
 
 
-def test_every_set_at_hand_is_tested():
+def test_every_set_with_a_digest_is_tested():
     assert len(SETS) == 23 and set(MEANS) < set(SETS)
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_set_loads_verifies_and_is_shown(name, tmp_path):
+def test_set_is_loaded_verified_and_previewed(name, tmp_path):
     data, entry = load_dataset(Data(name)), catalogue()[name]
     assert data.sha256 == entry.sha256 == lookup.verify(name)
     assert sum(len(rows["x"]) for rows in data.splits.values()) == sum(entry.splits.values())
@@ -38,13 +40,13 @@ def test_set_loads_verifies_and_is_shown(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", MEANS)
-def test_mean(name):
+def test_mean_equals_the_published_one(name):
     arrays, _ = lookup.load_arrays(name)
     x = arrays.get("train/x", arrays.get("all/x"))
     np.testing.assert_allclose(x.mean() / catalogue()[name].maximum, MEANS[name], atol=1e-4)
 
 
-def test_label_counts():
+def test_label_counts_equal_the_published_ones():
     counts = np.bincount(lookup.load_arrays("mnist")[0]["train/label"])
     assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # LeCun's page
     assert (np.bincount(lookup.load_arrays("fashion_mnist")[0]["train/label"]) == 6000).all()
@@ -53,7 +55,7 @@ def test_label_counts():
     assert (np.bincount(lookup.load_arrays("fsdd")[0]["test/label"]) == 30).all()
 
 
-def test_columns_that_rnade_keeps():
+def test_tables_have_the_columns_of_the_rnade_paper():
     sizes = {name: load_dataset(Data(name)).shape for name in catalogue() if catalogue()[name].folds}
     assert sizes == {
         "winequality_red": (11,),
@@ -63,29 +65,27 @@ def test_columns_that_rnade_keeps():
     }
 
 
-def test_vocabulary_of_the_treebank():
+def test_treebank_has_the_published_vocabulary_and_token_counts():
     data = load_dataset(Data("ptb"))
     assert len(data.vocabulary) == 10_000 and {"<unk>", "<eos>", "N"} <= set(data.vocabulary)
     tokens = {split: int(rows["mask"].sum()) for split, rows in data.splits.items()}
     assert tokens == {"train": 929_589, "valid": 73_760, "test": 82_430}  # Mikolov's counts, ends included
 
 
-def test_chorales():
+def test_chorales_have_the_published_lengths():
     data = load_dataset(Data("jsb_chorales"))
     assert data.shape == (160, 88)
     rows = data.splits["train"]
     assert rows["mask"].sum(1).max() == 129 and (rows["x"].sum((1, 2)) > 0).all()
 
 
-def test_binarized_mnist_is_the_images_of_mnist_in_another_order():
+def test_binarized_mnist_has_the_pixel_means_of_mnist():
     ones = lookup.load_arrays("binarized_mnist")[0]["test/x"].reshape(10_000, -1).mean(0)
     gray = lookup.load_arrays("mnist")[0]["test/x"].reshape(10_000, -1).mean(0) / 255
     np.testing.assert_allclose(ones, gray, atol=5 * 0.5 / 100)
 
 
-def test_loading_is_quick():
-    import time
-
+def test_cached_set_is_loaded_within_half_a_second():
     load_dataset(Data("mnist"))
     start = time.perf_counter()
     load_dataset(Data("mnist", num_validation=10_000))
