@@ -127,7 +127,14 @@ def _frequent_word_lines(dataset: Dataset, split: str, num: int = 3) -> list[str
 
 
 def save_picture(dataset: Dataset, path: Path | str, split: str = "train", num: int = 64) -> Path:
-    """Save a picture of a split's first `num` rows (of all rows, for points and tables), and return its path."""
+    """Save a picture of a split's first `num` rows (of all rows, for points and tables), and return its path.
+
+    >>> import tempfile
+    >>> from dgmzoo.data import Data, load_dataset
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_picture(load_dataset(Data("toy_moons")), f"{folder}/moons.png").name
+    'moons.png'
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -47,6 +47,9 @@ def collect_arrays(splits: Mapping[str, tuple[Any, Any]]) -> Arrays:
 
     Raises:
       ValueError: unknown fields, or rows of different shapes.
+
+    >>> list(collect_arrays({"train": ([[1, 2], [3, 4]], [0, 1])}))
+    ['train/x', 'train/label']
     """
     arrays: Arrays = {}
     for split, (rows, label) in splits.items():

@@ -16,7 +16,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def encode_vocabulary(words: list[str]) -> np.ndarray:
-    """Encode a vocabulary as an array of bytes, one word a line, so that it is cached and verified with the arrays."""
+    """Encode a vocabulary as an array of bytes, one word a line, so that it is cached and verified with the arrays.
+
+    >>> encode_vocabulary(["a", "b"]).tolist()
+    [97, 10, 98]
+    """
     return np.frombuffer("\n".join(words).encode(), np.uint8)
 
 
