@@ -34,18 +34,10 @@ def results(words: list[str]) -> int:
     if words:
         print(committed.markdown_page(records), end="")
         return 0
-    first, _, *columns, _, _ = committed.COLUMNS
-    table, notes = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0)), []
-    for column in ("", first, *columns):
-        table.add_column(column, no_wrap=True)
-    for i, record in enumerate(records, 1):
-        name, overrides, data, steps, _, *rest, seed, commit = committed.table_row(record)
-        value = committed.format_value(record)
-        table.add_row(str(i), name, data.replace(", ", "\n"), steps, value, *rest)
-        note = [] if overrides == "-" else [overrides]
-        note += [f"Monte Carlo error {record['monte_carlo_error']:.3f}"] if record["monte_carlo_error"] else []
-        notes.append(f"{i}: {'; '.join([*note, f'seed {seed}', f'commit {commit}'])}")
-    console = Console()
-    console.print(table)
-    console.print(*notes, sep="\n", style="dim", highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False)
+    for column in committed.COLUMNS:
+        table.add_column(column, overflow="fold")
+    for record in records:
+        table.add_row(*committed.table_row(record))
+    Console().print(table)
     return 0
