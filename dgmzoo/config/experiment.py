@@ -5,7 +5,7 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
@@ -91,12 +91,8 @@ class Experiment:
     """Published figures."""
     name: str = dataclasses.field(default="", metadata={"cli": False})
     """Name of the experiment that this one was made from: `vae/digits`, or the path of a file. Set by `load_experiment`."""
-    overrides: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict, compare=False, repr=False, metadata={"cli": False}
-    )
-    """Overrides of the named experiment that give this one, as they were requested. Set by `override`."""
-    base: "Experiment | None" = dataclasses.field(default=None, compare=False, repr=False, metadata={"cli": False})
-    """The named experiment without overrides. Set by `load_experiment`."""
+    origin: "Origin | None" = dataclasses.field(default=None, compare=False, repr=False, metadata={"cli": False})
+    """The named experiment and the overrides that this one was made from. Set by `load_experiment` and `override`."""
 
     def __post_init__(self):
         if not isinstance(self.model, nn.Module):
@@ -116,6 +112,17 @@ class Experiment:
             )
         corrected, _ = self.objective.corrected(self.model)  # `resolve` takes the corrected module
         self.objective.check(corrected)
+
+
+class Origin(NamedTuple):
+    """The making of an experiment: a named experiment and overrides."""
+
+    base: Experiment
+    """The named experiment."""
+    overrides: Mapping[str, Any]
+    """Path -> value, as requested."""
+    flat: Mapping[str, Any] | None
+    """All values of the experiment as they were then, so that a later change in Python is noticed."""
 
 
 def load_experiment(name: str) -> Experiment:
@@ -141,8 +148,8 @@ def load_experiment(name: str) -> Experiment:
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         raise ValueError(f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}")
-    loaded = dataclasses.replace(experiment, name=name, overrides={}, base=None)
-    return dataclasses.replace(loaded, base=loaded)
+    loaded = dataclasses.replace(experiment, name=name, origin=None)
+    return dataclasses.replace(loaded, origin=Origin(loaded, {}, None))
 
 
 def file_digest(name: str) -> str | None:

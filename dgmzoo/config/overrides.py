@@ -13,7 +13,7 @@ import typeguard
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.function_identity import identity
-from dgmzoo.config.names import choices, family
+from dgmzoo.config.names import FAMILIES, choices, family
 from dgmzoo.config.training import LENGTHS, Training
 from dgmzoo.model.module_tree import members, with_members
 
@@ -121,17 +121,20 @@ def source(experiment: Experiment) -> tuple[str | None, dict[str, Any]]:
     >>> source(override(load_experiment("vae/digits"), {"model.latent_dim": 3}))
     ('vae/digits', {'model.latent_dim': 3})
     """
-    if experiment.base is None or not experiment.name or experiment.data.arrays is not None:
+    origin = experiment.origin
+    if origin is None or experiment.data.arrays is not None or not all(map(_has_plain_form, origin.overrides.values())):
         return None, {}
-    requested = plain(experiment.overrides)
-    if any(path.split(".")[0] == "extra_losses" for path in requested):
-        return None, {}  # functions have no plain form
-    try:
-        if flatten(override(experiment.base, requested)) != flatten(experiment):
-            return None, {}  # a field was replaced in Python
-    except ValueError:
-        return None, {}  # an override that has no plain form, such as a class of the user's
-    return experiment.name, requested
+    made = flatten(origin.base) if origin.flat is None else origin.flat
+    if made != flatten(experiment):
+        return None, {}  # a field was replaced in Python since
+    return experiment.name, plain(origin.overrides)
+
+
+def _has_plain_form(value: Any) -> bool:
+    """Whether `override` understands `plain(value)`, unlike that of arrays, functions and modules."""
+    if isinstance(value, list | tuple):
+        return all(map(_has_plain_form, value))
+    return value is None or isinstance(value, bool | int | float | str) or value in FAMILIES.values()
 
 
 def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
@@ -158,7 +161,12 @@ def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment
             node = node.setdefault(name, {})
         node[_VALUE] = value
     changed = _rebuild(experiment, tree, "")
-    return dataclasses.replace(changed, overrides=_merged(experiment.overrides, overrides))
+    if experiment.origin is None:
+        return changed
+    origin = experiment.origin._replace(
+        overrides=_merged(experiment.origin.overrides, overrides), flat=flatten(changed)
+    )
+    return dataclasses.replace(changed, origin=origin)
 
 
 def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

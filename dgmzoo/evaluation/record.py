@@ -93,8 +93,9 @@ def published_result(experiment: Experiment, split: str, steps: int) -> dict[str
     if overrides.source(experiment)[0] is None or split != "test":
         return None
     protocol = _protocol(experiment)
-    for paper in experiment.base.papers:
-        if _protocol(overrides.override(experiment.base, paper.when)) == protocol:
+    base = experiment.origin.base
+    for paper in base.papers:
+        if _protocol(overrides.override(base, paper.when)) == protocol:
             return _row(paper, steps)
     return None
 

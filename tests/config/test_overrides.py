@@ -50,6 +50,12 @@ def test_overrides_survive_the_config_file(changes):
     assert name == "vae/digits" and stored.keys() == {path.replace("-", "_") for path in changes}
 
 
+def test_an_override_without_a_plain_form_is_kept_for_reading_only():
+    exp = dgmzoo.experiment("vae/digits", {"model.encoder": dgmzoo.MLP((3,)), "model.latent.prior": dist.Laplace})
+    assert overrides.source(exp) == (None, {})
+    assert overrides.flatten(exp)["model.encoder.hidden"] == [3]
+
+
 def test_later_overrides_replace_earlier_ones():
     first = dgmzoo.experiment(
         "vae/digits", {"model.latent": "horseshoe", "model.latent.slab": 0.5, "training.epochs": 3}
