@@ -30,7 +30,7 @@ class _TestRows(NamedTuple):
 
 def _test_rows(run: Run) -> _TestRows:
     seed = run.experiment.evaluation.seed
-    aggregate = run.dataset.fixed("test", _AGGREGATE_ROWS)
+    aggregate = run.dataset.evaluation_rows("test", _AGGREGATE_ROWS)
     coded = {name: leaf[: min(run.record["num_examples"], _CODE_ROWS)] for name, leaf in aggregate.items()}
     flipped = None
     if code_metrics.is_binary(coded["x"]):

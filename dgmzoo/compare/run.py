@@ -79,7 +79,7 @@ def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path 
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"expected different seeds, at least one, got {list(seeds)}")
     with console_progress(progress) as (log, fetching):
-        dataset = data.load(next(iter(variants.values())).data, log, fetching)
+        dataset = data.load_dataset(next(iter(variants.values())).data, log, fetching)
     for name, variant in variants.items():
         try:
             check_seeds(variant, len(seeds))

@@ -99,7 +99,7 @@ def check_support(resolved: Resolved) -> None:
     dataset = resolved.dataset
     binary = dataset.encoding in ("dynamic", "static", "threshold")
     for split in dataset.splits:
-        x = dataset.fixed(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
+        x = dataset.evaluation_rows(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
         for likelihood in likelihoods_of(resolved.module):
             likelihood.check_support(x)
 

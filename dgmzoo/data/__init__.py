@@ -24,15 +24,13 @@ _NAMES_OF_MODULE = {
     "stream": ("gather", "prefetch"),
 }
 _MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
-_FORMER_NAMES = {"at_hand": "local_copy", "grid": "tile_images", "load": "load_dataset"}
 __all__ = sorted(_MODULE_OF_NAME)
 
 
 def __getattr__(name: str):
-    current = _FORMER_NAMES.get(name, name)
-    if current not in _MODULE_OF_NAME:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[current]}"), current)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF_NAME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -83,8 +83,6 @@ class Dataset:
             rows["mask"] = broadcast_mask(rows["mask"], x.shape, np)
         return rows
 
-    fixed = evaluation_rows  # the former name
-
 
 def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lookup.Progress | None = None) -> Dataset:
     """Load the data set that a config names: read or fetched, verified, split, and its encoding resolved.

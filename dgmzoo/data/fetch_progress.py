@@ -36,6 +36,3 @@ def console_progress(show: bool = True) -> Iterator[tuple[Log, Progress | None]]
             bars.update(task_of_file[file], completed=bytes_so_far, total=total_bytes)
 
         yield lambda message: console.print(message, highlight=False, markup=False), progress
-
-
-told = console_progress  # the former name

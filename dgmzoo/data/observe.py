@@ -67,9 +67,6 @@ def broadcast_mask(mask: Any, shape: tuple[int, ...], xp: Any) -> Any:
     return xp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (len(shape) - mask.ndim)), shape)
 
 
-covering = broadcast_mask  # the former name
-
-
 def uniform_16bit(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Uniform whole numbers 0..65535, uint32: two from each 32-bit word, which halves the cost of sampling.
 

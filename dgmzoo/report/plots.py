@@ -28,7 +28,7 @@ def image_grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
         spread = np.ptp(flat) or 1.0
         scaled = flat if flat.min() >= 0 and flat.max() <= 1 else (flat - flat.min()) / spread
         return np.repeat(np.repeat(scaled[..., None], 4, 0), 4, 1)
-    image = data.grid(np.clip(x, 0, 1), columns, between=0)
+    image = data.tile_images(np.clip(x, 0, 1), columns, between=0)
     return image if image.ndim == 3 else image[..., None]
 
 

@@ -36,7 +36,7 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
         files.write_bytes(run.path / samples, pictures[caption])
     codes, reconstructed = {}, None
     if estimate.means:
-        rows = run.dataset.fixed("test", _ENCODED)
+        rows = run.dataset.evaluation_rows("test", _ENCODED)
         codes, reconstructed = inference.encode_and_reconstruct(run.model, run.variables, rows, jax.random.key(0))
     if reconstructed is not None:
         caption = "Test examples, and below each its reconstruction"
@@ -64,6 +64,6 @@ def _figures(run: Any, estimate: Estimate) -> dict[str, str]:
         figures["KL per unit"] = plots.sorted_units(estimate.kl)
     for name, mean in estimate.means.items():
         if mean.shape[-1] == 2:
-            labels = run.dataset.fixed("test", len(mean)).get("label")
+            labels = run.dataset.evaluation_rows("test", len(mean)).get("label")
             figures[f"The latent space of {name}"] = plots.scatter_plot(mean, labels)
     return figures

@@ -13,7 +13,7 @@ import dgmzoo
 from dgmzoo.compare.variants import make_variants
 from dgmzoo.config import overrides
 from dgmzoo.config.preflight import resolve
-from dgmzoo.data import load as load_dataset
+from dgmzoo.data import load_dataset
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latents.piecewise import PiecewiseLayer

@@ -64,7 +64,7 @@ def test_a_learned_prior_draws_its_density(layer):
 def test_the_report_shows_them(name, words, tmp_path):
     changes = {"model.latent": name, "training.steps": 5, "evaluation.num_samples": 3, "model.latent_dim": 4}
     run = dgmzoo.train(dgmzoo.experiment("vae/digits", changes), tmp_path, progress=False)
-    q = run.encode(run.dataset.fixed("test", 5))["z"]
+    q = run.encode(run.dataset.evaluation_rows("test", 5))["z"]
     assert q["mean"].shape == (5, 4)
     if name == "horseshoe":
         np.testing.assert_allclose(q["shrinkage"], 1 / (1 + q["D"]), rtol=1e-5)

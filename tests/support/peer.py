@@ -80,14 +80,14 @@ def chains(out: Path) -> dict[str, np.ndarray]:
     import dgmzoo
     from dgmzoo import data
     from dgmzoo.config.preflight import bind
-    from dgmzoo.training.loop import Interrupted, _Run, fit
+    from dgmzoo.training.loop import Interrupted, _Loop, fit
     from dgmzoo.training.run_directory import RunDirectory
     from dgmzoo.training.seed_tracker import SeedTracker
     from tests.support import probes
 
     exp = experiment(steps_per_dispatch=1, optimizer="sgd", stream=True)
     exp = dataclasses.replace(exp, model=probes.BoltzmannPrior(shape=(2, 2, 1)), objective=probes.Enumeration())
-    dataset = data.load(exp.data)
+    dataset = data.load_dataset(exp.data)
     model = dgmzoo.functional(bind(exp.model, dataset))
     folder = RunDirectory(out / "chains")
     kept = tuple(multihost.SharedCheckpoints(each) for each in (folder.latest, folder.best))
@@ -97,8 +97,8 @@ def chains(out: Path) -> dict[str, np.ndarray]:
     except Interrupted as error:
         stopped = np.array(error.step)
     fit(exp, model, dataset, 0, Patient(10**9), kept)
-    run = _Run(exp, model, dataset, [SeedTracker("", 0, None, kept)], None)
-    state = run.tracks[0].restore(run.template()).tree
+    run = _Loop(exp, model, dataset, [SeedTracker("", 0, None, kept)], None)
+    state = run.trackers[0].restore(run.template()).tree
     state = state._replace(key=jax.random.key_data(state.key))
     return flat(state, "chains") | {"stopped": stopped}
 

@@ -26,7 +26,7 @@ class Quiet:
 
 def prepared(changes, name="vae/digits"):
     exp = dgmzoo.experiment(name, changes)
-    dataset = data.load(exp.data)
+    dataset = data.load_dataset(exp.data)
     return exp, dgmzoo.functional(bind(exp.model, dataset)), dataset
 
 

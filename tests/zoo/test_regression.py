@@ -87,7 +87,7 @@ def regression(seed, weights):
     size = np.linalg.norm(weight, axis=1)
     relevant = toys.sparse_coefficients(seed) != 0
     assert relevant.sum() == 8 and run.record["bound"] == "predictive" and run.record["weight_draws"] == 0
-    rows = run.dataset.fixed("test")
+    rows = run.dataset.evaluation_rows("test")
     error = np.sqrt(np.mean(np.square(run.reconstruct(rows) - rows["x"])))
     oracle = max(f1(size >= threshold, relevant) for threshold in size)
     return f1(size > 0.1 * size.max(), relevant), oracle, error
