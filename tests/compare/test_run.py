@@ -1,4 +1,4 @@
-"""Variants side by side: paired seeds, honest cells, and a second call that goes on."""
+"""Trained comparisons: paired seeds, records and files, resuming, and models of several kinds."""
 
 import dataclasses
 import json
@@ -6,39 +6,21 @@ import math
 import shutil
 
 import numpy as np
-import numpyro.distributions as dist
 import pytest
-from rich.console import Console
 
 import dgmzoo
-from dgmzoo.compare import figure, table
-from dgmzoo.compare.run import _own_settings, _view, api, make_variants
+from dgmzoo.compare import table
+from dgmzoo.compare.run import api
 from dgmzoo.config import overrides
-from dgmzoo.layers.latents.point import PointLayer
-from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.training.seed_tracker import SeedTracker
+from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
-from dgmzoo.zoo.vae.vae import VAE
-
-random = np.random.default_rng(0)
-SPLITS = [random.integers(0, 2, (num, 12)).astype(np.uint8) for num in (200, 40, 60)]
+from tests.compare.small import small_experiment
 
 
-def small(model=None, **changes) -> dgmzoo.Experiment:
-    """An experiment on bits that trains in a second or two."""
-    return dgmzoo.Experiment(
-        model=model or VAE(latent_dim=2, encoder=MLP((8,)), decoder=MLP((8,))),
-        data=dgmzoo.from_arrays(*SPLITS),
-        training=dgmzoo.Training(steps=4, batch_size=50),
-        evaluation=dgmzoo.Evaluation(num_samples=5),
-        **changes,
-    )
-
-
-def line(found, title: str) -> list[str]:
-    return {each.title: each.words() for each in table.lines(found.records)}[title]
+def line_texts(comparison, title: str) -> list[str]:
+    return {line.title: line.one_line_texts() for line in table.table_lines(comparison.records)}[title]
 
 
 @pytest.fixture(scope="module")
@@ -49,224 +31,152 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def kept(digits, tmp_path_factory):
+def trained(digits, tmp_path_factory):
+    """The layers normal and point on digits with two seeds."""
     folder = tmp_path_factory.mktemp("comparison")
     return dgmzoo.compare(digits, ["normal", "point"], seeds=range(2), run_dir=folder, progress=False)
 
 
-def record(variant, seed, bound="iw", **values):
-    return {"variant": variant, "seed": seed, "bound": bound, "num_samples": 5, **values}
-
-
-def test_differences_are_taken_seed_by_seed():
-    nll = {"a": (100.0, 110.0, 120.0), "b": (101.0, 112.0, 121.0)}
-    records = [record(name, seed, nll=value) for name, each in nll.items() for seed, value in enumerate(each)]
-    (found,) = table.lines(records)
-    first, second = found.cells
-    assert (first.mean, first.difference) == (110, None) and first.error == pytest.approx(10 / math.sqrt(3))
-    assert second.mean == pytest.approx(334 / 3) and second.difference == pytest.approx(4 / 3)
-    assert second.error == pytest.approx(np.std([1, 2, 1], ddof=1) / math.sqrt(3)) == pytest.approx(1 / 3)
-    assert found.words() == ["110.00 ± 5.77", "111.33 (+1.33 ± 0.33)"]
-
-
-def test_figures_that_do_not_compare_are_not_compared():
-    records = [record("a", 0, nll=100.0, elbo=-101.0), record("b", 0, "exact", nll=90.0), record("c", 0, None)]
-    nll, elbo = table.lines(records)
-    assert nll.words() == ["100.00 ± –", "90.00", "–"] and elbo.words() == ["-101.00 ± –", "–", "–"]
-    assert table.lines([record("a", 0, nll=1.0), record("a", 1, nll=None)]) == []
-
-
-def test_a_comparison_on_digits(kept, digits):
-    assert [(each["variant"], each["seed"]) for each in kept.records] == [
+def test_records_hold_the_results_of_the_runs(trained):
+    assert [(record["variant"], record["seed"]) for record in trained.records] == [
         (name, seed) for name in ("normal", "point") for seed in (0, 1)
     ]
-    for name, runs in kept.runs.items():
-        for run, found in zip(runs, (each for each in kept.records if each["variant"] == name), strict=True):
-            assert all(value is None or isinstance(value, str | int | float | bool) for value in found.values())
+    for name, runs in trained.runs.items():
+        records = [record for record in trained.records if record["variant"] == name]
+        for run, record in zip(runs, records, strict=True):
+            assert all(value is None or isinstance(value, str | int | float | bool) for value in record.values())
             if name != "point":
-                assert found["nll"] == run.record["value"] and found["elbo"] == run.record["elbo"]
-                assert found["gap"] == run.record["value"] - run.record["train_value"]
-                assert -0.1 <= found["mutual_information"] <= found["mutual_information_most"] == math.log(360)
-            assert found["reconstruction"] < 0 and found["robustness"] < 0
-    point = kept.records[-1]
+                assert record["nll"] == run.record["value"] and record["elbo"] == run.record["elbo"]
+                assert record["gap"] == run.record["value"] - run.record["train_value"]
+                assert -0.1 <= record["mutual_information"] <= record["mutual_information_most"] == math.log(360)
+            assert record["reconstruction"] < 0 and record["robustness"] < 0
+
+
+def test_measures_that_need_a_prior_are_a_dash_for_a_point_code(trained):
+    point = trained.records[-1]
     assert point["bound"] is None and not {"nll", "elbo", "kl", "mutual_information", "sparsity/z"} & set(point)
     for title in ("-log p(x)", "ELBO", "KL", "I(x; z)", "train-test gap"):
-        assert line(kept, title)[1] == "–" != line(kept, title)[0]
-    assert "(" in line(kept, "log p(x | z flipped)")[1]
+        assert line_texts(trained, title)[1] == "–" != line_texts(trained, title)[0]
+    assert "(" in line_texts(trained, "log p(x | z flipped)")[1]
 
 
-def test_what_is_left_behind(kept):
-    stored = json.loads((kept.path / "comparison.json").read_text())
-    assert stored == kept.records
-    assert (kept.path / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    page = (kept.path / "comparison.html").read_text()
+def test_the_run_directory_holds_records_figure_and_page(trained):
+    assert json.loads((trained.path / "comparison.json").read_text()) == trained.records
+    assert (trained.path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    page = (trained.path / "comparison.html").read_text()
     assert 'src="http' not in page and "href=" not in page and page.count("<th>") == 3 and "±" in page
     assert page.index("log 360") and page.count("data:image/png;base64,") == 1
-    shown = kept._repr_html_()
-    assert shown in page and "normal, point; 4 runs" in repr(kept)
+    assert trained._repr_html_() in page and "normal, point; 4 runs" in repr(trained)
 
 
-def test_a_second_call_trains_only_what_is_new(kept, digits, monkeypatch):
-    begun, real = [], SeedTracker.begin
+@pytest.fixture
+def begun(monkeypatch):
+    """Seed and step at which each training began."""
+    starts, begin = [], SeedTracker.begin
     monkeypatch.setattr(
-        SeedTracker, "begin", lambda self, step, *rest: (begun.append((self.seed, step)), real(self, step, *rest))
+        SeedTracker, "begin", lambda self, step, *rest: (starts.append((self.seed, step)), begin(self, step, *rest))
     )
-    end = max(row["step"] for row in kept.runs["normal"][0].metrics)
-    ended = [(0, end), (1, end)]
-    again = dgmzoo.compare(digits, ["normal", "rectified"], seeds=range(2), run_dir=kept.path, progress=False)
-    assert begun == [*ended, (0, 0), (1, 0)]
-    assert again.records[:2] == kept.records[:2]
-    begun.clear()
-    dgmzoo.compare(digits, ["normal"], seeds=range(3), run_dir=kept.path, progress=False)
-    assert sorted(begun) == sorted([*ended, (2, 0)])
+    return starts
 
 
-def test_a_damaged_run_is_mended_not_mixed(kept, digits, tmp_path):
-    """Its newest checkpoint gone, a run trains to its end again: figures of two sets of parameters are not set side by side."""
-    shutil.copytree(kept.path, tmp_path / "copy")
+def finished(comparison) -> list[tuple[int, int]]:
+    """Seed and last step of the runs of the layer normal."""
+    return [(run.seed, max(row["step"] for row in run.metrics)) for run in comparison.runs["normal"]]
+
+
+def test_a_second_call_trains_only_new_variants(trained, digits, begun):
+    second = dgmzoo.compare(digits, ["normal"], {"new": {}}, seeds=range(2), run_dir=trained.path, progress=False)
+    assert begun == [*finished(trained), (0, 0), (1, 0)]
+    assert second.records[:2] == trained.records[:2]
+
+
+@pytest.mark.thorough
+def test_a_second_call_trains_only_new_seeds(trained, digits, begun):
+    dgmzoo.compare(digits, ["normal"], seeds=range(4), run_dir=trained.path, progress=False)
+    assert sorted(begun) == sorted([*finished(trained), (2, 0), (3, 0)])
+
+
+@pytest.mark.thorough
+def test_a_run_without_checkpoints_is_trained_again(trained, digits, tmp_path):
+    """The table must not mix the results of two sets of parameters."""
+    shutil.copytree(trained.path, tmp_path / "copy")
     checkpoints = tmp_path / "copy" / "normal" / "seed-0" / "checkpoints"
     for folder in checkpoints.glob("*/*"):
         shutil.rmtree(folder)
-    again = dgmzoo.compare(digits, ["normal"], seeds=range(2), run_dir=tmp_path / "copy", progress=False)
-    assert again.records[0]["nll"] == pytest.approx(kept.records[0]["nll"], abs=1e-3)
-    assert again.records[0]["reconstruction"] == pytest.approx(kept.records[0]["reconstruction"], abs=1e-3)
-    assert again.records[1] == kept.records[1]
+    second = dgmzoo.compare(digits, ["normal"], seeds=range(2), run_dir=tmp_path / "copy", progress=False)
+    assert second.records[0]["nll"] == pytest.approx(trained.records[0]["nll"], abs=1e-3)
+    assert second.records[0]["reconstruction"] == pytest.approx(trained.records[0]["reconstruction"], abs=1e-3)
+    assert second.records[1] == trained.records[1]
 
 
-def test_seeds_are_paired():
-    """The same model under two names gives the same figures, whatever else is compared."""
-    found = dgmzoo.compare(small(), ["normal"], [{}], seeds=(3, 5), progress=False)
-    (a, b), again = found.records[:2], found.records[2:]
-    for one, other in ((a, again[0]), (b, again[1])):
-        assert {key for key in one if one[key] != other[key]} <= {"variant", "seconds"}
-    assert a["nll"] != b["nll"] and line(found, "-log p(x)")[1].endswith("(+0.00 ± 0.00)")
-
-
-def test_what_failed_or_was_corrected_is_told(kept):
-    """On the page too, which is what is passed on."""
-    records = [
-        {**record, "corrections": "model.latent: another"} for record in kept.records if record["variant"] == "point"
-    ]
-    told = dataclasses.replace(
-        kept, failed={"horseshoe": "NaN in loss at step 3"}, settings={"point": "", "normal": "x=3"}
-    )
-    told.records = [record for record in kept.records if record["variant"] != "point"] + records
-    corrected, own = "point: model.latent: another", "normal: with x=3, as in the experiment"
-    for said in ("horseshoe failed: NaN in loss at step 3", corrected, own):
-        assert said in told.notes() and said in told._html(b"")
-
-
-def test_figures_that_are_not_finite_are_drawn_without(kept):
-    views = {name: _view(runs[0]) for name, runs in kept.runs.items()}
-    broken = views["normal"].kl["z"].copy()
-    broken[0] = np.inf
-    assert figure.draw({"normal": views["normal"]._replace(kl={"z": broken})}).startswith(b"\x89PNG")
-
-
-def test_layers_of_a_hierarchy_stand_for_themselves():
-    model = HierarchicalVAE(latent_dims=(4, 2), hidden=(8, 8), depth=1)
-    found = dgmzoo.compare(small(model), ["normal", "horseshoe"], seeds=[0], progress=False)
-    titles = [each.title for each in table.lines(found.records)]
-    assert {"KL", "KL of z1", "KL of z2", "active units z1", "sparsity z2"} <= set(titles)
-    first = found.records[0]
-    assert first["kl"] == pytest.approx(first["kl/z1"] + first["kl/z2"])
-    assert line(found, "-log p(x)")[1].endswith("± –)")  # one seed has no error
-    assert found.figure().startswith(b"\x89PNG")  # with the map of the two units of z2
-
-
-def test_bits_and_models_without_latents():
-    bits = small(SigmoidBeliefNetwork(latent_dims=(3,)), objective=dgmzoo.NVIL())
-    found = dgmzoo.compare(bits, overrides=[{}], seeds=[0], progress=False)
-    assert found.records[0]["mutual_information"] >= 0 and list(found.runs) == ["base"]
-    changes = {"training.steps": 2, "model.hidden": (8,), "evaluation.num_examples": 50}
-    exact = dgmzoo.experiment("ddnn/digits_made", changes)
-    found = dgmzoo.compare(exact, overrides=[{"model.hidden": (9,)}], seeds=[0], progress=False)
-    titles = [each.title for each in table.lines(found.records)]
-    assert titles == ["-log p(x)", "train-test gap", "seconds"]
-
-
-def test_pixels_that_are_not_binary_are_not_flipped():
-    splits = [random.normal(size=(num, 5)).astype(np.float32) for num in (100, 20, 20)]
-    exp = dataclasses.replace(small(), data=dgmzoo.from_arrays(*splits))
-    found = dgmzoo.compare(exp, overrides=[{"model.likelihood": "normal"}], seeds=[0], progress=False)
-    assert "robustness" not in found.records[0] and "reconstruction" in found.records[0]
-
-
-REFUSED = {
-    "nothing": ({}, "expected layers or overrides"),
-    "no seeds": ({"layers": ["normal"], "seeds": ()}, "at least one"),
-    "no lists": ({"layers": "normal"}, "expected lists of layers"),
-    "a number": ({"layers": ["normal"], "seeds": 3}, "seeds=range(3)"),
-    "twice": ({"layers": ["normal", "normal"]}, "different names, got 'normal' and 'normal'"),
-    "unknown layer": ({"layers": ["normal", "nromal"]}, "nromal: expected model.latent one of normal, horseshoe"),
-    "refused pair": ({"layers": ["normal"], "overrides": [{"model.latent": "point", "objective": "iwae"}]}, "use elbo"),
-    "other data": ({"overrides": [{"data.seed": 1}]}, "got 'data.seed'"),
-    "shape": ({"layers": ["normal"], "overrides": [{"model.shape": (3,)}]}, "model.shape=[3]: expected model.shape"),
-    "batch": ({"layers": ["normal"], "overrides": [{"training.batch_size": 500}]}, "at most the 200"),
-    "patience": ({"layers": ["normal"], "overrides": [{"training.patience": 3}]}, "patience None with 3 seeds"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_compared_is_refused_before_training(case, monkeypatch, tmp_path):
-    monkeypatch.setattr(api, "train", None)
-    arguments, answer = REFUSED[case]
-    with pytest.raises(ValueError) as refused:
-        dgmzoo.compare(small(), run_dir=tmp_path, progress=False, **arguments)
-    assert answer in str(refused.value) and list(tmp_path.iterdir()) == []
-
-
-def test_a_run_directory_of_other_settings_is_refused_before_training(kept, digits, monkeypatch):
+def test_a_run_directory_of_other_settings_is_refused_before_training(trained, monkeypatch):
     monkeypatch.setattr(api, "train", None)
     other = dgmzoo.experiment("vae/digits", {"training.epochs": 2})
     with pytest.raises(ValueError, match=r"point: .*model.latent_dim was 3, now 20"):
-        dgmzoo.compare(other, ["horseshoe", "point"], seeds=[1], run_dir=kept.path, progress=False)
+        dgmzoo.compare(other, ["horseshoe", "point"], seeds=[1], run_dir=trained.path, progress=False)
 
 
-def test_models_without_layers_are_told_so():
-    with pytest.raises(ValueError, match="use overrides"):
-        make_variants(dgmzoo.experiment("ddnn/digits_made"), ["normal"], [])
-    assert isinstance(make_variants(small(), ["point"], [])["point"].model.latent, PointLayer)
-
-
-def test_a_layer_of_the_experiments_own_kind_keeps_its_settings():
-    base = overrides.override(small(), {"model.latent": "horseshoe", "model.latent.slab": 0.5})
-    found = make_variants(base, ["normal", "horseshoe"], {"wide": {"model.latent.slab": 3.0}})
-    assert list(found) == ["normal", "horseshoe", "wide"]
-    assert found["normal"].model.latent == VariationalLayer()
-    assert found["horseshoe"].model.latent.slab == 0.5 and found["wide"].model.latent.slab == 3
-    assert _own_settings("horseshoe", base) == "model.latent.slab=0.5"
-    assert not _own_settings("normal", base)
-    base = small(VAE(latent_dim=2, latent=VariationalLayer(posterior=dist.Laplace, prior=dist.Laplace)))
-    assert make_variants(base, ["normal"], [])["normal"].model.latent.posterior is dist.Normal
-    other = {"model.latent": "piecewise", "model.latent.prior": "piecewise", "model.latent.posterior": "normal"}
-    pieces = overrides.override(small(), other)
-    kept = make_variants(pieces, ["piecewise", "normal"], [])
-    assert kept["piecewise"].model == pieces.model and kept["normal"].model.latent == VariationalLayer()
-    with pytest.raises(ValueError, match=r"a letter or a digit, got '\.\.'"):
-        make_variants(small(), [], {"..": {}})
-    with pytest.raises(ValueError, match="name them"):
-        make_variants(small(), [], [{"extra_losses": {"a": f}} for f in (abs, abs)])
-
-
-def test_the_table_fits_a_terminal_of_80_columns(capsys):
-    names = (
-        "normal",
-        "horseshoe",
-        "model.latent.prior=Laplace",
-        "model.latent.prior=StudentT",
-        "spherical",
-        "a [b] name",
+def test_notes_and_page_name_failed_corrected_and_non_default_variants(trained):
+    comparison = dataclasses.replace(
+        trained, failed={"horseshoe": "NaN in loss at step 3"}, settings={"point": "", "normal": "x=3"}
     )
-    records = [
-        record(name, seed, nll=100.0 + seed * i, elbo=-101.5 * (1 + seed * i), robustness=-1234.56 - seed)
-        for i, name in enumerate(names)
-        for seed in range(3)
+    comparison.records = [
+        {**record, "corrections": "model.latent: another"} if record["variant"] == "point" else record
+        for record in trained.records
     ]
-    Console(width=80).print(table.rich_table(records, "six"))
-    told = capsys.readouterr().out
-    for each in table.lines(records):
-        for cell in each.words():
-            mean, _, difference = cell.rstrip(")").partition(" (")
-            assert mean in told and difference in told
-    assert "…" not in told and "a [b] name" in told
+    corrected, settings = "point: model.latent: another", "normal: with x=3, as in the experiment"
+    for note in ("horseshoe failed: NaN in loss at step 3", corrected, settings):
+        assert note in comparison.notes() and note in comparison._html(b"")
+
+
+@pytest.fixture(scope="module")
+def real_valued():
+    """The same model under two names, on rows that are not binary."""
+    rng = np.random.default_rng(0)
+    splits = [rng.normal(size=(num, 5)).astype(np.float32) for num in (100, 20, 20)]
+    experiment = overrides.override(small_experiment(splits=splits), {"model.likelihood": "normal"})
+    return dgmzoo.compare(experiment, ["normal"], [{}], seeds=(3, 5), progress=False)
+
+
+def test_equal_variants_have_equal_results_for_every_seed(real_valued):
+    normal, base = real_valued.records[:2], real_valued.records[2:]
+    for record, other in zip(normal, base, strict=True):
+        assert {key for key in record if record[key] != other[key]} <= {"variant", "seconds"}
+    assert normal[0]["nll"] != normal[1]["nll"]
+    assert line_texts(real_valued, "-log p(x)")[1].endswith("(+0.00 ± 0.00)")
+
+
+def test_elements_that_are_not_binary_are_not_flipped(real_valued):
+    assert "robustness" not in real_valued.records[0] and "reconstruction" in real_valued.records[0]
+
+
+@pytest.mark.thorough
+def test_each_layer_of_a_hierarchy_has_its_own_lines():
+    model = HierarchicalVAE(latent_dims=(4, 2), hidden=(8, 8), depth=1)
+    comparison = dgmzoo.compare(small_experiment(model), ["normal"], [{}], seeds=[0], progress=False)
+    titles = [line.title for line in table.table_lines(comparison.records)]
+    assert {"KL", "KL of z1", "KL of z2", "active units z1", "sparsity z2"} <= set(titles)
+    record = comparison.records[0]
+    assert record["kl"] == pytest.approx(record["kl/z1"] + record["kl/z2"])
+    assert line_texts(comparison, "-log p(x)")[1].endswith("± –)")  # one seed has no standard error
+    assert comparison.figure().startswith(b"\x89PNG")  # it has a map of the two units of z2
+
+
+@pytest.mark.thorough
+def test_discrete_latents_are_compared():
+    experiment = small_experiment(SigmoidBeliefNetwork(latent_dims=(3,)), objective=dgmzoo.NVIL())
+    comparison = dgmzoo.compare(experiment, overrides=[{}], seeds=[0], progress=False)
+    assert comparison.records[0]["mutual_information"] >= 0 and list(comparison.runs) == ["base"]
+
+
+def test_a_model_without_latents_has_likelihood_gap_and_duration_only():
+    experiment = small_experiment(MADE(hidden=(8,)))
+    comparison = dgmzoo.compare(experiment, overrides=[{"model.hidden": (9,)}], seeds=[0], progress=False)
+    titles = [line.title for line in table.table_lines(comparison.records)]
+    assert titles == ["-log p(x)", "train-test gap", "seconds"]
+
+
+def test_the_imported_package_can_be_called_like_the_function():
+    with pytest.raises(ValueError, match="expected layers or overrides"):
+        dgmzoo.compare(small_experiment(), progress=False)
+    assert callable(dgmzoo.compare) and dgmzoo.compare.table is table
