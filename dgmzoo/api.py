@@ -13,7 +13,7 @@ from dgmzoo import data, files
 from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import flatten, override
 from dgmzoo.config.preflight import Resolved, resolve
-from dgmzoo.data.fetch_progress import told
+from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.report import render
 from dgmzoo.run import Run, measure, training_seconds
 from dgmzoo.training import multihost
@@ -87,12 +87,12 @@ def train(
         raise ValueError(f"expected one seed with several processes, got {len(chosen)}; train the seeds in turn")
     exp = what if isinstance(what, Experiment) else load_experiment(str(what))
     check_seeds(exp, len(chosen))
-    multihost.meet()
+    multihost.connect_devices()
     is_first = multihost.is_first()
     progress = progress and is_first
-    with multihost.together():
-        with told(progress) as (log, fetching):
-            dataset = data.load(exp.data, log, fetching)
+    with multihost.shared_errors():
+        with console_progress(progress) as (log, fetching):
+            dataset = data.load_dataset(exp.data, log, fetching)
         resolved = resolve(exp, dataset)
     _report_corrections(resolved, progress)
     configs = {number: run_config(resolved, number) for number in chosen}
@@ -102,7 +102,7 @@ def train(
     paths = {number: Path(run_dir) if seeds is None else Path(run_dir) / f"seed-{number}" for number in chosen}
     directories = {number: RunDirectory(path) for number, path in paths.items()}
     with contextlib.ExitStack() as locks:
-        with multihost.together():
+        with multihost.shared_errors():
             if is_first:
                 _open(directories, configs, locks)
         measured = [number for number, directory in directories.items() if is_first and _is_measured(directory)]
@@ -131,7 +131,9 @@ def _report_corrections(resolved: Resolved, progress: bool) -> None:
 def _agree(config: dict[str, Any], run_dir: str | Path | None) -> None:
     """Refuse processes that were started with different settings."""
     shared = {"jax": jax.__version__, "devices in a process": jax.local_device_count(), "run_dir given": bool(run_dir)}
-    multihost.agree(shared | {name: value for name, value in config.items() if name != "resolved"} | config["resolved"])
+    multihost.check_agreement(
+        shared | {name: value for name, value in config.items() if name != "resolved"} | config["resolved"]
+    )
 
 
 def _open(
@@ -167,7 +169,7 @@ def _train(
         callbacks.append(callback)
         trackers.append(SeedTracker(resolved.experiment.name, seed, callback, _checkpoints(directory)))
     try:
-        with callbacks[0].watching():
+        with callbacks[0].active():
             fitted = fit_seeds(resolved.experiment, resolved.model, resolved.dataset, trackers)
     except Interrupted as interrupted:
         interrupted.signal = callbacks[0].signal
@@ -191,16 +193,16 @@ def _measured(
     path = directory.path if directory is not None and is_first else None
     record = directory.result() if path is not None else None
     is_current = bool(record) and record["steps"] == fit.step and not fit.trained and (path / REPORT).is_file()
-    if multihost.first_says(is_current):
+    if multihost.broadcast_flag(is_current):
         return Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
-    with multihost.together():
+    with multihost.shared_errors():
         if path is not None:
             directory.advance(RunState.TRAINING)  # deletes a result of other parameters
             directory.advance(RunState.TRAINED)
     seconds = training_seconds(metrics)
     record, estimate = measure(resolved, fit.variables, fit.step, seed, seconds, progress=progress)
     run = Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
-    with multihost.together():
+    with multihost.shared_errors():
         if path is not None:
             files.write_json(path / RESULT, record)
             directory.advance(RunState.MEASURED)
@@ -237,7 +239,7 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
         requested["extra_losses"] = stored["resolved"]["extra_losses"]  # extra losses act in training alone
     if lines := differences(stored["resolved"], requested):
         raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
-    dataset = data.load(exp.data)
+    dataset = data.load_dataset(exp.data)
     if dataset.sha256 != stored["dataset_sha256"]:
         raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
     resolved = resolve(exp, dataset)

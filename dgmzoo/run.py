@@ -13,7 +13,7 @@ from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.overrides import override
 from dgmzoo.config.preflight import Resolved, likelihoods_of
 from dgmzoo.data import Dataset
-from dgmzoo.data.observe import covering
+from dgmzoo.data.observe import broadcast_mask
 from dgmzoo.evaluation import inference
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive_log_likelihood
@@ -96,7 +96,7 @@ class Run:
         """
         check_whole("num", num)
         if context is None:
-            rows = self.dataset.fixed("test", num)
+            rows = self.dataset.evaluation_rows("test", num)
             conditions = {name: leaf for name, leaf in rows.items() if name != "x"}
             context = {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in conditions.items()}
         draw = inference.sample(self.model, self.variables, jax.random.key(seed), num, context)
@@ -122,7 +122,7 @@ class Run:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Layer -> posterior means `[..., inputs, outputs]` of its random weights."""
-        rows = {name: np.asarray(leaf[:2]) for name, leaf in self.dataset.fixed("test", 2).items()}
+        rows = {name: np.asarray(leaf[:2]) for name, leaf in self.dataset.evaluation_rows("test", 2).items()}
         return jax.device_get(mean_weights(self.module, self.variables, rows))
 
     @property
@@ -150,12 +150,12 @@ class Run:
     def _rows(self, x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
         rows = {name: np.asarray(leaf) for name, leaf in (x if isinstance(x, Mapping) else {"x": x}).items()}
         x = rows["x"]
-        observed = x[covering(rows["mask"], x.shape, np).astype(bool)] if "mask" in rows else x
+        observed = x[broadcast_mask(rows["mask"], x.shape, np).astype(bool)] if "mask" in rows else x
         exceeds = self.dataset.in_unit_interval and observed.size and observed.max() > 1
         if exceeds and (observed.dtype.kind in "iu" or observed.mean() > 1):
             raise ValueError(
                 f"expected x in [0, 1], as a model of {self.dataset.name!r} sees it, got raw intensities up to "
-                f'{observed.max()}; take rows of run.dataset.fixed("test"), or divide by the largest possible intensity'
+                f'{observed.max()}; take rows of run.dataset.evaluation_rows("test"), or divide by the largest possible intensity'
             )
         return rows
 
@@ -181,9 +181,9 @@ def measure(
     draws = settings.weight_draws if model.bound == "predictive" else 0
     key = jax.random.key(settings.seed)
     with evaluation_progress(f"measuring {split}", progress) as report_progress:
-        rows = dataset.fixed(split, settings.num_examples)
+        rows = dataset.evaluation_rows(split, settings.num_examples)
         estimate = predictive_log_likelihood(model, variables, rows, key, settings.num_samples, draws, report_progress)
-    train_rows = dataset.fixed("train", 1000)
+    train_rows = dataset.evaluation_rows("train", 1000)
     train = predictive_log_likelihood(model, variables, train_rows, key, settings.num_samples, draws)
     of_objective = experiment.objective.optimizers()
     learned = {name: leaf for name, leaf in variables["params"].items() if name not in of_objective}
@@ -196,7 +196,7 @@ def measure(
         steps=step,
         parameters=num_parameters({"params": learned}),
         discrete=all(likelihood.discrete for likelihood in likelihoods_of(module)),
-        num_devices=devices.num_all(devices.choose_devices(experiment.training.micro_batch_size)),
+        num_devices=devices.num_global(devices.choose_devices(experiment.training.micro_batch_size)),
         seconds=seconds,
     )
     return record, estimate

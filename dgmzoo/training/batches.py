@@ -1,4 +1,4 @@
-"""Which rows each step sees, and how they reach the device: all of it from the seed and the position."""
+"""Order of the training rows, and their transfer to the device. Both follow from the seed and the step alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,21 +9,28 @@ import numpy as np
 from dgmzoo.config.training import Training
 from dgmzoo.data import order
 from dgmzoo.data.stream import gather, prefetch
-from dgmzoo.training.devices import own_share, place
+from dgmzoo.training.devices import place, process_share
 
-_RESIDENT = 4 << 30  # bytes of training rows up to which they are put on the device as a whole
+_RESIDENT_BYTES = 4 << 30  # larger training splits are streamed from the host
 
 
-class Portion(NamedTuple):
-    """What one dispatch is given."""
+class DispatchInput(NamedTuple):
+    """The rows of one dispatch, a call of the compiled program that runs several steps."""
 
     size: int  # steps
-    rows: Mapping[str, Any]  # all rows on the device [N, ...], or those of its steps from the host [n, (S,) B, ...]
-    indices: np.ndarray  # [n, B], of several seeds [n, S, B]; of several processes this one's share
+    rows: Mapping[str, Any]  # all rows on the device [N, ...], or the gathered batches [n, (S,) B, ...] if streamed
+    indices: np.ndarray  # [n, B], for several seeds [n, S, B]; B is the share of this process
 
 
 class Batches:
-    """The training rows, dispatch by dispatch."""
+    """The batches of training rows, for each dispatch.
+
+    Args:
+      stream: gather the batches on the host, one dispatch ahead; False: keep all rows on the device; None: stream rows
+        of more than 4 GiB.
+      rows: training split, `{name: [N, ...]}`.
+      seeds: seeds of the order, one for each run in the program.
+    """
 
     def __init__(
         self,
@@ -33,68 +40,78 @@ class Batches:
         seeds: Sequence[int],
         devices: Sequence[jax.Device],
     ):
-        self.rows, self.seeds, self.devices, self.batch = rows, seeds, devices, training.batch_size
-        self.orders: dict[tuple[int, int], np.ndarray] = {}
+        self.rows, self.seeds, self.devices, self.batch_size = rows, seeds, devices, training.batch_size
+        self._orders: dict[tuple[int, int], np.ndarray] = {}  # (seed, epoch) -> permutation
         self.num_train = len(rows["x"])
-        self.per_epoch = training.steps_per_epoch(self.num_train)
-        self.total = training.total_steps(self.num_train)
+        self.steps_per_epoch = training.steps_per_epoch(self.num_train)
+        self.total_steps = training.total_steps(self.num_train)
         size = sum(leaf.nbytes for leaf in rows.values())
-        self.streamed = size > _RESIDENT if stream is None else stream
+        self.is_streamed = size > _RESIDENT_BYTES if stream is None else stream
 
-    def portions(self, start: int, n: int) -> Iterator[Portion]:
-        """From step `start` to the end, `n` steps at a time."""
-        if self.streamed:
-            return prefetch(self._gathered(start, n))
+    def dispatches(self, start: int, n: int) -> Iterator[DispatchInput]:
+        """Inputs of the dispatches from step `start` to the end, `n` or 1 steps each."""
+        if self.is_streamed:
+            return prefetch(self._streamed(start, n))
         return self._resident(start, n)
 
-    def _resident(self, start: int, n: int) -> Iterator[Portion]:
+    def _resident(self, start: int, n: int) -> Iterator[DispatchInput]:
         rows = place({name: np.asarray(leaf) for name, leaf in self.rows.items()}, self.devices)
         for step, size in self._grid(start, n):
-            yield Portion(size, rows, self.indices(step, size))
+            yield DispatchInput(size, rows, self.indices(step, size))
 
-    def _gathered(self, start: int, n: int) -> Iterator[Portion]:
+    def _streamed(self, start: int, n: int) -> Iterator[DispatchInput]:
         for step, size in self._grid(start, n):
             indices = self.indices(step, size)
-            yield Portion(size, gather(self.rows, indices), indices)
+            yield DispatchInput(size, gather(self.rows, indices), indices)
 
     def _grid(self, start: int, n: int) -> Iterator[tuple[int, int]]:
-        for size in dispatches(start, self.total, self.per_epoch, n):
+        for size in dispatch_sizes(start, self.total_steps, self.steps_per_epoch, n):
             yield start, size
             start += size
 
     def indices(self, step: int, size: int) -> np.ndarray:
-        """Row numbers `[size, B]` of the steps from `step` on, this process's share; of several seeds `[size, S, B]`."""
-        found = np.empty((size, len(self.seeds), self.batch), np.int32)
+        """Row numbers of `size` steps from `step` on: `[size, B]`, for several seeds `[size, S, B]`.
+
+        B is the share of this process in the batch.
+        """
+        indices = np.empty((size, len(self.seeds), self.batch_size), np.int32)
         for i in range(size):
-            epoch, at = divmod(step + i, self.per_epoch)
+            epoch, batch = divmod(step + i, self.steps_per_epoch)
             for j, seed in enumerate(self.seeds):
-                found[i, j] = self._order(seed, epoch)[at * self.batch : (at + 1) * self.batch]
-        return own_share(found if len(self.seeds) > 1 else found[:, 0])
+                indices[i, j] = self._order(seed, epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        return process_share(indices if len(self.seeds) > 1 else indices[:, 0])
 
     def _order(self, seed: int, epoch: int) -> np.ndarray:
-        if (seed, epoch) not in self.orders:
-            self.orders = {key: kept for key, kept in self.orders.items() if key[1] >= epoch - 1}
-            self.orders[seed, epoch] = order(seed, epoch, self.num_train)
-        return self.orders[seed, epoch]
+        if (seed, epoch) not in self._orders:
+            self._orders = {key: value for key, value in self._orders.items() if key[1] >= epoch - 1}
+            self._orders[seed, epoch] = order(seed, epoch, self.num_train)
+        return self._orders[seed, epoch]
 
 
-def dispatches(start: int, total: int, per_epoch: int, n: int) -> Iterator[int]:
-    """Sizes of the dispatches from step `start` to `total`: n or 1, never across the end of an epoch.
+def dispatch_sizes(start: int, total: int, steps_per_epoch: int, n: int) -> Iterator[int]:
+    """Sizes of the dispatches from step `start` to `total`: n or 1 steps, never across the end of an epoch.
 
-    The grid depends on the position alone, so that a run that goes on repeats the programs of one that never stopped.
+    The boundaries depend on the step alone, so that a resumed run repeats the programs of an uninterrupted one.
+
+    >>> list(dispatch_sizes(start=0, total=12, steps_per_epoch=8, n=3))
+    [3, 3, 1, 1, 3, 1]
     """
     step = start
     while step < total:
-        left = min(per_epoch - step % per_epoch, total - step)
-        size = n if left >= n else 1
+        remaining = min(steps_per_epoch - step % steps_per_epoch, total - step)
+        size = n if remaining >= n else 1
         yield size
         step += size
 
 
-def dispatch_size(one_at_a_time: bool, per_epoch: int) -> int:
-    """Steps a dispatch: about 50, with as few as possible left over at the end of an epoch."""
+def default_dispatch_size(one_at_a_time: bool, steps_per_epoch: int) -> int:
+    """Steps of a dispatch: about 50, chosen so that few steps are left over at the end of an epoch.
+
+    >>> default_dispatch_size(one_at_a_time=False, steps_per_epoch=600)
+    60
+    """
     if one_at_a_time:
         return 1
-    if per_epoch <= 64:
-        return per_epoch
-    return min(range(32, 65), key=lambda n: (per_epoch % n, -n))
+    if steps_per_epoch <= 64:
+        return steps_per_epoch
+    return min(range(32, 65), key=lambda n: (steps_per_epoch % n, -n))

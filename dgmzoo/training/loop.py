@@ -1,4 +1,8 @@
-"""The training loop: dispatches, readings, checkpoints; everything that decides a number is in the state or derived."""
+"""The training loop: dispatches of compiled steps, validation, and checkpoints.
+
+All values that decide a number are in the state, or follow from the seed and the step; hence a resumed run is bit-identical
+to an uninterrupted one.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,47 +18,39 @@ from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Model
 from dgmzoo.model.precision import in_precision
 from dgmzoo.model.transforms import rematerialized, with_extra_losses
-from dgmzoo.training.batches import Batches, dispatch_size
+from dgmzoo.training import devices as placement
+from dgmzoo.training.batches import Batches, default_dispatch_size
 from dgmzoo.training.checkpoint import Checkpoints
-from dgmzoo.training.devices import (
-    FlagReduction,
-    choose_devices,
-    compile_dispatch,
-    fetch,
-    from_one_device,
-    init_on,
-    num_all,
-    one_seed,
-    place,
-    stack_seeds,
-    stacked_shapes,
-)
 from dgmzoo.training.optimizer import build
-from dgmzoo.training.seed_tracker import Callback, NonFinite, SeedTracker
+from dgmzoo.training.seed_tracker import Callback, NonFinite, SeedTracker, restore_common_step
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
 from dgmzoo.training.stopwatch import Stopwatch
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
-# Training rows, from all over, that parameters are initialised with (outputs start at their mean), and their most bytes.
-_FIRST, _FIRST_BYTES = 1000, 2**26
+# Rows that initialize the parameters (the bias of a likelihood is set to their mean), spread over the training split.
+_INIT_ROWS, _INIT_BYTES = 1000, 2**26
 
 
 class Interrupted(Exception):
-    """Training was asked to stop before its end."""
+    """Training was stopped on request, after its checkpoint was written.
+
+    >>> Interrupted(step=190).step
+    190
+    """
 
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
         self.step = step
-        self.signal: int | None = None  # that asked for it
+        self.signal: int | None = None  # the signal that requested the stop
 
 
 class Fitted(NamedTuple):
-    """What training leaves."""
+    """The result of a training."""
 
-    variables: Any  # the selected ones, as they are to be evaluated
-    step: int  # at which they were selected
-    trained: int  # steps run by this call
+    variables: Any  # selected variables, for evaluation
+    step: int  # step of these variables
+    trained: int  # number of steps that this call has run
 
 
 def fit(
@@ -66,41 +62,40 @@ def fit(
     checkpoints: tuple[Checkpoints, Checkpoints] | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Fitted:
-    """Train, or go on training where the checkpoints stand.
+    """Train, or resume a training from its checkpoints.
 
     Args:
-      seed: of initial values, order of the rows and noise.
-      checkpoints: latest and best, or None to keep nothing on disk.
-      devices: to spread each batch over; by default as many of the local ones as divide the batch.
+      seed: seed of initial values, order of the rows and noise.
+      checkpoints: latest and best; None keeps nothing on disk.
+      devices: local devices that share each batch. Default: as many as divide the batch.
 
     Raises:
-      NonFinite: with the step and the offending terms; the last good checkpoint stays.
-      Interrupted: the watcher asked to stop; the checkpoint of that step is written.
+      NonFinite: a NaN or infinity, with the step and the terms; the last checkpoint is kept.
+      Interrupted: the callback requested a stop; the checkpoint of that step is written.
     """
-    return fit_seeds(experiment, model, dataset, [SeedTracker(experiment.name, seed, callback, checkpoints)], devices)[
-        0
-    ]
+    tracker = SeedTracker(experiment.name, seed, callback, checkpoints)
+    return fit_seeds(experiment, model, dataset, [tracker], devices)[0]
 
 
 def fit_seeds(
     experiment: Experiment,
     model: Model,
     dataset: Dataset,
-    tracks: Sequence[SeedTracker],
+    trackers: Sequence[SeedTracker],
     devices: Sequence[jax.Device] | None = None,
 ) -> list[Fitted]:
-    """Train several seeds at once in one compiled program, each with its own track, for a fixed length.
+    """Train several seeds in one compiled program, each with its own tracker.
 
     Raises:
-      ValueError: early stopping was asked for: the seeds would end at different steps.
-      NonFinite, Interrupted: as `fit`, for the first seed that is concerned.
+      ValueError: the experiment stops early, which would end the seeds at different steps.
+      NonFinite, Interrupted: as `fit`, for the first such seed.
     """
-    check_seeds(experiment, len(tracks))
-    return _Run(experiment, model, dataset, tracks, devices).fit()
+    check_seeds(experiment, len(trackers))
+    return _Loop(experiment, model, dataset, trackers, devices).fit()
 
 
-def as_trained(experiment: Experiment, model: Model) -> Model:
-    """The model as its training asks it: with the experiment's terms, in its precision, in parts if it says so."""
+def training_model(experiment: Experiment, model: Model) -> Model:
+    """The model as it is trained: with extra losses, compute dtype and rematerialization of the experiment."""
     model, training = with_extra_losses(model, experiment.extra_losses), experiment.training
     if training.compute != "float32":
         model = in_precision(model, jnp.dtype(training.compute))
@@ -119,191 +114,181 @@ def check_seeds(experiment: Experiment, num_seeds: int) -> None:
 def selected(
     experiment: Experiment, model: Model, dataset: Dataset, checkpoints: tuple[Checkpoints, Checkpoints]
 ) -> tuple[Any, int]:
-    """Variables and their step as training selected them, or as they stand where it has not ended.
+    """The selected variables of a run and their step; without a validation result yet, the latest ones.
 
     Raises:
       ValueError: there is no intact checkpoint.
     """
-    track = SeedTracker(experiment.name, 0, None, checkpoints)
-    run = _Run(experiment, model, dataset, [track], None)
-    one = jax.eval_shape(run.init, run.keys[0], run.first)
-    latest = track.restore(run.template())
+    tracker = SeedTracker(experiment.name, 0, None, checkpoints)
+    loop = _Loop(experiment, model, dataset, [tracker], None)
+    state_shapes = jax.eval_shape(loop.init, loop.keys[0], loop.init_rows)
+    latest = tracker.restore(loop.template())
     if latest is None:
-        raise ValueError(f"expected a checkpoint in {track.latest.folder.parent}, got none; train first")
-    if track.best_step is None:
-        return run.variables(place(latest.tree, run.devices), 0), latest.step
-    return place(track.restore_best(evaluation_variables(one)), run.devices[:1]), track.best_step
+        raise ValueError(f"expected a checkpoint in {tracker.latest.directory.parent}, got none; train first")
+    if tracker.best_step is None:
+        return loop.variables(placement.place(latest.tree, loop.devices), 0), latest.step
+    best = tracker.restore_best(evaluation_variables(state_shapes))
+    return placement.place(best, loop.devices[:1]), tracker.best_step
 
 
-class _Run:
-    def __init__(self, experiment, model, dataset, tracks, devices):
-        training = experiment.training
+class _Loop:
+    """The training of some seeds in one program."""
+
+    def __init__(self, experiment, model, dataset, trackers, devices):
+        training, objective = experiment.training, experiment.objective
         rows = dataset.splits["train"]
         self.training, self.execution = training, experiment.execution
-        self.model, self.dataset, self.tracks = model, dataset, tracks
-        self.devices = choose_devices(training.micro_batch_size) if devices is None else list(devices)
-        self.num_devices = num_all(self.devices)
+        self.model, self.dataset, self.trackers = model, dataset, trackers
+        self.devices = placement.choose_devices(training.micro_batch_size) if devices is None else list(devices)
+        self.num_devices = placement.num_global(self.devices)
         if training.batch_size % (self.num_devices * training.accumulate):
             raise ValueError(
                 f"expected training.batch_size to be a multiple of {self.num_devices} devices times "
-                f"{training.accumulate} parts (training.accumulate), got {training.batch_size}"
+                f"{training.accumulate} micro-batches (training.accumulate), got {training.batch_size}"
             )
-        self.feed = Batches(training, experiment.execution.stream, rows, [track.seed for track in tracks], self.devices)
-        self.per_epoch, self.total = self.feed.per_epoch, self.feed.total
-        objective = experiment.objective
-        self.reading_samples = objective.bound_samples  # selected by the bound that is trained
+        seeds = [tracker.seed for tracker in trackers]
+        self.batches = Batches(training, experiment.execution.stream, rows, seeds, self.devices)
+        self.steps_per_epoch, self.total = self.batches.steps_per_epoch, self.batches.total_steps
+        self.validation_samples = objective.bound_samples  # parameters are selected by the bound that is trained
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
-        model = as_trained(experiment, model)
-        num_data, ema = self.feed.num_train, training.ema
-        self.step = make_step(model, objective, optimizer, dataset.observe, num_data, ema, training.accumulate)
-        self.keys = [jax.random.key(track.seed) for track in tracks]
-        size = sum(leaf.nbytes // len(leaf) for leaf in rows.values())
-        num = min(_FIRST, max(2, _FIRST_BYTES // size), self.feed.num_train)
-        some = np.linspace(0, self.feed.num_train - 1, num).astype(int)
-        self.first = {name: np.asarray(leaf[some]) for name, leaf in rows.items()}
-        self.valid = None  # rows of the validation split, once they are needed
-        self.pending: list[tuple[int, dict[str, jax.Array]]] = []  # dispatched, not yet looked at
-        self.ahead = _ahead(0)  # steps that may be dispatched and not yet looked at
+        self.step = make_step(
+            training_model(experiment, model),
+            objective,
+            optimizer,
+            dataset.observe,
+            self.batches.num_train,
+            training.ema,
+            training.accumulate,
+        )
+        self.keys = [jax.random.key(seed) for seed in seeds]
+        row_bytes = sum(leaf.nbytes // len(leaf) for leaf in rows.values())
+        num = min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), self.batches.num_train)
+        indices = np.linspace(0, self.batches.num_train - 1, num).astype(int)
+        self.init_rows = {name: np.asarray(leaf[indices]) for name, leaf in rows.items()}
+        self.validation_rows = None  # loaded when they are needed
+        self.unread_metrics: list[tuple[int, dict[str, jax.Array]]] = []  # first step, metrics on the device
+        self.max_unread_steps = _max_unread_steps(0)
 
     def fit(self) -> list[Fitted]:
-        state = self._begin()
-        begun = step = int(state.step)
-        if begun < self.total and not self._patience_is_over():
-            state, step = self._advance(state, begun)
+        state = self._initial_state()
+        first = step = int(state.step)
+        if first < self.total and not self._is_out_of_patience():
+            state, step = self._train(state, first)
         self._save(state, step)
         fitted = []
-        for i, track in enumerate(self.tracks):
-            variables, at = track.selection(step, self.variables(state, i))
-            fitted.append(Fitted(place(variables, self.devices[:1]), at, step - begun))
+        for i, tracker in enumerate(self.trackers):
+            variables, selected_step = tracker.selection(step, self.variables(state, i))
+            fitted.append(Fitted(placement.place(variables, self.devices[:1]), selected_step, step - first))
         return fitted
 
-    def _advance(self, state: State, step: int) -> tuple[State, int]:
-        """Train to the end, and give back the state and its step."""
-        n = self.execution.dispatch or dispatch_size(self._has_loop_hazard(), self.per_epoch)
-        dispatch = compile_dispatch(self.step, self.devices, self.feed.streamed, len(self.tracks))
-        self.since_save = self.since_look = Stopwatch()
-        votes = FlagReduction(self.devices)
-        over = False
-        with contextlib.closing(self.feed.portions(step, n)) as portions:
-            while step < self.total and not over:
-                size, rows, indices = next(portions)
+    def _train(self, state: State, step: int) -> tuple[State, int]:
+        """Train to the end; the final state and its step."""
+        n = self.execution.dispatch or default_dispatch_size(self._is_slow_in_loop(), self.steps_per_epoch)
+        dispatch = placement.compile_dispatch(self.step, self.devices, self.batches.is_streamed, len(self.trackers))
+        self.since_save = self.since_read = Stopwatch()
+        reduce_flags = placement.FlagReduction(self.devices)
+        is_done = False
+        with contextlib.closing(self.batches.dispatches(step, n)) as inputs:
+            while step < self.total and not is_done:
+                size, rows, indices = next(inputs)
                 state, metrics = dispatch(state, rows, indices)
-                self.pending.append((step, metrics))
+                self.unread_metrics.append((step, metrics))
                 step += size
-                end_of_epoch = step % self.per_epoch == 0 or step == self.total
-                self._look(everything=end_of_epoch)
-                if end_of_epoch:
+                is_epoch_end = step % self.steps_per_epoch == 0 or step == self.total
+                self._read_metrics(everything=is_epoch_end)
+                if is_epoch_end:
                     self._end_epoch(state, step)
-                    over = self._patience_is_over()
-                stop, due = votes(
-                    any(track.callback.should_stop() for track in self.tracks),
+                    is_done = self._is_out_of_patience()
+                stop, save = reduce_flags(
+                    any(tracker.callback.should_stop() for tracker in self.trackers),
                     self.since_save() >= self.execution.checkpoint_seconds,
                 )
-                if stop or due:
+                if stop or save:
                     self._save(state, step)
                 if stop:
                     raise Interrupted(step)
         return state, step
 
-    # Restoring and saving
+    # States and checkpoints
 
     def template(self) -> State:
-        """Shapes of one seed's state."""
-        return stacked_shapes(jax.eval_shape(self.init, self.keys[0], self.first), self.num_devices)
+        """The shapes of one seed's state."""
+        shapes = jax.eval_shape(self.init, self.keys[0], self.init_rows)
+        return placement.shapes_on_devices(shapes, self.num_devices)
 
-    def _begin(self) -> State:
-        """A fresh state, or that of the newest step of which every seed has an intact checkpoint.
-
-        What is later is forgotten: a checkpoint that counted as one of those kept would push out the one all share.
-
-        Raises:
-          ValueError: some seeds stand where the others have never been.
-        """
-        template, upto = self.template(), None
-        while True:
-            found = [track.restore(template, upto) for track in self.tracks]
-            if len({each and each.step for each in found}) == 1:
-                break
-            if None in found:
-                if not all(each is None or each.progress.get("first") for each in found):
-                    there = ", ".join(str(track.seed) for track, each in zip(self.tracks, found, strict=True) if each)
-                    raise ValueError(
-                        f"expected a checkpoint of one step for all of the seeds, got one of {there} alone; train them in turn"
-                    )
-                found = [None] * len(found)  # killed in their first checkpoint
-                break
-            upto = min(each.step for each in found)
-        if None in found:
-            states = [init_on(self.init, key, self.first, self.devices) for key in self.keys]
+    def _initial_state(self) -> State:
+        """A new state, or that of the newest step for which every seed has an intact checkpoint."""
+        restored = restore_common_step(self.trackers, self.template())
+        if restored is None:
+            states = [placement.init_on(self.init, key, self.init_rows, self.devices) for key in self.keys]
         else:
-            states = [place(each.tree, self.devices) for each in found]
-        for track in self.tracks:
-            track.begin(int(states[0].step), self.total, [each.seed for each in self.tracks])
-        return stack_seeds(states, self.devices)
+            states = [placement.place(checkpoint.tree, self.devices) for checkpoint in restored]
+        for tracker in self.trackers:
+            tracker.begin(int(states[0].step), self.total, [other.seed for other in self.trackers])
+        return placement.stack_seeds(states, self.devices)
 
     def _save(self, state: State, step: int) -> None:
-        self._look(everything=True)  # a NaN must not reach the disk
-        if any(track.latest for track in self.tracks):
-            host = fetch(state)
-            for i, track in enumerate(self.tracks):
-                track.save(step, self._one(host, i))
+        self._read_metrics(everything=True)  # a NaN must not reach the disk
+        if any(tracker.latest for tracker in self.trackers):
+            host = placement.to_host(state)
+            for i, tracker in enumerate(self.trackers):
+                tracker.save(step, self._one_seed(host, i))
         self.since_save = Stopwatch()
 
-    # Metrics and readings
+    # Metrics and validation
 
-    def _look(self, everything: bool) -> None:
-        """Fetch metrics of dispatches that have ended (all but the newest, so that the device never waits)."""
-        steps = sum(len(metrics["loss"]) for _, metrics in self.pending)
-        if not self.pending or not (everything or (steps >= self.ahead and len(self.pending) > 1)):
+    def _read_metrics(self, everything: bool) -> None:
+        """Fetch metrics from the device. The newest are left there, unless all are needed, so that it never waits."""
+        num_steps = sum(len(metrics["loss"]) for _, metrics in self.unread_metrics)
+        is_due = num_steps >= self.max_unread_steps and len(self.unread_metrics) > 1
+        if not self.unread_metrics or not (everything or is_due):
             return
-        ready = self.pending if everything else self.pending[:-1]
-        self.pending = [] if everything else self.pending[-1:]
+        ready = self.unread_metrics if everything else self.unread_metrics[:-1]
+        self.unread_metrics = [] if everything else self.unread_metrics[-1:]
         fetched = jax.device_get(ready)
-        self.ahead = _ahead(sum(len(metrics["loss"]) for _, metrics in ready) / max(self.since_look(), 1e-6))
-        self.since_look = Stopwatch()
+        num_ready = sum(len(metrics["loss"]) for _, metrics in ready)
+        self.max_unread_steps = _max_unread_steps(num_ready / max(self.since_read(), 1e-6))
+        self.since_read = Stopwatch()
         for start, metrics in fetched:
-            for i, track in enumerate(self.tracks):
-                own = metrics if len(self.tracks) == 1 else {name: value[:, i] for name, value in metrics.items()}
-                track.absorb(start, own, self.total)
+            for i, tracker in enumerate(self.trackers):
+                own = metrics if len(self.trackers) == 1 else {name: value[:, i] for name, value in metrics.items()}
+                tracker.add_metrics(start, own, self.total)
 
     def _end_epoch(self, state: State, step: int) -> None:
-        every = self.training.validate_epochs * self.per_epoch
-        reads = "valid" in self.dataset.splits and (step % every == 0 or step == self.total)
-        if reads and self.valid is None:
-            self.valid = self.dataset.fixed("valid")
-        for i, track in enumerate(self.tracks):
-            track.end_epoch(step)
-            if reads:
+        interval = self.training.validate_epochs * self.steps_per_epoch
+        validates = "valid" in self.dataset.splits and (step % interval == 0 or step == self.total)
+        if validates and self.validation_rows is None:
+            self.validation_rows = self.dataset.evaluation_rows("valid")
+        for i, tracker in enumerate(self.trackers):
+            tracker.end_epoch(step)
+            if validates:
                 variables = self.variables(state, i)
-                found = evaluate(self.model, variables, self.valid, self.keys[i], self.reading_samples)
-                track.read(step, found, variables)
+                estimate = evaluate(self.model, variables, self.validation_rows, self.keys[i], self.validation_samples)
+                tracker.add_validation(step, estimate, variables)
 
-    def _patience_is_over(self) -> bool:
+    def _is_out_of_patience(self) -> bool:
         patience = self.training.patience
-        return patience is not None and self.tracks[0].bad_readings >= patience
+        return patience is not None and self.trackers[0].bad_readings >= patience
 
     def variables(self, state: State, i: int) -> Any:
-        """One seed's variables as they are to be evaluated, on one device."""
-        variables = evaluation_variables(self._one(state, i))
-        return from_one_device(variables) if self.num_devices > 1 else variables
+        """The variables of seed number `i` for evaluation, on one device."""
+        variables = evaluation_variables(self._one_seed(state, i))
+        return placement.from_one_device(variables) if self.num_devices > 1 else variables
 
-    def _one(self, state: State, i: int) -> State:
-        return one_seed(state, i, len(self.tracks), self.num_devices)
+    def _one_seed(self, state: State, i: int) -> State:
+        return placement.one_seed(state, i, len(self.trackers), self.num_devices)
 
-    def _has_loop_hazard(self) -> bool:
-        """Whether the step has convolutions and runs on CPU, where XLA runs them 4 to 13 times slower inside a loop."""
-        if self.devices[0].platform != "cpu":
-            return False
-        state = jax.eval_shape(self.init, self.keys[0], self.first)
-        batch = self.training.batch_size
-        rows = {name: jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype) for name, leaf in self.first.items()}
-        return "conv_general_dilated" in str(jax.make_jaxpr(self.step)(state, rows))
+    def _is_slow_in_loop(self) -> bool:
+        state = jax.eval_shape(self.init, self.keys[0], self.init_rows)
+        shape = (self.training.batch_size,)
+        rows = {name: jax.ShapeDtypeStruct(shape + leaf.shape[1:], leaf.dtype) for name, leaf in self.init_rows.items()}
+        return placement.is_slow_in_loop(self.step, state, rows, self.devices[0])
 
 
-def _ahead(pace: float) -> int:
-    """Steps that may wait on the device, at `pace` a second: half a second's, as a stop is heard only between dispatches.
+def _max_unread_steps(steps_per_second: float) -> int:
+    """Steps whose metrics may stay on the device: those of half a second, because a stop is noticed between dispatches.
 
-    Several processes must look at the same time, whatever their clocks say.
+    Several processes use a constant, because they must read at the same step, whatever their clocks say.
     """
-    return 64 if jax.process_count() > 1 else int(min(max(0.5 * pace, 1), 64))
+    return 64 if jax.process_count() > 1 else int(min(max(0.5 * steps_per_second, 1), 64))

@@ -1,6 +1,7 @@
-"""Copies of the metrics for other programs. `metrics.jsonl` is what counts: where a run goes on, they are made anew from it.
+"""Writers that copy the rows of metrics to a CSV file or to TensorBoard.
 
-So no row is lost or doubled, and a copy that is asked for later has the rows before it too.
+`metrics.jsonl` is the original. When a run is resumed, the copies are written anew from its rows, so that no row is lost
+or doubled, and a writer that is added later also gets the rows from before.
 """
 
 import csv
@@ -18,46 +19,57 @@ Writer = Callable[[Row], None]
 
 
 class Csv:
-    """`metrics.csv`: a column per metric, in the order in which they came up; cells that do not apply are empty."""
+    """Writer of `metrics.csv`: a column per metric, in order of first appearance; other cells stay empty.
 
-    def __init__(self, folder: Path, rows: Sequence[Row]):
-        self.path, self.rows = folder / "metrics.csv", list(rows)
-        self._write_whole()
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     writer = Csv(Path(directory), rows=[{"step": 1, "loss": 9.0}])
+    ...     writer({"step": 2, "loss": 8.0})
+    ...     (Path(directory) / "metrics.csv").read_text().split()
+    ['step,loss', '1,9.0', '2,8.0']
+    """
+
+    def __init__(self, directory: Path, rows: Sequence[Row]):
+        self.path, self.rows = directory / "metrics.csv", list(rows)
+        self._write_all()
 
     def __call__(self, row: Row) -> None:
         self.rows.append(row)
         if set(row) <= set(self.columns):
-            append_text(self.path, self._text([row]))
+            append_text(self.path, self._format([row]))
         else:
-            self._write_whole()
+            self._write_all()
 
-    def _write_whole(self) -> None:
+    def _write_all(self) -> None:
         self.columns = list(dict.fromkeys(name for row in self.rows for name in row))
         header = dict(zip(self.columns, self.columns, strict=True))
-        write_text(self.path, self._text([header, *self.rows] if self.rows else []))
+        write_text(self.path, self._format([header, *self.rows] if self.rows else []))
 
-    def _text(self, rows: Sequence[Row]) -> str:
+    def _format(self, rows: Sequence[Row]) -> str:
         text = io.StringIO()
         csv.DictWriter(text, self.columns, lineterminator="\n").writerows(rows)
         return text.getvalue()
 
 
 class TensorBoard:
-    """`tensorboard/`: one event file, a scalar per metric and split. Its wall time leaves out the pauses of a run."""
+    """Writer of one event file in `tensorboard/`: a scalar per metric and split.
 
-    def __init__(self, folder: Path, rows: Sequence[Row]):
+    Its wall time leaves out the pauses of a run that was stopped and resumed.
+    """
+
+    def __init__(self, directory: Path, rows: Sequence[Row]):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self.Event, self.Record, place = Event, RecordWriter, folder / "tensorboard"
-        self.began = time.time() - (rows[-1]["seconds"] if rows else 0.0)
-        self.path = place / f"events.out.tfevents.{time.time():.0f}.dgmzoo"
+        self._event_class, self._record_writer, events = Event, RecordWriter, directory / "tensorboard"
+        self._start = time.time() - (rows[-1]["seconds"] if rows else 0.0)
+        self.path = events / f"events.out.tfevents.{time.time():.0f}.dgmzoo"
         with writing(self.path):
-            place.mkdir(exist_ok=True)
-            for old in place.glob("events.out.tfevents.*.dgmzoo"):
-                old.unlink()
+            events.mkdir(exist_ok=True)
+            for former in events.glob("events.out.tfevents.*.dgmzoo"):
+                former.unlink()
         self._add(file_version="brain.Event:2")
-        self._add(step=0, session_log=SessionLog(status=SessionLog.START))  # who looks on forgets what it had read
+        self._add(step=0, session_log=SessionLog(status=SessionLog.START))  # an open TensorBoard discards former events
         for row in rows:
             self(row)
 
@@ -67,22 +79,27 @@ class TensorBoard:
             for name, value in row.items()
             if name not in ("step", "split", "seconds")
         ]
-        self._add(step=row["step"], wall_time=self.began + row["seconds"], summary={"value": values})
+        self._add(step=row["step"], wall_time=self._start + row["seconds"], summary={"value": values})
 
     def _add(self, wall_time: float | None = None, **fields: Any) -> None:
-        event = self.Event(wall_time=self.began if wall_time is None else wall_time, **fields)
+        event = self._event_class(wall_time=self._start if wall_time is None else wall_time, **fields)
         with writing(self.path), self.path.open("ab") as file:
-            self.Record(file).write(event.SerializeToString())
+            self._record_writer(file).write(event.SerializeToString())
 
 
 WRITERS: dict[str, Callable[[Path, Sequence[Row]], Writer]] = {"csv": Csv, "tensorboard": TensorBoard}
 
 
 def check(writers: Sequence[str | Writer], in_memory: bool) -> None:
-    """Refuse writers that are not known, not installed, or have no place to write to.
+    """Check the writers that were requested.
 
     Raises:
-      ValueError: as said.
+      ValueError: a name is unknown, its package is not installed, or a run in memory has no directory for its file.
+
+    >>> check(["csv", print], in_memory=False)
+    >>> check(["csv"], in_memory=True)
+    Traceback (most recent call last):
+    ValueError: expected a run_dir for the writer 'csv', got a run in memory; name one
     """
     for writer in writers:
         if callable(writer):

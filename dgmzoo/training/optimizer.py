@@ -9,35 +9,46 @@ from dgmzoo.config.training import Training
 
 
 def build(
-    training: Training, total_steps: int, others: Mapping[str, optax.GradientTransformation]
+    training: Training, total_steps: int, other_optimizers: Mapping[str, optax.GradientTransformation]
 ) -> optax.GradientTransformation:
-    """The optimizer of the model's parameters, and `others` for top-level names of their own.
+    """The optimizer of a training.
 
     Args:
-      total_steps: length of the run, which schedules other than "constant" span.
+      total_steps: length of the run, over which the schedule extends.
+      other_optimizers: top-level name of parameters -> their optimizer, for parameters of the objective.
+
+    >>> optimizer = build(Training(steps=10, optimizer="sgd", learning_rate=0.5), 10, {})
+    >>> state = optimizer.init({"w": jnp.ones(2)})
+    >>> updates, _ = optimizer.update({"w": jnp.ones(2)}, state)
+    >>> updates["w"].tolist()
+    [-0.5, -0.5]
     """
-    rate = schedule(training, total_steps)
+    learning_rate = schedule(training, total_steps)
     match training.optimizer:
         case "adam":
-            main = optax.adam(rate, b1=training.b1, eps=training.epsilon)
+            optimizer = optax.adam(learning_rate, b1=training.b1, eps=training.epsilon)
         case "adamax":
-            main = optax.adamax(rate, b1=training.b1, eps=training.epsilon)
+            optimizer = optax.adamax(learning_rate, b1=training.b1, eps=training.epsilon)
         case "adagrad":
-            main = optax.adagrad(rate)
+            optimizer = optax.adagrad(learning_rate)
         case "sgd":
-            main = optax.sgd(rate)
+            optimizer = optax.sgd(learning_rate)
     if training.clip_norm is not None:
-        main = optax.chain(optax.clip_by_global_norm(training.clip_norm), main)
-    if not others:
-        return main
+        optimizer = optax.chain(optax.clip_by_global_norm(training.clip_norm), optimizer)
+    if not other_optimizers:
+        return optimizer
     return optax.multi_transform(
-        {"model": main, **others},
-        lambda params: {name: name if name in others else "model" for name in params},
+        {"model": optimizer, **other_optimizers},
+        lambda params: {name: name if name in other_optimizers else "model" for name in params},
     )
 
 
 def schedule(training: Training, total_steps: int) -> optax.Schedule | float:
-    """Learning rate by step."""
+    """Learning rate as a function of the step, or as a constant.
+
+    >>> schedule(Training(steps=10, learning_rate=0.5), 10)
+    0.5
+    """
     first, last = training.learning_rate, training.final_learning_rate
     match training.schedule:
         case "constant":
@@ -49,16 +60,19 @@ def schedule(training: Training, total_steps: int) -> optax.Schedule | float:
 
 
 def burda(first: float, total_steps: int) -> optax.Schedule:
-    """Eight stages i = 0..7 of 3^i parts each, at `first * 10^(-i/7)`.
+    """Schedule of Burda et al.: stages i = 0..7 of 3^i units of time each, at a rate of `first * 10^(-i/7)`.
 
-    Source: Burda et al. 2016 (arXiv 1509.00519), section 5, where a part is one epoch: 3280 in all. A shorter run keeps
-    the stages' proportions.
+    In the paper a unit is one epoch, 3280 epochs in all; here the units fill `total_steps`.
+    Source: Burda et al. 2016 (arXiv 1509.00519), section 5.
+
+    >>> f"{burda(1e-3, total_steps=3280)(3279):.1e}"
+    '1.0e-04'
     """
-    parts = [3**i for i in range(8)]
-    ends = [round(total_steps * sum(parts[: i + 1]) / sum(parts)) for i in range(8)]
+    units = [3**i for i in range(8)]
+    ends = [round(total_steps * sum(units[: i + 1]) / sum(units)) for i in range(8)]
 
-    def rate(step):
+    def learning_rate(step):
         stage = jnp.searchsorted(jnp.asarray(ends[:-1]), step, side="right")
         return first * 10.0 ** (-stage.astype(jnp.float32) / 7)
 
-    return rate
+    return learning_rate

@@ -1,4 +1,4 @@
-"""Looking on while a run trains: rows kept and written, progress shown, stop signals heard."""
+"""Progress display, metric logging and signal handling during training."""
 
 import collections
 import contextlib
@@ -22,100 +22,134 @@ from dgmzoo.training.metric_writers import WRITERS, Row, Writer
 from dgmzoo.training.run_directory import RunDirectory
 from dgmzoo.training.stopwatch import Stopwatch
 
-_SPAN = 30.0  # seconds over which speed is measured, and between two lines where there is no terminal
+_WINDOW = 30.0  # seconds over which speed is averaged, and between two lines where there is no terminal
 
 
 class ProgressCallback:
-    """The loop's watcher: keeps the rows, hands them on, and shows how far training is."""
+    """Callback of the training loop that logs the metrics, shows the progress, and requests a stop on a signal.
 
-    def __init__(self, folder: RunDirectory | None, show: bool, writers: Sequence[str | Writer] = ()):
+    Args:
+      directory: run directory that receives the rows; None: a run in memory.
+      show: show the progress on standard error: a bar on a terminal, otherwise a line every half minute.
+      writers: further receivers of the rows.
+      console: receiver of the progress instead of standard error.
+      clock: seconds since an arbitrary start, for speed and time left.
+
+    >>> callback = ProgressCallback(None, show=False)
+    >>> callback.begin(step=0, total=100)
+    >>> callback.write({"step": 10, "split": "train", "loss": 5.0})
+    >>> callback.rows[0]["loss"], callback.should_stop()
+    (5.0, False)
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory | None,
+        show: bool,
+        writers: Sequence[str | Writer] = (),
+        console: Console | None = None,
+        clock: Callable[[], float] | None = None,
+    ):
         self.rows: list[Row] = []
-        self.folder = folder
-        self.signal: int | None = None  # that asked to stop
-        self._writers, self._open = writers, []
-        self._console = Console(stderr=True) if show else None
+        self.directory = directory
+        self.signal: int | None = None  # the signal that requested a stop
+        self._requested_writers, self._writers = writers, []
+        self._console = (console or Console(stderr=True)) if show else None
         self._bar: Progress | None = None
-        self._clock = Stopwatch()
-        self._told = self._clock()
-        self._pace: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step)
-        self._valid = ""
+        self._clock = clock or Stopwatch()
+        self._last_line = self._clock()
+        self._recent: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step) within the window
+        self._validation = ""
 
     def begin(self, step: int, total: int) -> None:
-        if self.folder:  # rows past the checkpoint will be written again
-            self.rows = self.folder.forget_after(step)
+        if self.directory:  # rows past the checkpoint are written again
+            self.rows = self.directory.forget_after(step)
             if step and self._console:
-                what = "going on from" if step < total else "nothing left to train after"
-                self._console.print(f"{what} step {step} of {self.folder.path}", highlight=False)
-        self._open = [each if callable(each) else WRITERS[each](self.folder.path, self.rows) for each in self._writers]
+                message = "resuming from" if step < total else "nothing left to train after"
+                self._console.print(f"{message} step {step} of {self.directory.path}", highlight=False)
+        self._writers = [
+            writer if callable(writer) else WRITERS[writer](self.directory.path, self.rows)
+            for writer in self._requested_writers
+        ]
 
     def write(self, row: Row) -> None:
         self.rows.append(row)
-        if self.folder:
-            self.folder.append(row)
-        for writer in self._open:
+        if self.directory:
+            self.directory.append(row)
+        for writer in self._writers:
             writer(row)
         if row["split"] == "valid":
-            self._valid = f"valid {row['loss']:.2f}"
+            self._validation = f"valid {row['loss']:.2f}"
 
     def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None:
-        self._pace.append((self._clock(), step))
-        while len(self._pace) > 2 and self._pace[-1][0] - self._pace[0][0] > _SPAN:
-            self._pace.popleft()
+        self._recent.append((self._clock(), step))
+        while len(self._recent) > 2 and self._recent[-1][0] - self._recent[0][0] > _WINDOW:
+            self._recent.popleft()
         if self._bar:
-            self._bar.update(self._task, completed=step, total=total, told=self._tell(step, total, latest))
-        elif self._console and (self._clock() - self._told > _SPAN or step == total):
-            self._told = self._clock()
-            line = f"step {step}/{total}  {self._tell(step, total, latest)}"
+            self._bar.update(self._task, completed=step, total=total, summary=self._summary(step, total, latest))
+        elif self._console and (self._clock() - self._last_line > _WINDOW or step == total):
+            self._last_line = self._clock()
+            line = f"step {step}/{total}  {self._summary(step, total, latest)}"
             self._console.print(line, highlight=False, soft_wrap=True)
 
-    def _tell(self, step: int, total: int, latest: Mapping[str, float]) -> str:
-        """Loss, bound, the last reading, speed and the time left."""
+    def _summary(self, step: int, total: int, latest: Mapping[str, float]) -> str:
+        """Loss, bound, last validation result, speed and time left."""
         parts = [f"loss {latest['loss']:.2f}"]
         parts += [f"bound {latest['elbo']:.2f}"] if "elbo" in latest else []
-        parts += [self._valid] if self._valid else []
-        (then, before), (now, _) = self._pace[0], self._pace[-1]
-        if now > then and step > before:
-            speed = (step - before) / (now - then)
-            left = datetime.timedelta(seconds=round((total - step) / speed))
-            parts += [f"{speed:,.{0 if speed >= 10 else 2}f} steps/s", f"{left} left"]
+        parts += [self._validation] if self._validation else []
+        (start, first_step), (now, _) = self._recent[0], self._recent[-1]
+        if now > start and step > first_step:
+            speed = (step - first_step) / (now - start)
+            time_left = datetime.timedelta(seconds=round((total - step) / speed))
+            parts += [f"{speed:,.{0 if speed >= 10 else 2}f} steps/s", f"{time_left} left"]
         return "  ".join(parts)
 
     def should_stop(self) -> bool:
         return self.signal is not None
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Show progress and turn the first Ctrl-C or SIGTERM into a clean stop; a second Ctrl-C stops at once."""
+    def active(self) -> Iterator[None]:
+        """Show the progress, and turn the first Ctrl-C or SIGTERM into a clean stop; a second Ctrl-C stops at once.
+
+        Former handlers of the signals are restored at the end. They receive a signal that came too late for the loop.
+        """
         with contextlib.ExitStack() as stack:
             if self._console and (self._console.is_terminal or self._console.is_jupyter):
-                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[summary]}"))
                 bar = Progress(*columns, console=self._console, transient=True, get_time=self._clock)
                 self._bar = stack.enter_context(bar)
-                self._task = self._bar.add_task("train", total=None, told="")
+                self._task = self._bar.add_task("train", total=None, summary="")
             if threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGINT, signal.SIGTERM):
-                    before = signal.signal(number, self._stop)
-                    stack.callback(signal.signal, number, signal.SIG_DFL if before is None else before)
+                    former = signal.signal(number, self._request_stop)
+                    stack.callback(signal.signal, number, signal.SIG_DFL if former is None else former)
             yield
-        if self.signal is not None:  # too late for the loop
+        if self.signal is not None:
             signal.raise_signal(self.signal)
 
-    def _stop(self, number: int, frame) -> None:
+    def _request_stop(self, number: int, frame) -> None:
         if self.should_stop() and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        with contextlib.suppress(RuntimeError, OSError):  # it fell into another write, or nobody reads any more
+        with contextlib.suppress(RuntimeError, OSError):  # a write was interrupted by the signal, or the pipe is closed
             print("\nstopping after this dispatch", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def evaluation_progress(what: str, show: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar for an evaluation, where standard error is a terminal; the function it yields is told how far it is."""
+def evaluation_progress(description: str, show: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar for an evaluation, if standard error is a terminal.
+
+    Yields a function of the numbers of examples done and in total, or None without a terminal.
+
+    >>> with evaluation_progress("measuring test", show=False) as report_progress:
+    ...     report_progress is None
+    True
+    """
     console = Console(stderr=True)
     if not show or not (console.is_terminal or console.is_jupyter):
         yield None
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,7 +1,7 @@
-"""The bookkeeping of one seed: averages of metrics, the best reading of the validation split, its checkpoints."""
+"""Bookkeeping of one seed beside its state: averages of metrics, the best validation result, and checkpoints."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -14,13 +14,22 @@ from dgmzoo.training.stopwatch import Stopwatch
 
 Row = dict[str, Any]  # step, split, loss, elbo, kl/<layer>, grad_norm, seconds
 
+_SAVED = ("sums", "count", "best_step", "bad_readings", "together")  # attributes that a checkpoint holds as they are
+
 
 class NonFinite(ArithmeticError):
-    """Training met a NaN or an infinity."""
+    """A NaN or an infinity in training."""
 
 
 class Callback(Protocol):
-    """Who looks on: hears where training begins and how it goes, gets every row of metrics, may ask to stop."""
+    """Receiver of the progress and the metrics of a training; it can request a stop.
+
+    Methods:
+      begin: called once, with the first step of this process (0, or that of the checkpoint) and the total.
+      write: called with each row of metrics.
+      progress: called after each dispatch whose metrics were read, with the metrics of its last step.
+      should_stop: called after each dispatch; True stops the training there, with a checkpoint.
+    """
 
     def begin(self, step: int, total: int) -> None: ...
     def write(self, row: Row) -> None: ...
@@ -29,131 +38,151 @@ class Callback(Protocol):
 
 
 class SeedTracker:
-    """One seed's run, beside its state."""
+    """Metrics, selected parameters and checkpoints of one seed.
+
+    Args:
+      name: the experiment's, for messages.
+      callback: None for a tracker that only restores.
+      checkpoints: latest and best; None keeps nothing on disk.
+
+    >>> import types
+    >>> rows = []
+    >>> callback = types.SimpleNamespace(write=rows.append, progress=lambda step, total, latest: None)
+    >>> tracker = SeedTracker("vae/digits", seed=0, callback=callback, checkpoints=None)
+    >>> tracker.add_metrics(0, {"loss": np.array([3.0, 1.0])}, total=2)
+    >>> tracker.end_epoch(step=2)
+    >>> rows[0]["loss"]
+    2.0
+    """
 
     def __init__(
         self, name: str, seed: int, callback: Callback | None, checkpoints: tuple[Checkpoints, Checkpoints] | None
     ):
         self.name, self.seed, self.callback = name or "the experiment", seed, callback
-        self.together = [seed]  # seeds of one program
+        self.together = [seed]  # seeds that train in one program
         self.latest, self.best = checkpoints or (None, None)
-        self.selected = None  # host copy of the best variables, where this process found them
-        self.saved_at: int | None = None
+        self.selected = None  # host copy of the best variables, if this process has computed them
+        self.saved_step: int | None = None
         self._reset()
 
     def _reset(self) -> None:
         self.sums: dict[str, float] = {}
         self.count = 0
-        self.best_value, self.best_step, self.bad_readings = math.inf, None, 0
-        self.is_new_best = False  # not on disk yet
-        self.clock = Stopwatch()
+        self.best_value, self.best_step = math.inf, None
+        self.bad_readings = 0  # validation results since the last improvement
+        self.is_new_best = False  # the best variables are not on disk yet
+        self.stopwatch = Stopwatch()
 
     def begin(self, step: int, total: int, together: list[int]) -> None:
-        """Go on to `total` from the step that was restored, or anew from 0, in one program with those seeds."""
+        """Start at 0, or resume from a restored step.
+
+        Args:
+          together: seeds that train in one program.
+        """
         if step == 0:
             self._reset()
         if self.latest:
             self.latest.forget_after(step)
             if step == 0 or self.best_step is not None:
                 self.best.forget_after(self.best_step or 0)
-        self.together, self.saved_at = together, step
+        self.together, self.saved_step = together, step
         self.callback.begin(step, total)
 
-    def absorb(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
-        """Take in the metrics `{name: [n]}` of n steps from `start`.
+    def add_metrics(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
+        """Add the metrics `{name: [n]}` of n steps from `start` to the averages of the epoch.
 
         Raises:
           NonFinite: with the first step that had a NaN or infinity, and its terms.
         """
         for i in range(len(metrics["loss"])):
-            at = {name: float(value[i]) for name, value in metrics.items()}
-            if bad := [name for name, value in at.items() if not math.isfinite(value)]:
-                raise self.non_finite(start + i, bad)
-            for name, value in at.items():
+            values = {name: float(value[i]) for name, value in metrics.items()}
+            if terms := [name for name, value in values.items() if not math.isfinite(value)]:
+                raise self.non_finite(start + i, terms)
+            for name, value in values.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
             self.count += 1
-        self.callback.progress(start + len(metrics["loss"]), total, at)
+        self.callback.progress(start + len(metrics["loss"]), total, values)
 
     def end_epoch(self, step: int) -> None:
-        """Write the averages since the last time."""
+        """Write the averages of the metrics over the epoch."""
         self._write("train", step, {name: value / self.count for name, value in self.sums.items()})
         self.sums, self.count = {}, 0
 
-    def read(self, step: int, found: Estimate, variables: Any) -> None:
-        """Take in a reading of the validation split; variables that are the best so far are kept.
+    def add_validation(self, step: int, estimate: Estimate, variables: Any) -> None:
+        """Write a result of the validation split; keep a copy of the variables if it is the best so far.
 
         Raises:
-          NonFinite: the reading is not finite.
+          NonFinite: the result is not finite.
         """
-        values = {"loss": found.value, "elbo": found.elbo} | found.kl_by_layer
-        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise self.non_finite(step, [f"the validation split's {name}" for name in bad])
+        values = {"loss": estimate.value, "elbo": estimate.elbo} | estimate.kl_by_layer
+        if terms := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise self.non_finite(step, [f"the validation split's {name}" for name in terms])
         self._write("valid", step, values)
-        if found.value < self.best_value:
-            self.best_value, self.best_step, self.bad_readings = found.value, step, 0
+        if estimate.value < self.best_value:
+            self.best_value, self.best_step, self.bad_readings = estimate.value, step, 0
             self.selected, self.is_new_best = jax.device_get(variables), True  # written with the next checkpoint
         else:
             self.bad_readings += 1
 
     def save(self, step: int, host: State) -> None:
-        """Write the checkpoint of a step from a state on the host, whose key is given as its data.
+        """Write the checkpoint of a step from a state on the host, with the key as its data.
 
         Raises:
           NonFinite: a parameter is not finite; nothing is written.
-          CannotWrite: the checkpoints before it are kept.
+          CannotWrite: the earlier checkpoints are kept.
         """
-        if self.latest is None or step == self.saved_at:
+        if self.latest is None or step == self.saved_step:
             return
         leaves = jax.tree.leaves_with_path(host.variables["params"])
-        if bad := [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(leaf).all()]:
-            raise self.non_finite(step, [f"params{path}" for path in bad])
-        progress = {name: getattr(self, name) for name in ("sums", "count", "best_step", "bad_readings", "together")}
-        progress |= {"best_value": repr(self.best_value), "seconds": self.clock(), "first": self.saved_at == 0}
+        if terms := [jax.tree_util.keystr(path) for path, leaf in leaves if not np.isfinite(leaf).all()]:
+            raise self.non_finite(step, [f"params{path}" for path in terms])
+        progress = {name: getattr(self, name) for name in _SAVED}
+        progress |= {"best_value": repr(self.best_value), "seconds": self.stopwatch(), "first": self.saved_step == 0}
         if self.is_new_best:
             self.best.save(self.best_step, self.selected, {})
             self.is_new_best = False
         self.latest.save(step, host, progress)
-        self.saved_at = step
+        self.saved_step = step
 
     def restore(self, template: State, upto: int | None = None) -> Restored | None:
-        """The newest intact checkpoint, and the bookkeeping as it stood then."""
-        found = self.latest.restore(template, upto) if self.latest else None
-        if found is not None:
-            for name in ("sums", "count", "best_step", "bad_readings"):
-                setattr(self, name, found.progress[name])
-            self.best_value = float(found.progress["best_value"])
-            self.clock = Stopwatch(found.progress["seconds"])
-        return found
+        """Restore the newest intact checkpoint, and the bookkeeping of its step."""
+        restored = self.latest.restore(template, upto) if self.latest else None
+        if restored is not None:
+            for name in _SAVED:
+                setattr(self, name, restored.progress[name])
+            self.best_value = float(restored.progress["best_value"])
+            self.stopwatch = Stopwatch(restored.progress["seconds"])
+        return restored
 
     def selection(self, step: int, variables: Any) -> tuple[Any, int]:
-        """The best variables of the validation split, or where the protocol has none, the last ones; and their step."""
+        """The selected variables and their step: the best on the validation split, or `variables` if there is none."""
         if self.best_step is None:
             if self.best and step not in self.best.steps():
                 self.best.save(step, jax.device_get(variables), {})
             return variables, step
-        if self.selected is None:  # found before this process went on
+        if self.selected is None:  # computed before this process resumed the run
             self.selected = self.restore_best(variables)
         return self.selected, self.best_step
 
     def restore_best(self, template: Any) -> Any:
-        """The variables of the best reading, from disk.
+        """The variables of the best validation result, from disk.
 
         Raises:
-          ValueError: they are not there.
+          ValueError: their checkpoint is missing or damaged.
         """
-        found = self.best.restore(template, upto=self.best_step)
-        if found is None or found.step != self.best_step:
+        restored = self.best.restore(template, upto=self.best_step)
+        if restored is None or restored.step != self.best_step:
             raise ValueError(
-                f"expected the selected parameters of step {self.best_step} in {self.best.folder}, got none; "
-                "restore the folder from a copy, or delete the run to start anew"
+                f"expected the selected parameters of step {self.best_step} in {self.best.directory}, got none; "
+                "restore the directory from a copy, or delete the run to train anew"
             )
-        return found.tree
+        return restored.tree
 
     def non_finite(self, step: int, terms: list[str]) -> NonFinite:
-        """The error that says where and in what."""
-        kept = f"; the checkpoint of step {self.saved_at} is kept" if self.latest and self.saved_at else ""
+        """The error for a NaN or infinity, with the step, the terms and the remedies."""
+        kept = f"; the checkpoint of step {self.saved_step} is kept" if self.latest and self.saved_step else ""
         others = [seed for seed in self.together if seed != self.seed]
-        without = f"; in Python, dgmzoo.train(..., seeds={others}) goes on without it" if others and self.latest else ""
+        without = f"; in Python, dgmzoo.train(..., seeds={others}) resumes without it" if others and self.latest else ""
         return NonFinite(
             f"expected finite values, got NaN or infinity at step {step} of {self.name}, seed {self.seed}, "
             f"in {', '.join(terms)}{kept}; try a lower --training.learning-rate or --training.clip-norm, "
@@ -161,4 +190,27 @@ class SeedTracker:
         )
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        self.callback.write({"step": step, "split": split, **values, "seconds": round(self.clock(), 3)})
+        self.callback.write({"step": step, "split": split, **values, "seconds": round(self.stopwatch(), 3)})
+
+
+def restore_common_step(trackers: Sequence[SeedTracker], template: State) -> list[Restored] | None:
+    """The checkpoints of the newest step for which every seed has an intact one; None: the seeds start anew.
+
+    Raises:
+      ValueError: only some of the seeds have a checkpoint.
+    """
+    upto = None
+    while True:
+        restored = [tracker.restore(template, upto) for tracker in trackers]
+        if len({checkpoint and checkpoint.step for checkpoint in restored}) == 1:
+            return None if None in restored else restored
+        if None in restored:
+            # A run that was killed while it wrote its first checkpoints may have those of some seeds alone.
+            if all(checkpoint is None or checkpoint.progress.get("first") for checkpoint in restored):
+                return None
+            pairs = zip(trackers, restored, strict=True)
+            seeds = ", ".join(str(tracker.seed) for tracker, checkpoint in pairs if checkpoint)
+            raise ValueError(
+                f"expected a checkpoint of one step for all of the seeds, got one of {seeds} alone; train them in turn"
+            )
+        upto = min(checkpoint.step for checkpoint in restored)

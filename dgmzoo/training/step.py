@@ -1,4 +1,4 @@
-"""One training step, as a pure function of state and rows."""
+"""The training state, and one training step as a pure function of the state and rows."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from dgmzoo.reparam.collectives import DEVICES, has_device_axis
 from dgmzoo.reparam.fast_threefry import fast_key
 from dgmzoo.reparam.ops import relaxed_promotion
 
-LOCAL = "local"  # the collection of which every device has its own (persistent chains)
+LOCAL = "local"  # collection with an instance for each device (persistent chains); all others are replicated
 
 Metrics = dict[str, jax.Array]
 Observe = Callable[[chex.PRNGKey, Mapping[str, jax.Array]], Batch]
@@ -22,7 +22,7 @@ Step = Callable[["State", Mapping[str, jax.Array]], tuple["State", Metrics]]
 
 
 class State(NamedTuple):
-    """All that evolves in training. The position in the data is `step` alone."""
+    """Everything that changes in training. The position in the data is `step` alone."""
 
     step: jax.Array  # []
     key: chex.PRNGKey  # []
@@ -32,7 +32,14 @@ class State(NamedTuple):
 
 
 def make_init(model: Model, objective: Objective, optimizer: optax.GradientTransformation, observe: Observe, ema: bool):
-    """`init(key, rows) -> State`, pure."""
+    """The pure function `init(key, rows) -> State`.
+
+    Args:
+      observe: `(key, rows) -> batch`, the encoding of rows (binarization, dequantization).
+      ema: keep a moving average of the parameters.
+
+    `make_step` has an example.
+    """
 
     def init(key: chex.PRNGKey, rows: Mapping[str, jax.Array]) -> State:
         model_key, objective_key, observe_key, state_key = jax.random.split(key, 4)
@@ -55,11 +62,23 @@ def make_step(
     ema: float | None,
     accumulate: int = 1,
 ) -> Step:
-    """`step(state, rows) -> (state, metrics)`, pure; reduces over the device axis where one is bound.
+    """The pure function `step(state, rows) -> (state, metrics)`. Under `pmap`, gradients and metrics are averaged.
 
     Args:
-      accumulate: parts in which the batch is worked off, one after the other; gradients and metrics are their means, and
-        the entry's state passes from part to part.
+      num_data: number of training rows, which scales the KL of random weights.
+      ema: decay of the moving average of the parameters; None: no average.
+      accumulate: number of micro-batches, computed in sequence. Gradients and metrics are averaged over them; the mutable
+        collections pass from one to the next.
+
+    >>> from dgmzoo.model.functional import functional
+    >>> from dgmzoo.objectives.elbo import ELBO
+    >>> from dgmzoo.zoo.ddnn.made import MADE
+    >>> model, observe = functional(MADE(hidden=(5,), shape=(3,))), lambda key, rows: rows
+    >>> rows, optimizer = {"x": jnp.ones((4, 3))}, optax.sgd(0.1)
+    >>> state = make_init(model, ELBO(), optimizer, observe, ema=False)(jax.random.key(0), rows)
+    >>> state, metrics = make_step(model, ELBO(), optimizer, observe, num_data=4, ema=None)(state, rows)
+    >>> int(state.step), metrics["loss"].shape
+    (1, ())
     """
 
     def gradient_of(params, collections, batch, key, step):
@@ -69,16 +88,17 @@ def make_step(
         (_, (metrics, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         return gradient, metrics, {**collections, **updates}
 
-    def in_parts(params, collections, batch, key, step):
-        def one(carry, at):
+    def accumulated_gradient(params, collections, batch, key, step):
+        def add_micro_batch(carry, inputs):
             total, collections = carry
-            i, part = at
-            gradient, metrics, collections = gradient_of(params, collections, part, jax.random.fold_in(key, i), step)
+            i, micro_batch = inputs
+            micro_key = jax.random.fold_in(key, i)
+            gradient, metrics, collections = gradient_of(params, collections, micro_batch, micro_key, step)
             return (jax.tree.map(jnp.add, total, gradient), collections), metrics
 
-        parts = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
+        micro_batches = jax.tree.map(lambda leaf: leaf.reshape(accumulate, -1, *leaf.shape[1:]), batch)
         start = (jax.tree.map(jnp.zeros_like, params), collections)
-        (total, collections), metrics = jax.lax.scan(one, start, (jnp.arange(accumulate), parts))
+        (total, collections), metrics = jax.lax.scan(add_micro_batch, start, (jnp.arange(accumulate), micro_batches))
         mean = jax.tree.map(lambda leaf: leaf / accumulate, total)
         return mean, jax.tree.map(lambda leaf: leaf.mean(0), metrics), collections
 
@@ -89,14 +109,14 @@ def make_step(
         batch = observe(observe_key, rows)
         params = state.variables["params"]
         collections = {name: value for name, value in state.variables.items() if name != "params"}
-        work = gradient_of if accumulate == 1 else in_parts
-        gradient, metrics, collections = work(params, collections, batch, model_key, state.step)
+        compute = gradient_of if accumulate == 1 else accumulated_gradient
+        gradient, metrics, collections = compute(params, collections, batch, model_key, state.step)
         if has_device_axis():
             gradient, metrics = jax.lax.pmean((gradient, metrics), DEVICES)
         with relaxed_promotion():
             metrics["grad_norm"] = optax.tree.norm(gradient)
-            change, opt_state = optimizer.update(gradient, state.opt_state, params)
-            params = optax.apply_updates(params, change)
+            updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+            params = optax.apply_updates(params, updates)
         average = None if ema is None else _average(state.ema, params, state.step, ema)
         return State(state.step + 1, state.key, {**collections, "params": params}, opt_state, average), metrics
 
@@ -104,7 +124,7 @@ def make_step(
 
 
 def evaluation_variables(state: State) -> Variables:
-    """What is evaluated: the moving average of the parameters where there is one, and one device's local state."""
+    """The variables for evaluation: with the moving average of the parameters, if the state has one."""
     variables = dict(state.variables)
     if state.ema is not None:
         variables["params"] = state.ema
@@ -112,7 +132,7 @@ def evaluation_variables(state: State) -> Variables:
 
 
 def _average(average, params, step, decay):
-    # Early on the average would mostly remember the random start, so the window grows with the step.
+    # A fixed window would give the random initial values a large weight in early steps, so the window grows.
     rate = jnp.maximum(1 - decay, 9.0 / (step.astype(jnp.float32) + 10.0))
     return jax.tree.map(lambda mean, new: mean + rate.astype(new.dtype) * (new - mean), average, params)
 
@@ -120,10 +140,11 @@ def _average(average, params, step, decay):
 def _merge(model: Variables, objective: Variables) -> dict[str, Any]:
     merged = dict(model)
     for collection, tree in objective.items():
-        mine = merged.get(collection, {})
-        if both := set(mine) & set(tree):
+        of_model = merged.get(collection, {})
+        if common := set(of_model) & set(tree):
             raise ValueError(
-                f"expected names {sorted(both)} in {collection!r} to be free for the objective, got a clash"
+                f"expected names of the objective's {collection!r} that the model does not use, got {sorted(common)}; "
+                "rename them"
             )
-        merged[collection] = {**mine, **tree}
+        merged[collection] = {**of_model, **tree}
     return merged

@@ -1,16 +1,23 @@
-"""Time that only ever passes."""
+"""A monotonic stopwatch that can be resumed."""
 
 import time
 
 
 class Stopwatch:
-    """Seconds since it was made. They never run backwards, whatever the system's clock does."""
+    """Seconds since the stopwatch was created, plus seconds that had passed before.
+
+    Calls return non-decreasing values, also if the system's clock is changed.
+
+    >>> stopwatch = Stopwatch(passed=90.0)
+    >>> 90.0 <= stopwatch() <= stopwatch()
+    True
+    """
 
     def __init__(self, passed: float = 0.0):
-        self._passed, self._seen = passed, time.monotonic()
+        self._passed, self._last_reading = passed, time.monotonic()
 
     def __call__(self) -> float:
         now = time.monotonic()
-        self._passed += max(0.0, now - self._seen)
-        self._seen = now
+        self._passed += max(0.0, now - self._last_reading)
+        self._last_reading = now
         return self._passed

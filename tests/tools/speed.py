@@ -1,10 +1,10 @@
-"""How fast this machine trains and measures, as ratios of times taken in turns within one run.
+"""Speed of training and evaluation on this machine, as ratios of times that are taken in turns within one run.
 
-    python -m tests.tools.speed                            the products alone, eight seeds, convolutions
-    python -m tests.tools.speed --peer "COMMAND" [...]     an epoch of vae/mnist_peers over one of another program's
+    python -m tests.tools.speed                            over matrix products alone; eight seeds; convolutions
+    python -m tests.tools.speed --peer "COMMAND" [...]     an epoch of vae/mnist_peers over one of another program
 
 A peer's command prints `epoch SECONDS` or `epoch NUMBER SECONDS` for each epoch, or `epochs [SECONDS, ...]`; the first
-epoch compiles and is left out. Run it while nothing else runs; ratios are medians over `--pairs` (7).
+epoch compiles and is left out. Run it on an idle machine; each ratio is measured `--pairs` times (7 by default).
 """
 
 import argparse
@@ -25,52 +25,62 @@ from rich.table import Table
 import dgmzoo
 from dgmzoo import data
 from dgmzoo.config.preflight import bind
+from dgmzoo.evaluation.log_likelihood import examples_per_batch
 from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.model.functional import functional
 from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.training.benchmark import bench
 from dgmzoo.zoo.vae.vae import VAE
+from tests.tools.products import evaluation_ratio, products_of_step, seconds_of_products
 
 
-def products(pairs: int) -> dict[str, list[float]]:
-    """What the matrix products alone take, of a training step and of an importance-weighted evaluation."""
-    found = [bench(dgmzoo.experiment("vae/mnist_peers"), 2) for _ in range(pairs)]
+def compare_with_products(pairs: int) -> dict[str, list[float]]:
+    """A training step, and an importance-weighted evaluation, over their matrix products alone."""
+    experiment = dgmzoo.experiment("vae/mnist_peers", {"training.epochs": 1, "evaluation.num_samples": 1})
+    run = dgmzoo.train(experiment, progress=False)
+    products = products_of_step(experiment, run.model, run.dataset)
+    rows = run.dataset.evaluation_rows("test", max(100, examples_per_batch(50)))
+    training, evaluation = [], []
+    for _ in range(pairs):
+        step = 1 / bench(experiment, 2)["steps_per_second"]
+        training.append(step / seconds_of_products(products, repeats=200))
+        evaluation.append(evaluation_ratio(run.model, run.variables, rows))
     return {
-        "training step / its products": [1 / each["matmul_share"] for each in found],
-        "importance-weighted evaluation / its products": [1 / each["iw_matmul_share"] for each in found],
+        "training step / its products": training,
+        "importance-weighted evaluation / its products": evaluation,
     }
 
 
-def seeds(pairs: int) -> dict[str, list[float]]:
-    """Eight seeds in one program against eight runs, by the median epoch."""
-    found = {}
+def compare_seeds(pairs: int) -> dict[str, list[float]]:
+    """Eight seeds in one program over eight runs, by the median epoch."""
+    ratios = {}
     for name, epochs in (("vae/digits", 20), ("vae/mnist_peers", 3)):
-        exp = dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 1})
+        experiment = dgmzoo.experiment(name, {"training.epochs": epochs, "evaluation.num_samples": 1})
 
-        def epoch(exp=exp, **how) -> float:
-            runs = dgmzoo.train(exp, progress=False, **how)
+        def epoch(experiment=experiment, **seeds) -> float:
+            runs = dgmzoo.train(experiment, progress=False, **seeds)
             run = runs[0] if isinstance(runs, list) else runs
-            return _median_epoch([row["seconds"] for row in run.metrics if row["split"] == "train"])
+            return _median_epoch(run)
 
-        found[f"{name}: eight seeds / eight runs"] = [epoch(seeds=range(8)) / (8 * epoch()) for _ in range(pairs)]
-    return found
+        ratios[f"{name}: eight seeds / eight runs"] = [epoch(seeds=range(8)) / (8 * epoch()) for _ in range(pairs)]
+    return ratios
 
 
-def convolutions(pairs: int) -> dict[str, list[float]]:
-    """A convolutional VAE against the same net in a plain jitted loop."""
-    x = data.load(data.Data("digits", encoding="gray"), print, None).splits["train"]["x"]
+def compare_convolutions(pairs: int) -> dict[str, list[float]]:
+    """A convolutional VAE over the same network in a plain jitted loop."""
+    x = data.load_dataset(data.Data("digits", encoding="gray"), print, None).splits["train"]["x"]
     x = np.tile(x, (1, 3, 3, 1))[:1000]
-    net = VAE(latent_dim=16, encoder=ConvEncoder((24, 24, 1), (16, 32)), decoder=ConvDecoder((24, 24, 1), (32, 16)))
-    exp = dgmzoo.Experiment(
-        model=net,
+    vae = VAE(latent_dim=16, encoder=ConvEncoder((24, 24, 1), (16, 32)), decoder=ConvDecoder((24, 24, 1), (32, 16)))
+    experiment = dgmzoo.Experiment(
+        model=vae,
         data=dgmzoo.from_arrays(x, x[:100], x[:100], encoding="dynamic"),
         training=dgmzoo.Training(epochs=4, batch_size=100, validate_epochs=4),
         evaluation=dgmzoo.Evaluation(num_samples=1),
     )
-    dataset = data.load(exp.data, print, None)
-    model, optimizer = functional(bind(net, dataset)), optax.adam(1e-3)
+    dataset = data.load_dataset(experiment.data, print, None)
+    model, optimizer = functional(bind(vae, dataset)), optax.adam(1e-3)
     rows = jnp.asarray(dataset.splits["train"]["x"])
-    first = dataset.observe(jax.random.key(0), {"x": rows[:2]})
+    init_batch = dataset.observe(jax.random.key(0), {"x": rows[:2]})
 
     @jax.jit
     def step(params, state, index, key):
@@ -79,11 +89,11 @@ def convolutions(pairs: int) -> dict[str, list[float]]:
         def loss(params):
             return ELBO()(model, {"params": params}, batch, key, jnp.int32(0), len(rows))[0]
 
-        change, state = optimizer.update(jax.grad(loss)(params), state, params)
-        return optax.apply_updates(params, change), state
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
 
-    def plain() -> float:
-        params = model.init(jax.random.key(0), first)["params"]
+    def plain_epoch() -> float:
+        params = model.init(jax.random.key(0), init_batch)["params"]
         state, seconds = optimizer.init(params), []
         for epoch in range(4):
             start = time.perf_counter()
@@ -93,53 +103,56 @@ def convolutions(pairs: int) -> dict[str, list[float]]:
             seconds.append(time.perf_counter() - start)
         return statistics.median(seconds[1:])
 
-    def ours() -> float:
-        short = dgmzoo.train(exp, progress=False)
-        return _median_epoch([row["seconds"] for row in short.metrics if row["split"] == "train"])
+    def epoch() -> float:
+        return _median_epoch(dgmzoo.train(experiment, progress=False))
 
-    return {"convolutional VAE / a plain loop": [ours() / plain() for _ in range(pairs)]}
-
-
-def epochs_told(said: str) -> list[float]:
-    """Seconds of each epoch, from what a peer printed."""
-    listed = ", ".join(re.findall(r"epochs?\s+\[([^]]*)\]", said))
-    found = [float(each) for each in listed.split(",")] if listed else []
-    found += [float(each) for each in re.findall(r"epoch\s+(?:\d+\s+)?(\d+(?:\.\d+)?)\b", said)]
-    if not found:
-        raise ValueError(f"expected a command that prints `epoch SECONDS`, got {said[-500:]!r}")
-    return found
+    return {"convolutional VAE / a plain loop": [epoch() / plain_epoch() for _ in range(pairs)]}
 
 
-def peer(command: str) -> Callable[[int], dict[str, list[float]]]:
-    """An epoch of `vae/mnist_peers` against one of another program."""
+def parse_epochs(output: str) -> list[float]:
+    """Seconds of each epoch, from the output of a peer.
 
-    def against(pairs: int) -> dict[str, list[float]]:
+    >>> parse_epochs("epoch 1 9.5\\nepoch 2 3.25")
+    [9.5, 3.25]
+    """
+    lists = ", ".join(re.findall(r"epochs?\s+\[([^]]*)\]", output))
+    seconds = [float(text) for text in lists.split(",")] if lists else []
+    seconds += [float(text) for text in re.findall(r"epoch\s+(?:\d+\s+)?(\d+(?:\.\d+)?)\b", output)]
+    if not seconds:
+        raise ValueError(f"expected a command that prints `epoch SECONDS`, got {output[-500:]!r}")
+    return seconds
+
+
+def compare_with_peer(command: str) -> Callable[[int], dict[str, list[float]]]:
+    """A function that compares an epoch of `vae/mnist_peers` with one of another program."""
+
+    def compare(pairs: int) -> dict[str, list[float]]:
         ratios = []
         for _ in range(pairs):
-            ours = bench(dgmzoo.experiment("vae/mnist_peers"), 3)["seconds_per_epoch"]
-            said = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
-            theirs = epochs_told(said)
-            ratios.append(ours / statistics.median(theirs[1:] or theirs))
+            own = bench(dgmzoo.experiment("vae/mnist_peers"), 3)["seconds_per_epoch"]
+            output = subprocess.run(command, shell=True, capture_output=True, text=True, check=True).stdout
+            seconds = parse_epochs(output)
+            ratios.append(own / statistics.median(seconds[1:] or seconds))
         return {f"an epoch / {command}": ratios}
 
-    return against
+    return compare
 
 
-def _median_epoch(passed: list[float]) -> float:
-    """Of the seconds passed at the end of each epoch; the first compiles."""
-    return statistics.median(np.diff(passed))
+def _median_epoch(run: dgmzoo.Run) -> float:
+    """Seconds of an epoch, without the first one, which compiles."""
+    return statistics.median(np.diff([row["seconds"] for row in run.metrics if row["split"] == "train"]))
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--peer", action="append", default=[], metavar="COMMAND")
-    parser.add_argument("--pairs", type=int, default=7)
-    asked = parser.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", action="append", default=[], metavar="COMMAND", help="command of another program")
+    parser.add_argument("--pairs", type=int, default=7, help="measurements of each ratio")
+    options = parser.parse_args()
+    peers = [compare_with_peer(command) for command in options.peer]
     table = Table("ratio of times", "median", "least", "most", box=None, pad_edge=False)
-    for measure in [peer(command) for command in asked.peer] or (products, seeds, convolutions):
-        for name, ratios in measure(asked.pairs).items():
-            table.add_row(name, *(f"{f(ratios):.2f}" for f in (statistics.median, min, max)))
+    for compare in peers or (compare_with_products, compare_seeds, compare_convolutions):
+        for name, ratios in compare(options.pairs).items():
+            table.add_row(name, *(f"{statistic(ratios):.2f}" for statistic in (statistics.median, min, max)))
     Console().print(table)
     print(f"load at the end: {os.getloadavg()[0]:.1f}; {os.cpu_count()} cores; {jax.devices()[0].device_kind}")
 

@@ -57,14 +57,14 @@ def test_a_longer_training_with_nothing_left_to_do_is_measured_once(tmp_path, mo
 
 def test_what_is_dropped_takes_the_result_with_it(tmp_path, monkeypatch):
     """The newest checkpoint of a measured run is damaged; the run goes back, and is killed before it writes a row."""
-    more = {"training.epochs": 2, "training.checkpoint_seconds": 0.0, "training.validate_epochs": 1}
+    more = {"training.epochs": 2, "execution.checkpoint_seconds": 0.0, "training.validate_epochs": 1}
     exp = dgmzoo.experiment("vae/digits", TINY | more)
     whole = dgmzoo.train(exp, tmp_path, progress=False)
     damage(tmp_path, 38)
     with pytest.warns(UserWarning, match="damaged"):
         assert dgmzoo.load(tmp_path).record is None, "its parameters are those of the step before"
     with monkeypatch.context() as patch, pytest.raises(SystemExit), pytest.warns(UserWarning, match="damaged"):
-        patch.setattr(loop._Run, "_advance", lambda *_: exec("raise SystemExit"))
+        patch.setattr(loop._Loop, "_train", lambda *_: exec("raise SystemExit"))
         dgmzoo.train(exp, tmp_path, progress=False)
     assert not (tmp_path / "result.json").exists()
     assert dgmzoo.train(exp, tmp_path, progress=False).record["value"] == whole.record["value"]
@@ -72,7 +72,7 @@ def test_what_is_dropped_takes_the_result_with_it(tmp_path, monkeypatch):
 
 def test_a_checkpoint_is_of_the_longer_training_before_any_row_is(tmp_path, monkeypatch):
     same = TINY | {"training.schedule": "constant", "training.final_learning_rate": 0.0}
-    same |= {"training.checkpoint_seconds": 0.0, "training.steps_per_dispatch": 10}
+    same |= {"execution.checkpoint_seconds": 0.0, "execution.dispatch": 10}
     exps = [dgmzoo.experiment("vae/digits", same | {"training.epochs": num}) for num in (1, 2)]
     dgmzoo.train(exps[0], tmp_path, progress=False)
     with monkeypatch.context() as patch:

@@ -17,7 +17,7 @@ from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Draw, Evidence
 from dgmzoo.model.precision import in_precision
 from dgmzoo.reparam.ops import relaxed_promotion
-from dgmzoo.training import batches, benchmark, devices, loop
+from dgmzoo.training import batches, devices, loop
 from dgmzoo.training.devices import compile_dispatch
 from dgmzoo.training.loop import NonFinite, fit
 from dgmzoo.training.optimizer import burda
@@ -29,7 +29,7 @@ def independent_pixels(dataset) -> float:
     """Negative log-likelihood of the test split where every pixel is a coin of its own, in nats."""
     source = dataset.splits["train"]["x"].astype(np.float64) / 16
     p = np.clip(source.mean(0), 1e-3, 1 - 1e-3)
-    x = dataset.fixed("test")["x"]
+    x = dataset.evaluation_rows("test")["x"]
     return -float((x * np.log(p) + (1 - x) * np.log1p(-p)).sum((1, 2, 3)).mean())
 
 
@@ -58,13 +58,13 @@ def test_the_validation_split_is_read_by_the_bound_that_is_trained():
     exp, model, dataset = prepared(changes)
     callback = Quiet()
     fitted = fit(exp, model, dataset, 0, callback)
-    found = evaluate(model, fitted.variables, dataset.fixed("valid"), jax.random.key(0), num_samples=7)
+    found = evaluate(model, fitted.variables, dataset.evaluation_rows("valid"), jax.random.key(0), num_samples=7)
     read = [row for row in callback.rows if row["split"] == "valid"][-1]
     assert read["loss"] == found.value and read["elbo"] == found.elbo < -found.value
 
 
 def test_a_run_in_python(digits):
-    x = digits.dataset.fixed("test", 7)["x"]
+    x = digits.dataset.evaluation_rows("test", 7)["x"]
     code = digits.encode(x)["z"]
     assert code["loc"].shape == code["mean"].shape == (7, 20) and (code["scale"] > 0).all()
     again = digits.reconstruct(x)
@@ -108,7 +108,7 @@ def test_the_other_families_beat_independent_pixels(name, epochs):
 
 
 def test_at_most_two_training_programs(monkeypatch):
-    exp, model, dataset = prepared(TINY | {"training.steps": 45, "training.steps_per_dispatch": 7})
+    exp, model, dataset = prepared(TINY | {"training.steps": 45, "execution.dispatch": 7})
     sizes, traces = [], itertools.count()
     real = compile_dispatch
 
@@ -133,7 +133,7 @@ def test_at_most_two_training_programs(monkeypatch):
 
 def test_memory_is_flat():
     exp, model, dataset = prepared(
-        TINY | {"training.steps": 3000, "training.steps_per_dispatch": 1, "training.validate_epochs": 100}
+        TINY | {"training.steps": 3000, "execution.dispatch": 1, "training.validate_epochs": 100}
     )
     resident = {}
 
@@ -153,7 +153,7 @@ def test_memory_is_flat():
 def test_streamed_rows_give_the_same_numbers_to_the_bit():
     found = []
     for stream in (False, True):
-        exp, model, dataset = prepared(TINY | {"training.epochs": 2, "training.stream": stream})
+        exp, model, dataset = prepared(TINY | {"training.epochs": 2, "execution.stream": stream})
         found.append(fit(exp, model, dataset, 0, Quiet()).variables)
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -225,11 +225,11 @@ def test_burdas_schedule():
 
 def test_every_epoch_sees_every_row_once_in_an_order_of_its_own():
     exp, _, dataset = prepared({"training.batch_size": 419, "training.epochs": 3})
-    rows = batches.Batches(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
+    rows = batches.Batches(exp.training, None, dataset.splits["train"], [5], jax.local_devices()[:1])
     epochs = [rows.indices(3 * epoch, 3).ravel() for epoch in range(2)]
     assert all((np.sort(epoch) == np.arange(1257)).all() for epoch in epochs)
     assert (epochs[0] != epochs[1]).any()
-    again = batches.Batches(exp.training, dataset.splits["train"], [5], jax.local_devices()[:1])
+    again = batches.Batches(exp.training, None, dataset.splits["train"], [5], jax.local_devices()[:1])
     assert (again.indices(2, 3) == np.concatenate([rows.indices(2, 1), rows.indices(3, 2)])).all()
 
 
@@ -243,7 +243,7 @@ def test_rematerialisation_is_asked_for_by_the_experiment(monkeypatch):
     for wanted in (False, True):
         several = {"objective": "iwae", "objective.num_samples": 4, "training.steps": 1, "training.remat": wanted}
         exp, model, dataset = prepared(TINY | several)
-        loop._Run(exp, model, dataset, [SeedTracker("", 0, Quiet(), None)], None)
+        loop._Loop(exp, model, dataset, [SeedTracker("", 0, Quiet(), None)], None)
     assert len(asked) == 1
     with pytest.raises(ValueError, match=r"num_samples above 1 with training\.remat"):
         dgmzoo.experiment("vae/digits", {"training.remat": True})
@@ -281,24 +281,12 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_the_rest_in_float32():
 
 def test_a_batch_that_does_not_divide_is_refused():
     exp, model, dataset = prepared({"training.accumulate": 3})
-    with pytest.raises(ValueError, match="multiple of 1 devices times 3 parts"):
+    with pytest.raises(ValueError, match="multiple of 1 devices times 3 micro-batches"):
         fit(exp, model, dataset, 0, Quiet())
 
 
-def test_bench_counts_the_products_of_a_step():
-    exp, model, dataset = prepared(TINY)
-    flops = 0
-    for (a, b), parameters, times in benchmark.products_of_step(exp, model, dataset):
-        (contracted, _), _ = parameters["dimension_numbers"]
-        inner = np.prod([a.shape[axis] for axis in contracted])
-        flops += times * 2 * a.size * b.size // inner  # no batch axes here
-    layers = [(64, 8), (8, 4), (2, 8), (8, 64)]  # encoder, posterior head, decoder, output
-    forward = sum(2 * 64 * rows * columns for rows, columns in layers)
-    assert flops == 3 * forward - 2 * 64 * 64 * 8  # backward twice, but x needs no gradient
-
-
 def test_monte_carlo_error_is_that_of_many_keys(digits):
-    rows = digits.dataset.fixed("test", 40)
+    rows = digits.dataset.evaluation_rows("test", 40)
     for num_samples in (3, 60):
         found = [evaluate(digits.model, digits.variables, rows, jax.random.key(i), num_samples) for i in range(60)]
         spread = np.std([each.value for each in found], ddof=1)

@@ -13,10 +13,10 @@ import pytest
 
 from dgmzoo.training import multihost
 from tests.support.command import ROOT, SMALL, environment
-from tests.training.test_resume import rows_of, state_of
+from tests.support.interruptions import rows_of, state_of
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "2", "--training.batch-size", "64",
-         "--training.steps-per-dispatch", "4", "--training.checkpoint-seconds", "0")  # fmt: skip
+         "--training.steps-per-dispatch", "4", "--execution.checkpoint-seconds", "0")  # fmt: skip
 
 # The command, in a process that kills itself at the first progress past a step.
 KILLED = """
@@ -128,7 +128,7 @@ def test_a_lost_process_ends_the_others_and_all_go_on_bit_for_bit(tmp_path):
         assert (status == 2 and ended) or (lost == 0 and status == -signal.SIGABRT and "another task died" in errors)
     (status, output, errors), (quiet, silent, _) = pair(resumed)
     assert status == quiet == 0, errors
-    assert "going on from step" in errors and "report:" in output and "report:" not in silent
+    assert "resuming from step" in errors and "report:" in output and "report:" not in silent
     ours, theirs = state_of(resumed), state_of(whole)
     assert ours == theirs and len(ours) > 20
     assert rows_of(resumed) == rows_of(whole)

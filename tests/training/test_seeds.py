@@ -8,8 +8,8 @@ import pytest
 import dgmzoo
 from dgmzoo.training import loop
 from dgmzoo.training.loop import NonFinite, fit
-from dgmzoo.training.run_directory import RunDirectory
 from dgmzoo.training.seed_tracker import SeedTracker
+from tests.support.interruptions import progress_of
 from tests.support.tiny import TINY, Quiet, damage, prepared
 
 
@@ -54,7 +54,7 @@ def test_several_seeds_leave_a_run_directory_each_and_go_on(tmp_path):
 
 def company(run_dir):
     """Seeds of the program that wrote the newest checkpoint."""
-    return list(RunDirectory(run_dir).latest.intact().values())[-1]["together"]
+    return progress_of(run_dir)["together"]
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def begun(monkeypatch):
 
 
 def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, monkeypatch, begun):
-    more = {"training.epochs": 6, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
+    more = {"training.epochs": 6, "training.validate_epochs": 1, "execution.checkpoint_seconds": 0.0}
     exp = dgmzoo.experiment("vae/digits", TINY | more)
     whole = dgmzoo.train(exp, tmp_path / "whole", seeds=(0, 1), progress=False)
-    real, real_save, run_dir = SeedTracker.save, loop._Run._save, tmp_path / "killed"
+    real, real_save, run_dir = SeedTracker.save, loop._Loop._save, tmp_path / "killed"
 
     def killed_before(seed, at):
         def save(self, step, host):
@@ -84,7 +84,7 @@ def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, 
 
     killed_before(1, 57)
     # The checkpoint of 57, which seed 0 has from before, is not written again.
-    monkeypatch.setattr(loop._Run, "_save", lambda self, state, step: step == 57 or real_save(self, state, step))
+    monkeypatch.setattr(loop._Loop, "_save", lambda self, state, step: step == 57 or real_save(self, state, step))
     killed_before(1, 76)
     killed_before(0, 76)
     monkeypatch.setattr(SeedTracker, "save", real)
@@ -95,7 +95,7 @@ def test_seeds_killed_between_their_checkpoints_keep_a_step_in_common(tmp_path, 
 
 def test_seeds_that_stand_apart_go_on_in_turn(tmp_path):
     """One that has ended, two that stand together, and a new one; nothing of the first is touched."""
-    more = {"training.epochs": 2, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
+    more = {"training.epochs": 2, "training.validate_epochs": 1, "execution.checkpoint_seconds": 0.0}
     exp = dgmzoo.experiment("vae/digits", TINY | more)
     alone = dgmzoo.train(exp, tmp_path / "seed-2", seed=2, progress=False)
     dgmzoo.train(exp, tmp_path, seeds=(0, 1), progress=False)
@@ -114,7 +114,7 @@ def test_seeds_that_stand_apart_go_on_in_turn(tmp_path):
 
 def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
     """One that ended, beside one whose folder is gone; one whose last checkpoint is damaged; one killed before its first."""
-    more = {"training.epochs": 2, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
+    more = {"training.epochs": 2, "training.validate_epochs": 1, "execution.checkpoint_seconds": 0.0}
     exp, (first, second) = dgmzoo.experiment("vae/digits", TINY | more), (tmp_path / "seed-0", tmp_path / "seed-1")
 
     def again():
@@ -148,17 +148,17 @@ def test_nothing_is_given_up_for_another_seed(tmp_path, begun):
 
 
 def test_the_others_go_on_without_a_seed_that_diverged(tmp_path, monkeypatch):
-    more = {"training.epochs": 4, "training.validate_epochs": 1, "training.checkpoint_seconds": 0.0}
-    exp, real = dgmzoo.experiment("vae/digits", TINY | more), SeedTracker.absorb
+    more = {"training.epochs": 4, "training.validate_epochs": 1, "execution.checkpoint_seconds": 0.0}
+    exp, real = dgmzoo.experiment("vae/digits", TINY | more), SeedTracker.add_metrics
 
-    def absorb(self, start, *rest):
+    def add_metrics(self, start, *rest):
         if self.seed == 1 and start >= 38:
             raise self.non_finite(start, ["loss"])
         real(self, start, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SeedTracker, "absorb", absorb)
-        with pytest.raises(NonFinite, match=r"seed 1, in loss.*38 is kept.*seeds=\[0, 2\]\) goes on without it"):
+        patch.setattr(SeedTracker, "add_metrics", add_metrics)
+        with pytest.raises(NonFinite, match=r"seed 1, in loss.*38 is kept.*seeds=\[0, 2\]\) resumes without it"):
             dgmzoo.train(exp, tmp_path, seeds=(0, 1, 2), progress=False)
     runs = dgmzoo.train(exp, tmp_path, seeds=(0, 2), progress=False)
     for run in runs:
