@@ -1,3 +1,5 @@
+"""Committed records: they can be reproduced, and the pages are made of them."""
+
 import json
 import math
 
@@ -12,8 +14,8 @@ RECORDS = experiments.records()
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
-def test_a_record_can_be_had_again(path):
-    """It names a commit, a measured value and an experiment that takes its overrides; its figure is that experiment's."""
+def test_a_record_can_be_reproduced(path):
+    """It contains a commit, a value, and an experiment that accepts its overrides and lists its published value."""
     record = json.loads(path.read_text())
     exp = api.experiment(record["experiment"], record["overrides"])
     assert record["schema"] == 1 and record["dirty"] is False and len(record["commit"]) == 40
@@ -29,27 +31,27 @@ COMPARISONS = sorted((ROOT / "experiments/results/comparisons").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
-def test_the_page_of_a_comparison_has_its_table(path):
+def test_the_page_of_a_comparison_contains_its_table(path):
     records = json.loads(path.read_text())
     assert all(record["dirty"] is False and len(record["commit"]) == 40 for record in records)
     page = path.with_suffix(".md").read_text()
-    for line in table.lines(records):
-        assert f"| {line.title} | {' | '.join(line.words())} |" in page
+    for line in table.table_lines(records):
+        assert f"| {line.title} | {' | '.join(line.one_line_texts())} |" in page
 
 
-def test_the_page_is_made_of_the_records():
+def test_the_results_page_is_made_of_the_records():
     assert (ROOT / "experiments/results/README.md").read_text() == results.markdown_page(results.load_records())
 
 
-def test_records_of_all_kinds_make_rows():
-    """Without a commit (a wheel), a budget, or a bound (a point code)."""
+def test_a_record_without_commit_budget_or_bound_has_a_row():
+    """An installed wheel has no commit, a point code has no bound."""
     record = {"experiment": "a", "overrides": {}, "dataset": "d", "encoding": None, "steps": 1, "num_samples": 1}
     record |= {"value": 1.0, "standard_error": 0.1, "monte_carlo_error": None, "seed": 0, "commit": None, "bound": None}
     row = results.table_row(record | {"paper": {"value": 2.0, "budget": None}})
     assert row == ("a", "-", "d, as it is", "1", "1.00 ± 0.10", "-", "2.0", "0", "-")
 
 
-def test_a_file_that_is_no_record_is_named(tmp_path, monkeypatch):
+def test_a_file_that_is_not_a_record_is_refused_by_name(tmp_path, monkeypatch):
     wrong = tmp_path / "wrong.json"
     wrong.write_text("[]")
     monkeypatch.setattr(experiments, "records", lambda: [wrong])

@@ -1,4 +1,4 @@
-"""Expectations over standard normal noise, exact for functions that are smooth between given points."""
+"""Quadrature rules for expectations over standard normal noise, for functions that are smooth between given points."""
 
 import itertools
 
@@ -10,7 +10,12 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
 def noise_rule(splits=(), reach=10.0, width=1.5):
-    """Nodes and weights in x of E f(x), x ~ N(0, 1): Gauss-Legendre panels that end at `splits`."""
+    """Nodes and weights of E f(x), x ~ N(0, 1), from Gauss-Legendre panels with edges at `splits`.
+
+    >>> x, w = noise_rule()
+    >>> round(float(w @ x**2), 6)
+    1.0
+    """
     edges = sorted({-reach, reach, *(float(s) for s in splits if abs(s) < reach)})
     pieces = [np.linspace(a, b, int(np.ceil((b - a) / width)) + 1) for a, b in itertools.pairwise(edges)]
     x, w = [], []
@@ -22,30 +27,31 @@ def noise_rule(splits=(), reach=10.0, width=1.5):
 
 
 def product_rule(x, w):
-    """The rule for two independent draws: nodes [N^2, 2]."""
+    """The rule for two independent samples: nodes [N^2, 2] and weights [N^2]."""
     pairs = jnp.stack([a.ravel() for a in jnp.meshgrid(x, x)], -1)
     return pairs, jnp.outer(w, w).ravel()
 
 
 def expected_gradient(objective, params, x, w):
-    """E of the gradient that one draw gives: what a training step follows on average."""
+    """Expectation of the gradient at one sample, which a training step follows on average."""
     grads = jax.jit(jax.vmap(jax.grad(objective), (None, 0)))(jnp.asarray(params), x)
     return np.asarray(jnp.tensordot(w, grads, axes=(0, 0)))
 
 
 def gradient_of_expectation(expectation, params, step=1e-3, directions=None):
-    """Central differences of fourth order of a function that is smooth in `params` [P], along `directions` [D, P].
+    """Derivatives by central differences of fourth order of a function that is smooth in `params` [P].
 
-    Without directions, along each parameter: the gradient.
+    Args:
+      directions: `[D, P]`. Default: the axes of the parameters, which gives the gradient.
     """
     params = np.asarray(params, float)
-    found = []
+    derivatives = []
     for direction in np.eye(params.size) if directions is None else directions:
         f = [float(expectation(jnp.asarray(params + k * step * direction))) for k in (-2, -1, 1, 2)]
-        found.append((f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * step))
-    return np.array(found)
+        derivatives.append((f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * step))
+    return np.array(derivatives)
 
 
 def some_directions(size, num=3):
-    """Directions [D, P] of +1 and -1: along each, an error of one parameter shows in full, whichever it is."""
+    """Directions [D, P] of random signs, so that an error in any single parameter is visible along each of them."""
     return np.random.default_rng(0).choice([-1.0, 1.0], (num, size))

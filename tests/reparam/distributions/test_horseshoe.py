@@ -9,7 +9,6 @@ import mpmath as mp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from tests.support.noise_quadrature import noise_rule
 from scipy import integrate, special, stats
 
 from dgmzoo.reparam.distributions import (
@@ -21,6 +20,7 @@ from dgmzoo.reparam.distributions import (
     log_slab_mass,
 )
 from dgmzoo.reparam.distributions.slab import shrunk_scale, shrunk_scale_second_moment, slab_ratio
+from tests.support.noise_quadrature import noise_rule
 
 RATIOS = np.array([0, 1e-6, 0.1, 0.7, 0.948, 0.949, 0.9999, 1.0, 1.0001, 1.048, 1.049, 3.0, 100.0])
 # The trapezoid rule in log lambda, whose density sech / pi it integrates to rounding.

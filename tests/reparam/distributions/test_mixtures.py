@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from tests.support.noise_quadrature import noise_rule
 from scipy import integrate, stats
 
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import NormalMixture, PiecewiseNormal, SpikeAndSlab
+from tests.support.noise_quadrature import noise_rule
 
 CASES = {
     "mixture": (NormalMixture, np.array([0.4, -0.3, 1.0]), np.array([-2.0, 0.3, 2.5]), np.array([0.2, 1.0, 0.6])),

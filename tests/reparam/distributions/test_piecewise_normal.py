@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from tests.support.noise_quadrature import expected_gradient, gradient_of_expectation, noise_rule, product_rule
 from scipy import integrate, optimize, stats
 
 from dgmzoo.reparam.distributions import PiecewiseNormal
+from tests.support.noise_quadrature import expected_gradient, gradient_of_expectation, noise_rule, product_rule
 
 kl_divergence = dist.kl_divergence
 RNG = np.random.default_rng(0)

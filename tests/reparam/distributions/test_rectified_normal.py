@@ -9,10 +9,10 @@ import mpmath as mp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from tests.support.noise_quadrature import expected_gradient, gradient_of_expectation, noise_rule, product_rule
 from scipy import stats
 
 from dgmzoo.reparam.distributions import RectifiedNormal
+from tests.support.noise_quadrature import expected_gradient, gradient_of_expectation, noise_rule, product_rule
 
 kl_divergence = dist.kl_divergence
 
