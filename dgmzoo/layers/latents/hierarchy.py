@@ -1,4 +1,4 @@
-"""Layers of latents z1, z2, ... from the data upwards: inferred on the way up, scored and drawn on the way down.
+"""Hierarchies of latents z_1, z_2, ... from the data upwards, with bottom-up inference and top-down generation.
 
 q(z | x) = q(z_1 | encoder(x)) q(z_2 | encoder(z_1)) ...,   p(z) = p(z_L) ... p(z_2 | decoder(z_3)) p(z_1 | decoder(z_2))
 """
@@ -13,10 +13,20 @@ from dgmzoo.model.contract import Latent, Query
 Network = Callable[[jax.Array], jax.Array]
 
 
-def inferred_and_scored(
+def infer_and_score(
     layers: Sequence[LatentLayer], encoders: Sequence[Network], decoders: Sequence[Network], x: jax.Array, query: Query
 ) -> tuple[dict[str, Latent], jax.Array]:
-    """The latents by name given x `[B, D]`, and what the last decoder makes of them, `[K, B, H]`."""
+    """Infer all layers from x, from the bottom up, and score them under their priors, from the top down.
+
+    Args:
+      layers: from the data upwards.
+      encoders: the network below each layer, from x `[B, D]` or from the values `[K, B, U]` of the layer below.
+      decoders: the network from the values of each layer to the features of the layer below, or of p(x | z_1).
+      x: `[B, D]`.
+
+    Returns:
+      The latents, named "z1", "z2", ..., and the features `[K, B, H]` of p(x | z_1).
+    """
     inferred, below = [], x
     for level, (layer, encoder) in enumerate(zip(layers, encoders, strict=True)):
         inferred.append(layer.infer(encoder(below), query, _name(level)))
@@ -29,15 +39,19 @@ def inferred_and_scored(
     return latents, above
 
 
-def drawn_from_above(
+def sample_top_down(
     layers: Sequence[LatentLayer], decoders: Sequence[Network], num: int
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Latents `[1, num, U]` by name from the prior, and what the last decoder makes of them."""
-    latents, above = {}, None
+    """Sample all layers from the prior, from the top down.
+
+    Returns:
+      Values `[1, num, U]` by name, and the features `[1, num, H]` of p(x | z_1).
+    """
+    values, above = {}, None
     for level in reversed(range(len(layers))):
-        latents[_name(level)] = layers[level].draw(num, above)
-        above = decoders[level](latents[_name(level)])
-    return latents, above
+        values[_name(level)] = layers[level].draw(num, above)
+        above = decoders[level](values[_name(level)])
+    return values, above
 
 
 def _name(level: int) -> str:

@@ -37,7 +37,7 @@ class HorseshoeLayer(LatentLayer):
         if self.slab is not None and not 0 < self.slab < math.inf:
             raise ValueError(f"expected a finite slab > 0, or None for the plain horseshoe, got {self.slab!r}")
 
-    def _sizes(self) -> tuple[int, int]:
+    def _num_unconstrained(self) -> tuple[int, int]:
         return 4, 1
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
@@ -55,7 +55,7 @@ class HorseshoeLayer(LatentLayer):
     def _value(self, sample: jax.Array) -> jax.Array:
         return sample[..., 0]
 
-    def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
+    def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, pair = inferred.q, inferred.sample
         p = self._prior(above, pair.dtype)
         with relaxed_promotion():

@@ -44,14 +44,14 @@ class PointLayer(LatentLayer):
         """
         raise ValueError(f"expected a layer with a prior to draw {num} values from, got a point layer, which has none")
 
-    def _sizes(self) -> tuple[int, int]:
+    def _num_unconstrained(self) -> tuple[int, int]:
         return 1, 0
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
         with relaxed_promotion():
             return dist.Delta(unconstrained[..., 0].astype(jnp.promote_types(unconstrained.dtype, jnp.float32)))
 
-    def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
+    def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         value, point = inferred.value, inferred.q.v
         zero = jnp.zeros(value.shape[:2], value.dtype)
         return Latent(value, value, zero, zero, jnp.zeros_like(point), {"mean": point})

@@ -30,7 +30,7 @@ class RectifiedLayer(LatentLayer):
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         return self._value(super().draw(num, above))
 
-    def _sizes(self) -> tuple[int, int]:
+    def _num_unconstrained(self) -> tuple[int, int]:
         return 2, 2
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
@@ -42,14 +42,14 @@ class RectifiedLayer(LatentLayer):
     def _value(self, sample: jax.Array) -> jax.Array:
         return jax.nn.softplus(sample) if self.smooth else jnp.maximum(sample, 0)
 
-    def _still(self, q: dist.Distribution) -> jax.Array:
+    def _noiseless_sample(self, q: dist.Distribution) -> jax.Array:
         mean = self._mean(q)  # of z, as the y that gives it
         return mean + jnp.log(-jnp.expm1(-mean)) if self.smooth else mean
 
     def _mean(self, q: dist.Distribution) -> jax.Array:
         return expected_softplus(q.loc / 2, q.scale / 2) if self.smooth else _rectified(q).mean
 
-    def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
+    def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, y, p = inferred.q, inferred.sample, self._prior(above, inferred.sample.dtype)
         atom = not self.smooth
         with relaxed_promotion():

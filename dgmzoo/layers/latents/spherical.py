@@ -37,7 +37,7 @@ class SphericalLayer(LatentLayer):
         with relaxed_promotion():
             return p.expand((1, num)).sample(self.make_rng("sample"))
 
-    def _sizes(self) -> tuple[int, int]:
+    def _num_unconstrained(self) -> tuple[int, int]:
         return 2, 2  # per dimension: one of the direction, and one whose mean over dimensions is the concentration's
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
@@ -55,7 +55,7 @@ class SphericalLayer(LatentLayer):
             return UniformSphere(self.units, (1, 1), dtype)
         return super()._prior(above, dtype)
 
-    def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
+    def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, z = inferred.q, inferred.sample
         p = self._prior(above, z.dtype)
         with relaxed_promotion():

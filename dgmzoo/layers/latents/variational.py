@@ -89,7 +89,7 @@ class VariationalLayer(LatentLayer):
     def _noncentred(self) -> bool:
         return self.prior is PiecewiseNormal
 
-    def _sizes(self) -> tuple[int, int]:
+    def _num_unconstrained(self) -> tuple[int, int]:
         return families.num_unconstrained(self._sized(self.posterior)), families.num_unconstrained(
             self._sized(self.prior)
         )
@@ -111,7 +111,7 @@ class VariationalLayer(LatentLayer):
             return self._prior_from(self.prior_parameters()[None, None])
         return families.default(self.prior, (1, 1, self.units), dtype)
 
-    def _scored(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
+    def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, z = inferred.q, inferred.sample
         p, value = self._prior(above, z.dtype), z
         if self._noncentred:

@@ -14,7 +14,7 @@ import flax.linen as nn
 import numpyro.distributions as dist
 
 from dgmzoo.layers.latents.base import LatentLayer
-from dgmzoo.layers.latents.hierarchy import Network, drawn_from_above, inferred_and_scored
+from dgmzoo.layers.latents.hierarchy import Network, infer_and_score, sample_top_down
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
@@ -62,12 +62,12 @@ class SigmoidBeliefNetwork(nn.Module):
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
         up, down = ([_signed(network) for network in each] for each in (self.encoders, self.decoders))
-        latents, features = inferred_and_scored(self.layers, up, down, flat(x, self.shape, mask), query)
+        latents, features = infer_and_score(self.layers, up, down, flat(x, self.shape, mask), query)
         p = self.likelihood(features, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        latents, features = drawn_from_above(self.layers, [_signed(network) for network in self.decoders], num)
+        latents, features = sample_top_down(self.layers, [_signed(network) for network in self.decoders], num)
         return sample(self.likelihood(features, self.shape), self.make_rng("sample"), latents)
 
 

@@ -13,7 +13,7 @@ form and the other layers' at the samples, since z_{l+1} depends on z_l.
 import flax.linen as nn
 
 from dgmzoo.layers.latents.base import LatentLayer
-from dgmzoo.layers.latents.hierarchy import drawn_from_above, inferred_and_scored
+from dgmzoo.layers.latents.hierarchy import infer_and_score, sample_top_down
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
@@ -76,10 +76,10 @@ class HierarchicalVAE(nn.Module):
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
         entry = flat(x, self.shape, mask)
-        latents, features = inferred_and_scored(self.layers, self.encoders, self.decoders, entry, query)
+        latents, features = infer_and_score(self.layers, self.encoders, self.decoders, entry, query)
         p = self.likelihood(features, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        latents, features = drawn_from_above(self.layers, self.decoders, num)
+        latents, features = sample_top_down(self.layers, self.decoders, num)
         return sample(self.likelihood(features, self.shape), self.make_rng("sample"), latents)
