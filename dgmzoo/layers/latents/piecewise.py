@@ -1,4 +1,4 @@
-"""The piecewise normal layer: the range of a standard normal is cut, and each piece has its own scale."""
+"""The piecewise normal layer: a normal whose quantile intervals have scales of their own, as posterior or prior."""
 
 import flax.linen as nn
 import numpyro.distributions as dist
@@ -8,16 +8,25 @@ from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PiecewiseNormal
 
-_SAMPLED = ("sampled", "importance", "doubly")  # estimates that differentiate log p at samples
+_SAMPLES_LOG_P = ("sampled", "importance", "doubly")  # estimates that differentiate log p at samples
 _JUMPS = "the density of its centred piecewise prior jumps where the parameters move it"
 
 
 class PiecewiseLayer(VariationalLayer):
-    """`z = T(n)`, n standard normal, T increasing and linear between quantiles: in the posterior, the prior, or both.
+    """A layer with a piecewise normal posterior, prior, or both: `z = T(n)` with standard normal noise n.
 
-    As posterior it is exact under the ELBO and importance weights. As prior it is learned, with its noise as the latent
-    (exact everywhere), or `centred`: z is the latent, and since the prior's density jumps where its parameters move it,
-    only the ELBO with the closed-form KL is exact.
+    T is increasing, and linear between quantiles of n. A piecewise posterior has exact gradients under the ELBO and
+    importance weights. A piecewise prior is always learned. By default it is non-centred: the noise n is the latent, and
+    gradients are exact under every pathwise objective. If it is `centred`, z is the latent. The density of the prior then
+    jumps at points that its parameters move, so that only the ELBO with its KL in closed form has exact gradients.
+
+    >>> from dgmzoo import PiecewiseNormal
+    >>> layer = PiecewiseLayer(posterior=dist.Normal, prior=PiecewiseNormal, pieces=3)
+    >>> layer.pieces, layer.centred
+    (3, False)
+
+    Raises:
+      ValueError: neither family is piecewise normal, or a centred pair has no KL in closed form.
     """
 
     posterior: type[dist.Distribution] = PiecewiseNormal
@@ -25,7 +34,7 @@ class PiecewiseLayer(VariationalLayer):
     pieces: int = 5
     """Number of pieces, of equal mass."""
     centred: bool = False
-    """Keep z itself as the latent under a piecewise prior."""
+    """Use z instead of the prior's noise as the latent under a piecewise prior."""
 
     def __post_init__(self):
         if isinstance(self.pieces, bool) or not isinstance(self.pieces, int) or self.pieces < 1:
@@ -43,16 +52,15 @@ class PiecewiseLayer(VariationalLayer):
         super().__post_init__()
 
     def refusal(self, estimate: str) -> str | None:
-        if self.centred and estimate in _SAMPLED:
+        if self.centred and estimate in _SAMPLES_LOG_P:
             return f"{_JUMPS}; use elbo, or centred=False"
         return super().refusal(estimate)
 
     @nn.nowrap
     def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
-        if self.centred and estimate in _SAMPLED:
-            return self.clone(
-                centred=False, parent=None
-            ), f"{_JUMPS}, so its noise is the latent instead (centred=False)"
+        if self.centred and estimate in _SAMPLES_LOG_P:
+            corrected = self.clone(centred=False, parent=None)
+            return corrected, f"{_JUMPS}, so the noise of the prior is the latent instead (centred=False)"
         return super().correction(estimate)
 
     @property

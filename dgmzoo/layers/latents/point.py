@@ -1,4 +1,4 @@
-"""No distribution at all: a plain autoencoder's code, so that every comparison has one beside it."""
+"""The point layer: the code of a plain autoencoder, without noise and prior, as a reference for comparisons."""
 
 import dataclasses
 from typing import ClassVar
@@ -13,12 +13,21 @@ from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class PointLayer(LatentLayer):
-    """z is a function of the features: no posterior, no prior, no KL, no bound on log p(x), nothing to draw."""
+    """A deterministic code: z is a linear function of the features.
+
+    It has no prior, a KL of 0, no bound on log p(x), and cannot be sampled. An entry that holds it has no `generate`.
+
+    >>> PointLayer().noise, PointLayer().has_prior, PointLayer().has_bound
+    (False, False, False)
+
+    Raises:
+      ValueError: `noise` is True.
+    """
 
     learned_prior: bool = dataclasses.field(default=False, metadata={"cli": False})
-    """There is no prior."""
+    """Always False: there is no prior."""
     noise: bool = dataclasses.field(default=False, metadata={"cli": False})
-    """There is none."""
+    """Always False: the code is deterministic."""
 
     has_prior: ClassVar[bool] = False
     has_bound: ClassVar[bool] = False
@@ -29,20 +38,21 @@ class PointLayer(LatentLayer):
             raise ValueError("expected a point layer without noise, got noise=True; choose the layer `normal`")
 
     def refusal(self, estimate: str) -> str | None:
-        """As any layer; there is no KL, hence no wrong one."""
+        """See `LatentLayer.refusal`; "closed" is accepted, because the KL is 0."""
         if estimate == "sampled":
-            return (
-                "x would depend on the lowest layer alone, and those above never be trained; use one layer of latents"
-            )
+            return "x would depend on the lowest layer only, and those above never be trained; use one layer of latents"
         return None if estimate == "closed" else super().refusal(estimate)
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
-        """Refused.
+        """Refuse to sample.
 
         Raises:
-          ValueError: always; an entry that holds this layer has no `generate`.
+          ValueError: always.
         """
-        raise ValueError(f"expected a layer with a prior to draw {num} values from, got a point layer, which has none")
+        raise ValueError(
+            f"expected a layer with a prior to sample {num} values, got a point layer, which has no prior; choose the "
+            "layer `normal`"
+        )
 
     def _num_unconstrained(self) -> tuple[int, int]:
         return 1, 0

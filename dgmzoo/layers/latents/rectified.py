@@ -1,4 +1,4 @@
-"""The rectified normal layer: z = max(0, y), exactly zero for some inputs and normal above zero for others."""
+"""The rectified normal layer: z = max(0, y) of a normal y, so that units are exactly 0 for some inputs."""
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +14,25 @@ from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class RectifiedLayer(LatentLayer):
-    """`z = max(0, y)`, `q(y | features)` and `p(y)` normal; the value is z, the sample is y.
+    """`z = max(0, y)` with normal `q(y | features)` and `p(y)`. The value of the layer is z, its sample is y.
 
-    The closed-form KL is that of z, with its point mass at 0, which is below the KL of y. Importance weights are those
-    of y in training, since a density of z jumps at 0 where the parameters move P(z = 0); out of training, where no
-    gradient is taken, they are those of z. The probability that a unit is not zero is "alive" among the parameters of
-    q: a unit where it is 0 for all x is dead.
+    The KL in closed form is that of z, including its point mass at 0, and is at most the KL of y. In training importance
+    weights are ratios of densities of y, because a density of z jumps at 0 where the parameters move P(z = 0). Outside
+    training no gradient is taken, and importance weights are ratios of densities of z.
+
+    The parameters of q include "alive", the probability that a unit is not 0. A unit is dead if it is 0 for all x.
+
+    >>> RectifiedLayer().smooth, RectifiedLayer().learned_prior
+    (False, True)
     """
 
     learned_prior: bool = True
-    """Learn location and scale of p(y) instead of keeping N(0, 1)."""
+    """Learn location and scale of p(y); otherwise p(y) is N(0, 1)."""
     smooth: bool = False
-    """`z = log(1 + exp(y))` instead: positive, with a density, never exactly zero."""
+    """Use `z = log(1 + exp(y))` instead, which is positive, has a density, and is never exactly 0."""
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
-        return self._value(super().draw(num, above))
+        return self._value(super().draw(num, above))  # of a sample of y
 
     def _num_unconstrained(self) -> tuple[int, int]:
         return 2, 2
@@ -43,21 +47,22 @@ class RectifiedLayer(LatentLayer):
         return jax.nn.softplus(sample) if self.smooth else jnp.maximum(sample, 0)
 
     def _noiseless_sample(self, q: dist.Distribution) -> jax.Array:
-        mean = self._mean(q)  # of z, as the y that gives it
+        mean = self._mean(q)  # of z; the sample is the y with this value
         return mean + jnp.log(-jnp.expm1(-mean)) if self.smooth else mean
 
     def _mean(self, q: dist.Distribution) -> jax.Array:
+        """Mean of z, from the distribution q of y."""
         return expected_softplus(q.loc / 2, q.scale / 2) if self.smooth else _rectified(q).mean
 
     def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         q, y, p = inferred.q, inferred.sample, self._prior(above, inferred.sample.dtype)
-        atom = not self.smooth
+        has_atom = not self.smooth
         with relaxed_promotion():
-            if atom and not inferred.train:
-                log_p, log_q = (_rectified(each).log_prob(inferred.value) for each in (p, q))  # [K, B, U]
+            if has_atom and not inferred.train:
+                log_p, log_q = (_rectified(normal).log_prob(inferred.value) for normal in (p, q))  # [K, B, U]
             else:
                 log_p, log_q = p.log_prob(y), q.log_prob(y)
-        kl = closed_kl(_rectified(q), _rectified(p)) if atom else closed_kl(q, p)
+        kl = closed_kl(_rectified(q), _rectified(p)) if has_atom else closed_kl(q, p)
         return Latent(
             value=inferred.value,
             sample=y,

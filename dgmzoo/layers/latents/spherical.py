@@ -1,4 +1,4 @@
-"""The spherical layer: codes are directions, with the uniform distribution over the unit sphere as their prior."""
+"""The spherical layer: codes on the unit sphere under a uniform prior."""
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +11,24 @@ from dgmzoo.reparam.distributions import PowerSpherical, UniformSphere
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.ops import relaxed_promotion
 
-_LEAST = 1e-12  # squared length of unconstrained parameters below which they say no direction
+_MIN_SQUARED_LENGTH = 1e-12  # of unconstrained parameters; shorter vectors have no direction
 
 
 class SphericalLayer(LatentLayer):
-    """z on the unit sphere in U dimensions: `q(z | features)` power spherical, `p(z)` uniform.
+    """z on the unit sphere in U dimensions, with a power spherical `q(z | features)` and a uniform `p(z)`.
 
-    Davidson, Falorsi, De Cao, Kipf & Tomczak 2018, "Hyperspherical variational auto-encoders" (arXiv 1804.00891), with
-    the posterior of De Cao & Aziz 2020 (arXiv 2006.04437) instead of von Mises-Fisher's: its samples need no rejection.
-    The U numbers of a code are one unit of the KL. Below another layer, or with a learned prior, p is power spherical
-    too, and the KL is the sample's.
+    All U coordinates together are one unit of the KL. Below another layer, or with a learned prior, p is power spherical
+    too, and the KL is `log_q - log_p` at the sample.
+
+    Source: Davidson, Falorsi, De Cao, Kipf & Tomczak 2018, "Hyperspherical variational auto-encoders"
+    (arXiv 1804.00891). Deviation: the posterior is that of De Cao & Aziz 2020 (arXiv 2006.04437) instead of the
+    von Mises-Fisher distribution, because it is sampled without rejection.
+
+    >>> SphericalLayer().learned_prior
+    False
+
+    Raises:
+      ValueError: there are fewer than 2 dimensions.
     """
 
     def setup(self):
@@ -38,14 +46,18 @@ class SphericalLayer(LatentLayer):
             return p.expand((1, num)).sample(self.make_rng("sample"))
 
     def _num_unconstrained(self) -> tuple[int, int]:
-        return 2, 2  # per dimension: one of the direction, and one whose mean over dimensions is the concentration's
+        return (
+            2,
+            2,
+        )  # per dimension: a coordinate of the direction, and a term of the concentration, the mean of all terms
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
         unconstrained = families.at_least_float32(unconstrained)
-        first = jnp.zeros_like(unconstrained[..., 0]).at[..., 0].set(1)
-        ahead = unconstrained[..., 0] + first
-        ahead = jnp.where(jnp.square(ahead).sum(-1, keepdims=True) > _LEAST, ahead, first)
-        direction = ahead / jnp.linalg.norm(ahead, axis=-1, keepdims=True)
+        first_axis = jnp.zeros_like(unconstrained[..., 0]).at[..., 0].set(1)
+        vector = unconstrained[..., 0] + first_axis
+        is_long = jnp.square(vector).sum(-1, keepdims=True) > _MIN_SQUARED_LENGTH
+        vector = jnp.where(is_long, vector, first_axis)
+        direction = vector / jnp.linalg.norm(vector, axis=-1, keepdims=True)
         return PowerSpherical(direction, self.units * families.positive(unconstrained[..., 1].mean(-1)))
 
     _prior_from = _posterior

@@ -1,4 +1,4 @@
-"""The variational layer of any families: a posterior and a prior of NumPyro's or of ours."""
+"""The variational layer for any pair of posterior and prior families, from NumPyro or this package."""
 
 from typing import NamedTuple
 
@@ -20,49 +20,58 @@ from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class VariationalLayer(LatentLayer):
-    """A layer of independent units: `q(z | features)` and `p(z)` or `p(z | above)` of any family.
+    """A layer of independent units with `q(z | features)` and `p(z)` or `p(z | above)` of any families.
 
-    Under a piecewise normal prior, which is always learned, the noise n of `z = T(n)` is the latent: `q(n | features)`,
-    `n ~ N(0, 1)`, and T is the first step of what follows. The jumps of the prior's density then lie where no parameter
-    moves them.
+    A piecewise normal prior is always learned, and non-centred: the latent is the noise n of `z = T(n)`, with
+    `q(n | features)` and `p(n) = N(0, 1)`, and the value of the layer is T(n). No density then jumps at a point that
+    parameters of the prior move.
 
-    With a family that has no pathwise gradient (a discrete one) samples carry no gradient, and only objectives with a
-    score-function gradient are exact.
+    Samples of a family without a pathwise gradient (a discrete one, for example) carry no gradient. Only objectives with
+    a score-function gradient are exact for it.
+
+    >>> layer = VariationalLayer(prior=dist.Laplace)
+    >>> layer.posterior.__name__, layer.prior.__name__
+    ('Normal', 'Laplace')
+
+    Raises:
+      ValueError: the KL of the pair is infinite, or the pair belongs to another layer.
     """
 
     posterior: type[dist.Distribution] = dist.Normal
     """Family of q(z | x)."""
     prior: type[dist.Distribution] = dist.Normal
-    """Family of p(z): laplace, student_t, spike_slab; mixture and piecewise, which are always learned; or any other."""
+    """Family of p(z), for example laplace, student_t, spike_slab, mixture or piecewise; the last two are always learned."""
 
     def __post_init__(self):
         super().__post_init__()
-        if (self.posterior, self.prior) in _OTHER_FORMS:
+        if (self.posterior, self.prior) in _REPLACEMENTS:
             return
         _check_pair(self.posterior, self.prior)
         with jax.ensure_compile_time_eval():
             families.check_pair(self._sized(self.posterior), self._sized(self.prior))
 
     def setup(self):
-        if form := _OTHER_FORMS.get((self.posterior, self.prior)):
+        if replacement := _REPLACEMENTS.get((self.posterior, self.prior)):
             raise ValueError(
-                f"expected families for a layer of plain densities, got a pair where {form.why}; {form.use}"
+                f"expected families for a layer of plain densities, got a pair where {replacement.reason}; "
+                f"{replacement.advice}"
             )
         super().setup()
 
     @nn.nowrap
     def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
-        if form := _OTHER_FORMS.get((self.posterior, self.prior)):
-            return form.layer(units=self.units, noise=self.noise, weights=self.weights), f"{form.why}, so {form.does}"
+        if replacement := _REPLACEMENTS.get((self.posterior, self.prior)):
+            layer = replacement.layer(units=self.units, noise=self.noise, weights=self.weights)
+            return layer, f"{replacement.reason}, so {replacement.effect}"
         return super().correction(estimate)
 
     def refusal(self, estimate: str) -> str | None:
-        if form := _OTHER_FORMS.get((self.posterior, self.prior)):
-            return f"{form.why}; {form.use}"
-        name, has_path = self.posterior.__name__, pathwise.is_reparameterized(self.posterior)
+        if replacement := _REPLACEMENTS.get((self.posterior, self.prior)):
+            return f"{replacement.reason}; {replacement.advice}"
+        name, is_reparameterized = self.posterior.__name__, pathwise.is_reparameterized(self.posterior)
         if estimate == "score":
-            return super().refusal(estimate) if has_path else None
-        if estimate in ("closed", "sampled", "importance", "doubly") and not has_path:
+            return super().refusal(estimate) if is_reparameterized else None
+        if estimate in ("closed", "sampled", "importance", "doubly") and not is_reparameterized:
             return f"its posterior {name} has no pathwise gradient, so use a score-function objective (nvil)"
         if estimate == "doubly" and constraints.is_dependent(self.posterior.support):
             return f"the support of its posterior {name} moves with the parameters, so use iwae"
@@ -79,7 +88,7 @@ class VariationalLayer(LatentLayer):
             return kl is not None and bool(jnp.isfinite(q.mean).all())
 
     def density(self, grid: jax.Array) -> jax.Array:
-        """The prior's density of each unit at points `grid [N]` of what the next layer sees, `[N, U]`."""
+        """Density `[N, U]` of the prior of each unit at values `grid [N]`."""
         p = self._prior(None, grid.dtype)
         points = jnp.broadcast_to(grid[:, None, None], (len(grid), 1, self.units))
         with relaxed_promotion():
@@ -90,12 +99,12 @@ class VariationalLayer(LatentLayer):
         return self.prior is PiecewiseNormal
 
     def _num_unconstrained(self) -> tuple[int, int]:
-        return families.num_unconstrained(self._sized(self.posterior)), families.num_unconstrained(
-            self._sized(self.prior)
-        )
+        posterior, prior = self._sized(self.posterior), self._sized(self.prior)
+        return families.num_unconstrained(posterior), families.num_unconstrained(prior)
 
     @nn.nowrap
     def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
+        """The family with the lengths of its vector parameters."""
         return family
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
@@ -129,41 +138,41 @@ class VariationalLayer(LatentLayer):
         )
 
 
-class _Form(NamedTuple):
-    """The layer that stands for a pair of families whose plain densities train badly."""
+class _Replacement(NamedTuple):
+    """The layer that replaces `VariationalLayer` for a pair of families whose densities have no exact gradient."""
 
     layer: type[LatentLayer]
-    why: str
-    does: str
-    use: str
+    reason: str
+    effect: str
+    advice: str
 
 
-_OTHER_FORMS = {
-    (dist.Normal, Horseshoe): _Form(
+_REPLACEMENTS = {
+    (dist.Normal, Horseshoe): _Replacement(
         HorseshoeLayer,
         "the gradient of a normal posterior against a horseshoe has infinite variance",
         "the layer `horseshoe` takes its place (its local scale is a second latent, tau is learned, the slab is 2)",
         "choose the layer `horseshoe`",
     ),
-    (RectifiedNormal, RectifiedNormal): _Form(
+    (RectifiedNormal, RectifiedNormal): _Replacement(
         RectifiedLayer,
         "a rectified normal has a point mass at 0, where densities of samples jump",
-        "the layer `rectified` takes its place (the normal before the cut is the latent, the prior is learned)",
+        "the layer `rectified` takes its place (the normal before the rectification is the latent, the prior is learned)",
         "choose the layer `rectified`",
     ),
 }
 
 
 def _check_pair(q: type[dist.Distribution], p: type[dist.Distribution]) -> None:
-    """Refuse families that belong to another layer, or whose divergence is not finite."""
-    for family, layer, why in (
+    """Refuse families that belong to another layer, and a posterior without a KL against a piecewise normal prior."""
+    for family, layer, reason in (
         (Horseshoe, "horseshoe", "the gradient against it has infinite variance"),
         (RectifiedNormal, "rectified", "it has a point mass at 0, where densities of samples jump"),
     ):
         if family in (q, p):
             raise ValueError(
-                f"expected families for a layer of plain densities, got {family.__name__}: {why}; "
-                f"choose the layer `{layer}`, which is right by construction"
+                f"expected families for a layer of plain densities, got {family.__name__}: {reason}; "
+                f"choose the layer `{layer}`"
             )
     if p is PiecewiseNormal and q.support is not constraints.real:
         raise ValueError(f"expected a posterior on the real line for a piecewise normal prior, got {q.__name__}")
