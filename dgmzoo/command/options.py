@@ -100,7 +100,7 @@ def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
 def variant_overrides(base: Experiment, name: str, variant: str) -> dict[str, Any]:
     """The overrides of a variant's text, `field=value` words with the names and the values of the command's options.
 
-    True and false are spelled out: `model.latent.noise=False`. Exits with status 2 where a value does not fit.
+    True and false are spelled out: `model.latent.learned-prior=False`. Exits with status 2 where a value does not fit.
 
     Raises:
       ValueError: the text has another form, or gives an experiment that is refused.

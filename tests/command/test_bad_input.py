@@ -54,7 +54,7 @@ BAD = {
     "compare a refused pair": (["compare", "vae/digits", "--layers", "normal,point", "--objective", "iwae"], "point: expected an objective"),
     "compare a misspelt variant": (["compare", "vae/digits", "--variants", "iwae"], "expected a variant such as"),
     "compare an unknown field": (["compare", "vae/digits", "--variants", "model.latnt-dim=3"], "model.latnt-dim"),
-    "compare a misspelt value": (["compare", "vae/digits", "--variants", "model.latent.noise=Flase"], "model.latent.noise=Flase"),
+    "compare a misspelt value": (["compare", "vae/digits", "--variants", "model.latent.learned-prior=Flase"], "model.latent.learned-prior=Flase"),
     "compare a refused variant": (["compare", "vae/digits", "--variants", "base", "objective=nvil"], "variant 'objective=nvil': expected an objective"),
     "compare no seeds": (["compare", "vae/digits", "--layers", "normal", "--seeds", "0"], "at least one"),
     "compare other data": (["compare", "vae/digits", "--variants", "data.seed=1"], "do not compare"),

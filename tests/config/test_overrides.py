@@ -29,7 +29,7 @@ CHANGES = [
     {"model.latent": "point"},
     {"model.latent.prior": "piecewise"},
     {"model.latent": "piecewise", "model.latent.posterior": "normal", "model.latent.prior": "PiecewiseNormal"},
-    {"model.latent.noise": False},
+    {"model.latent.learned_prior": True},
     {"model.decoder.weights": "normal", "model.decoder.weights.learned_prior": False, "evaluation.weight_draws": 10},
     {"model.decoder.weights": "horseshoe", "model.decoder.weights.slab": None, "model.likelihood.weights": "piecewise"},
     {"model.decoder.weights": "normal", "model.decoder.weights.posterior": "Laplace"},

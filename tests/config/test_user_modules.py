@@ -67,11 +67,11 @@ class Made(nn.Module):
     """One layer of codes, made on the way: of a field, or of nothing that a field holds."""
 
     latent: LatentLayer | None = None
-    noise: bool = True
+    point: bool = False
     shape: tuple[int, ...] | None = None
 
     def setup(self):
-        self.z = PointLayer(3) if self.latent is None else self.latent.clone(units=2, noise=self.noise)
+        self.z = PointLayer(3) if self.latent is None or self.point else self.latent.clone(units=2)
         self.decoder = nn.Dense(4)
 
     def evidence(self, batch, query):
@@ -179,9 +179,9 @@ def test_layers_in_a_tuple_train():
     [
         (Made(), ELBO(), r"hold its PointLayer 'z' in a field .*: there is no bound"),
         (
-            Made(VariationalLayer(), noise=False),
+            Made(VariationalLayer(), point=True),
             DReG(),
-            r"hold its VariationalLayer 'z' in a field .*: its noise is off",
+            r"hold its PointLayer 'z' in a field .*: it has no noise",
         ),
     ],
 )

@@ -50,7 +50,7 @@ class LatentLayer(nn.Module):
     from them (`_posterior`, `_prior_from`), and scores a sample (`_score`).
 
     >>> from dgmzoo import HorseshoeLayer
-    >>> isinstance(HorseshoeLayer(), LatentLayer), HorseshoeLayer().noise
+    >>> isinstance(HorseshoeLayer(), LatentLayer), HorseshoeLayer().has_bound
     (True, True)
     """
 
@@ -58,19 +58,12 @@ class LatentLayer(nn.Module):
     """Number of units; set by the entry that holds the layer."""
     learned_prior: bool = False
     """Learn the parameters of the prior; otherwise the prior is the default distribution of its family."""
-    noise: bool = True
-    """Sample the code from the posterior. Without noise the code is the posterior's mean, the KL is a mere penalty, and
-    there is no bound on log p(x)."""
 
     weights: Weights = dataclasses.field(default=PointWeights(), kw_only=True, metadata={"cli": False})
     """Weights of the prior's head, which belongs to the generative network; set by the entry that holds the layer."""
 
     has_prior: ClassVar[bool] = True  # True if the layer can be sampled from its prior
-
-    @property
-    def has_bound(self) -> bool:
-        """True if `log_p - log_q` belongs to a random variable, so that a bound on log p(x) follows."""
-        return self.noise
+    has_bound: ClassVar[bool] = True  # True if `log_p - log_q` gives a bound on log p(x)
 
     def refusal(self, estimate: str) -> str | None:
         """Reason why the gradients of this layer would be wrong under an objective's estimate; None if they are exact.
@@ -86,25 +79,7 @@ class LatentLayer(nn.Module):
         """
         if estimate == "score":
             return "its posterior is reparameterized, so use a pathwise objective (elbo, iwae)"
-        if not self.noise and estimate in ("importance", "doubly"):
-            return "its noise is off, so that all samples are equal; use elbo"
-        if not self.noise and estimate == "sampled":
-            return (
-                "its noise is off, and below another layer its KL is a ratio of densities at one point, which would not "
-                "keep the scales finite; use noise, or one layer of latents"
-            )
-        if not self.noise and estimate == "closed" and not self._has_penalty:
-            return (
-                "its noise is off, and its KL has no closed form or its posterior has no mean that could be the code, so "
-                "nothing would keep the scales finite; use families with a KL in closed form (normal, with its own prior), "
-                "or noise"
-            )
         return None
-
-    @property
-    def _has_penalty(self) -> bool:
-        """True if q has a mean, and the KL is more than the ratio of the two densities at that mean."""
-        return True
 
     @nn.nowrap
     def correction(self, estimate: str) -> tuple["LatentLayer", str] | None:
@@ -137,10 +112,8 @@ class LatentLayer(nn.Module):
             sample = query.given[name]
             if sample.shape != sample_shape:
                 raise ValueError(f"expected given {name!r} of shape {sample_shape}, got {sample.shape}")
-        elif self.noise:
-            sample = pathwise.sample(q, self.make_rng("sample"), query.num_samples)
         else:
-            sample = jnp.broadcast_to(self._noiseless_sample(q), sample_shape)
+            sample = self._sample(q, query.num_samples)
         return Inferred(q, sample, self._value(sample), query.train)
 
     def score(self, inferred: Inferred, above: jax.Array | None = None, bottom_up: bool = False) -> Latent:
@@ -151,11 +124,7 @@ class LatentLayer(nn.Module):
           bottom_up: the layer above was inferred from this sample. The KL is then `log_q - log_p` at the sample: the
             closed form would average over z at a fixed `above`, although `above` depends on z.
         """
-        latent = self._score(inferred, above, closed=not bottom_up)
-        if self.noise:
-            return latent
-        penalty = jnp.broadcast_to(latent.kl.sum(-1), latent.log_q.shape)
-        return latent._replace(log_p=-penalty, log_q=jnp.zeros_like(penalty))
+        return self._score(inferred, above, closed=not bottom_up)
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         """Sample values `[1, num, U]` from the prior."""
@@ -177,17 +146,16 @@ class LatentLayer(nn.Module):
         raise NotImplementedError
 
     def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
-        """The `Latent` of a layer with noise; its KL may be in closed form only if `closed`."""
+        """The `Latent`; its KL may be in closed form only if `closed`."""
         raise NotImplementedError
 
     def _value(self, sample: jax.Array) -> jax.Array:
         """Value `[K, B, U]` of a sample `[K, B, U, ...]`."""
         return sample
 
-    def _noiseless_sample(self, q: dist.Distribution) -> jax.Array:
-        """The sample that represents q if the noise is off."""
-        with relaxed_promotion():
-            return q.mean
+    def _sample(self, q: dist.Distribution, num: int) -> jax.Array:
+        """Samples `[num, B, U, ...]` of q."""
+        return pathwise.sample(q, self.make_rng("sample"), num)
 
     def _prior(self, above: jax.Array | None, dtype: jnp.dtype) -> dist.Distribution:
         if above is not None:

@@ -17,31 +17,23 @@ class PointLayer(LatentLayer):
 
     It has no prior, a KL of 0, no bound on log p(x), and cannot be sampled. An entry that holds it has no `generate`.
 
-    >>> PointLayer().noise, PointLayer().has_prior, PointLayer().has_bound
-    (False, False, False)
-
-    Raises:
-      ValueError: `noise` is True.
+    >>> PointLayer().has_prior, PointLayer().has_bound
+    (False, False)
     """
 
     learned_prior: bool = dataclasses.field(default=False, metadata={"cli": False})
     """Always False: there is no prior."""
-    noise: bool = dataclasses.field(default=False, metadata={"cli": False})
-    """Always False: the code is deterministic."""
 
     has_prior: ClassVar[bool] = False
     has_bound: ClassVar[bool] = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.noise:
-            raise ValueError("expected a point layer without noise, got noise=True; choose the layer `normal`")
 
     def refusal(self, estimate: str) -> str | None:
         """See `LatentLayer.refusal`; "closed" is accepted, because the KL is 0."""
         if estimate == "sampled":
             return "x would depend on the lowest layer only, and those above never be trained; use one layer of latents"
-        return None if estimate == "closed" else super().refusal(estimate)
+        if estimate in ("importance", "doubly"):
+            return "it has no noise, so that all samples are equal; use elbo"
+        return super().refusal(estimate)
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         """Refuse to sample.
@@ -60,6 +52,9 @@ class PointLayer(LatentLayer):
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
         with relaxed_promotion():
             return dist.Delta(unconstrained[..., 0].astype(jnp.promote_types(unconstrained.dtype, jnp.float32)))
+
+    def _sample(self, q: dist.Distribution, num: int) -> jax.Array:
+        return jnp.broadcast_to(q.v, (num, *q.batch_shape[1:]))
 
     def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
         value, point = inferred.value, inferred.q.v

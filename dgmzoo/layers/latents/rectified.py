@@ -46,10 +46,6 @@ class RectifiedLayer(LatentLayer):
     def _value(self, sample: jax.Array) -> jax.Array:
         return jax.nn.softplus(sample) if self.smooth else jnp.maximum(sample, 0)
 
-    def _noiseless_sample(self, q: dist.Distribution) -> jax.Array:
-        mean = self._mean(q)  # of z; the sample is the y with this value
-        return mean + jnp.log(-jnp.expm1(-mean)) if self.smooth else mean
-
     def _mean(self, q: dist.Distribution) -> jax.Array:
         """Mean of z, from the distribution q of y."""
         return expected_softplus(q.loc / 2, q.scale / 2) if self.smooth else _rectified(q).mean

@@ -36,20 +36,13 @@ class SphericalLayer(LatentLayer):
             raise ValueError(f"expected a spherical layer in at least 2 dimensions, got {self.units}")
         super().setup()
 
-    @property
-    def _has_penalty(self) -> bool:
-        return not self.learned_prior
-
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         p = self._prior(above, jnp.float32)
         with relaxed_promotion():
             return p.expand((1, num)).sample(self.make_rng("sample"))
 
     def _num_unconstrained(self) -> tuple[int, int]:
-        return (
-            2,
-            2,
-        )  # per dimension: a coordinate of the direction, and a term of the concentration, the mean of all terms
+        return 2, 2  # per dimension: a coordinate of the direction, and a term of the concentration, their mean
 
     def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
         unconstrained = families.at_least_float32(unconstrained)

@@ -61,7 +61,7 @@ class VariationalLayer(LatentLayer):
     @nn.nowrap
     def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
         if replacement := _REPLACEMENTS.get((self.posterior, self.prior)):
-            layer = replacement.layer(units=self.units, noise=self.noise, weights=self.weights)
+            layer = replacement.layer(units=self.units, weights=self.weights)
             return layer, f"{replacement.reason}, so {replacement.effect}"
         return super().correction(estimate)
 
@@ -78,14 +78,6 @@ class VariationalLayer(LatentLayer):
         if estimate == "doubly" and self.posterior is PiecewiseNormal:
             return f"the density of its posterior {name} jumps where the parameters move it, so use iwae"
         return super().refusal(estimate)
-
-    @property
-    def _has_penalty(self) -> bool:
-        with jax.ensure_compile_time_eval(), relaxed_promotion():
-            q = families.default(self._sized(self.posterior), (1,), jnp.float32)
-            prior = dist.Normal if self._noncentred else self._sized(self.prior)
-            kl = closed_kl(q, families.default(prior, (1,), jnp.float32))
-            return kl is not None and bool(jnp.isfinite(q.mean).all())
 
     def density(self, grid: jax.Array) -> jax.Array:
         """Density `[N, U]` of the prior of each unit at values `grid [N]`."""

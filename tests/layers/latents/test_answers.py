@@ -6,7 +6,6 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from dgmzoo.config.names import LATENTS
 from dgmzoo.layers.latents.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latents.piecewise import PiecewiseLayer
 from dgmzoo.layers.latents.point import PointLayer
@@ -32,41 +31,6 @@ def answer(layer, query):
     return apply(variables), variables
 
 
-@pytest.mark.parametrize("name", [name for name in LATENTS if name != "point"])
-def test_without_noise_the_value_is_the_mean(name):
-    silent, _ = answer(LATENTS[name](units=2, noise=False), Query(3, train=True))
-    np.testing.assert_allclose(silent.value, np.broadcast_to(silent.q["mean"], (3, 3, 2)))
-    np.testing.assert_allclose(silent.log_q - silent.log_p, np.broadcast_to(silent.kl.sum(-1), (3, 3)))
-    noisy, _ = answer(LATENTS[name](units=2), Query(3, train=True))
-    np.testing.assert_allclose(noisy.kl, silent.kl)
-    assert (noisy.value[0] != noisy.value[1]).any()
-    layer = LATENTS[name](noise=False)
-    assert not layer.has_bound and layer.refusal("closed") is None and "noise is off" in layer.refusal("importance")
-
-
-@pytest.mark.parametrize(
-    "posterior, prior",
-    [
-        (dist.Normal, dist.StudentT),
-        (dist.Normal, NormalMixture),
-        (dist.Normal, SpikeAndSlab),
-        (dist.Cauchy, dist.Cauchy),
-    ],
-)
-def test_without_noise_a_divergence_without_closed_form_is_refused(posterior, prior):
-    """The ratio of densities at the mean has no lower bound: it falls without end as the posterior widens."""
-    layer = VariationalLayer(posterior=posterior, prior=prior, noise=False)
-    assert "nothing would keep the scales finite" in layer.refusal("closed")
-    assert VariationalLayer(posterior=posterior, prior=prior).refusal("closed") is None
-
-
-def test_without_noise_a_closed_divergence_is_allowed():
-    assert "no closed form" in SphericalLayer(noise=False, learned_prior=True).refusal("closed")
-    assert SphericalLayer(noise=False).refusal("closed") is None
-    for q, p in ((dist.Normal, dist.Laplace), (dist.StudentT, dist.Normal), (dist.Normal, PiecewiseNormal)):
-        assert VariationalLayer(posterior=q, prior=p, noise=False).refusal("closed") is None
-
-
 def test_a_student_t_has_a_finite_variance():
     """Unconstrained parameters of any size give more than 2 degrees of freedom, below which the KL to a normal is infinite."""
     unconstrained = jnp.array([[-50.0, 0.0, 0.0], [0.0, 0.0, 0.0], [50.0, 0.0, 0.0]])
@@ -79,8 +43,6 @@ def test_a_smooth_layer_reports_the_mean_of_its_value():
     latent, _ = answer(RectifiedLayer(units=2, smooth=True), Query(40_000))
     error = latent.value.std(0) / 200
     assert (jnp.abs(latent.value.mean(0) - latent.q["mean"][0]) < 4 * error).all()
-    silent, _ = answer(RectifiedLayer(units=2, smooth=True, noise=False), Query())
-    np.testing.assert_allclose(silent.value, latent.q["mean"])
 
 
 def test_a_rectified_layer_reports_the_probability_that_a_unit_is_alive():

@@ -93,7 +93,5 @@ def test_codes_are_directions_and_a_prior_may_be_learned():
     ):
         latent = answer(layer, features, Query(7), above)
         np.testing.assert_allclose(latent.kl[..., 0], latent.log_q - latent.log_p, rtol=1e-5)
-    still = answer(SphericalLayer(units=5, noise=False), features, Query(2))
-    np.testing.assert_allclose(still.value, jnp.broadcast_to(still.q["mean"], (2, 3, 5)))
     with pytest.raises(ValueError, match="at least 2 dimensions, got 1"):
         answer(SphericalLayer(units=1), features, Query())
