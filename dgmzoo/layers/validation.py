@@ -1,4 +1,4 @@
-"""What every entry checks of its fields and of its input."""
+"""Checks that the zoo entries share."""
 
 import dataclasses
 
@@ -6,10 +6,19 @@ import flax.linen as nn
 
 
 def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
-    """Refuse sizes below 1, an impossible event shape, and one submodule in two fields.
+    """Check the fields of an entry when it is constructed.
+
+    Args:
+      sizes: names of fields that must be integers of at least 1.
 
     Raises:
-      ValueError: with the module's and the field's name.
+      ValueError: a size is below 1, `shape` has a size below 1, or two fields hold the same submodule.
+
+    >>> class Entry(nn.Module):
+    ...     units: int
+    >>> check_entry(Entry(0), sizes=("units",))
+    Traceback (most recent call last):
+    ValueError: expected Entry.units to be an integer >= 1, got 0
     """
     name = type(module).__name__
     for field in sizes:
@@ -19,27 +28,27 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
     shape = getattr(module, "shape", None)
     if shape is not None and any(size < 1 for size in shape):
         raise ValueError(f"expected {name}.shape of sizes >= 1, got {shape}")
-    seen: dict[int, str] = {}
+    name_by_id: dict[int, str] = {}
     for field in dataclasses.fields(module):
         value = getattr(module, field.name, None)
         if field.name == "parent" or not isinstance(value, nn.Module):
             continue
-        if id(value) in seen:
+        if id(value) in name_by_id:
             raise ValueError(
-                f"expected a submodule of its own in {name}.{field.name}, got the object of {name}.{seen[id(value)]}, "
-                "which would tie their parameters; build one for each field"
+                f"expected a new submodule in {name}.{field.name}, got the object of {name}.{name_by_id[id(value)]}, "
+                "which would tie their parameters; construct one for each field"
             )
-        seen[id(value)] = field.name
+        name_by_id[id(value)] = field.name
 
 
-def check_has_no_head(module: nn.Module) -> None:
-    """Refuse a likelihood whose fields concern its head, where the entry computes the unconstrained parameters itself.
+def check_likelihood_without_head(module: nn.Module) -> None:
+    """Refuse a likelihood with settings of its head, in an entry that computes the unconstrained parameters itself.
 
     Raises:
-      ValueError: random weights are the entry's to set.
+      ValueError: the likelihood needs its own head (random weights, or one scale for all features).
     """
-    if module.likelihood.has_own_head:
+    if module.likelihood.needs_own_head:
         raise ValueError(
-            f"expected a likelihood with a plain head in {type(module).__name__}, which makes its own, got {module.likelihood}; "
-            "set the model's weights, not the likelihood's"
+            f"expected a likelihood without settings of its head in {type(module).__name__}, which computes the "
+            f"unconstrained parameters itself, got {module.likelihood}; set the model's weights, not the likelihood's"
         )

@@ -8,7 +8,11 @@ from dgmzoo.layers.likelihoods.base import Likelihood
 
 
 class Bernoulli(Likelihood):
-    """Binary x in {0, 1}."""
+    """Independent Bernoulli distributions of binary x in {0, 1}.
+
+    >>> Bernoulli().distribution(jnp.zeros((4, 1))).batch_shape
+    (4,)
+    """
 
     family = dist.BernoulliLogits
 

@@ -9,10 +9,17 @@ from dgmzoo.reparam import families
 
 
 class Categorical(Likelihood):
-    """Integer x in {0, ..., num_classes - 1}."""
+    """Independent categorical distributions of integer x in {0, ..., num_classes - 1}.
+
+    >>> Categorical(num_classes=4).size
+    4
+
+    Raises:
+      ValueError: there are fewer than 2 classes.
+    """
 
     num_classes: int = 256
-    """Number of values an element of x takes."""
+    """Number of values that an element of x can take."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -27,7 +34,7 @@ class Categorical(Likelihood):
         if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= self.num_classes:
             raise ValueError(
                 f"expected integer x in 0..{self.num_classes - 1} for a categorical likelihood, "
-                f"got {x.dtype} from {x.min():g} to {x.max():g}"
+                f"got {x.dtype} from {x.min():g} to {x.max():g}; set num_classes or choose another likelihood"
             )
 
     def distribution(self, unconstrained: jax.Array) -> dist.Distribution:

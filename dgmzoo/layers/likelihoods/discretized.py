@@ -1,11 +1,11 @@
-"""Output layers for images of whole gray levels: a logistic, or a mixture of them, cut into the levels' bins.
+"""Likelihoods of gray levels: a logistic, or a mixture of logistics, integrated over the bin of each level.
 
-Salimans, Karpathy, Chen & Kingma 2017, "PixelCNN++" (arXiv 1701.05517), section 2.1. x lies in [0, 1] as the data come:
-level k of L is k / (L - 1).
+Source: Salimans, Karpathy, Chen & Kingma 2017, "PixelCNN++" (arXiv 1701.05517), section 2.1. As in the data, x lies in
+[0, 1]: level k of L is k / (L - 1).
 
-Deviation: every element of x has a mixture of its own, the channels of a colour too, and given the features they are
-independent, where the paper lets the means of green and blue depend on the channels before (equation 3). So one layer
-serves any number of channels, missing elements, and networks that are autoregressive over channels themselves.
+Deviation: given the features, all elements of x are independent, including the channels of a pixel, and each has a
+mixture of its own. In the paper the means of green and blue depend on the previous channels (equation 3). This layer
+therefore fits any number of channels, missing elements, and networks that are autoregressive over channels themselves.
 """
 
 import jax
@@ -21,10 +21,17 @@ from dgmzoo.reparam.ops import relaxed_promotion
 
 
 class DiscretizedLogistic(Likelihood):
-    """Gray levels by one logistic per element of x: zeros give location 1/2 and scale 1/4."""
+    """Gray levels from one logistic per element of x. Unconstrained zeros give location 1/2 and scale 1/4.
+
+    >>> DiscretizedLogistic(levels=16).size
+    2
+
+    Raises:
+      ValueError: there are fewer than 2 levels.
+    """
 
     levels: int = 256
-    """Number of values an element of x takes, evenly from 0 to 1."""
+    """Number of values that an element of x can take, evenly spaced from 0 to 1."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,10 +53,17 @@ class DiscretizedLogistic(Likelihood):
 
 
 class DiscretizedLogisticMixture(Likelihood):
-    """Gray levels by a mixture of logistics per element of x."""
+    """Gray levels from a mixture of logistics per element of x.
+
+    >>> DiscretizedLogisticMixture(components=5).size
+    15
+
+    Raises:
+      ValueError: there are fewer than 2 levels, or there is no component.
+    """
 
     levels: int = 256
-    """Number of values an element of x takes, evenly from 0 to 1."""
+    """Number of values that an element of x can take, evenly spaced from 0 to 1."""
     components: int = 5
     """Number of logistics in the mixture."""
 
@@ -68,9 +82,9 @@ class DiscretizedLogisticMixture(Likelihood):
 
     def distribution(self, unconstrained: jax.Array) -> dist.Distribution:
         unconstrained = families.at_least_float32(unconstrained).reshape(*unconstrained.shape[:-1], self.components, 3)
-        # Zeros spread the locations over the range: equal components would stay equal.
-        places = (jnp.arange(self.components, dtype=unconstrained.dtype) + 0.5) / self.components - 0.5
-        loc = unconstrained[..., 1] + places.reshape((1,) * (unconstrained.ndim - 2) + (-1,))
+        # Unconstrained zeros give different locations, because components that start equal stay equal.
+        offsets = (jnp.arange(self.components, dtype=unconstrained.dtype) + 0.5) / self.components - 0.5
+        loc = unconstrained[..., 1] + offsets.reshape((1,) * (unconstrained.ndim - 2) + (-1,))
         logistics = _from_unconstrained(jnp.stack([loc, unconstrained[..., 2]], -1), self.levels)
         with relaxed_promotion():
             return dist.MixtureSameFamily(dist.CategoricalLogits(unconstrained[..., 0]), logistics)

@@ -1,4 +1,4 @@
-"""Convolutional networks between flat images and features."""
+"""Convolutional networks from flat images to features, and from codes to the features of an image."""
 
 import math
 
@@ -12,18 +12,25 @@ from dgmzoo.layers.weights.linear import conv, dense
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions that halve the image, each followed by the activation: `[..., H * W * C]` to `[..., features]`."""
+    """Convolutions that halve height and width, each followed by the activation: `[..., H * W * C]` to `[..., features]`.
+
+    >>> ConvEncoder(shape=(8, 8, 1)).channels
+    (32, 64)
+
+    Raises:
+      ValueError: a size is below 1; when called, x has another size than `shape`.
+    """
 
     shape: tuple[int, int, int] = (28, 28, 1)
     """Height, width and channels of an image."""
     channels: tuple[int, ...] = (32, 64)
-    """Of the layers; each halves height and width."""
+    """Channels of each layer, which halves height and width."""
     window: int = 3
-    """Side of the convolutions' windows."""
+    """Side of the convolution windows."""
     activation: Activation = "relu"
-    """Applied after every layer."""
+    """Activation after every layer."""
     weights: Weights = PointWeights()
-    """Of every layer: plain parameters, or with a posterior and a prior."""
+    """Weights of every layer: plain parameters, or random weights with a posterior and a prior."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -31,7 +38,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        lead = x.shape[:-1]
+        leading_shape = x.shape[:-1]
         if x.shape[-1] != math.prod(self.shape):
             raise ValueError(
                 f"expected images of shape {self.shape}, {math.prod(self.shape)} values, got {x.shape[-1]}; "
@@ -40,25 +47,32 @@ class ConvEncoder(nn.Module):
         x = x.reshape(-1, *self.shape)
         for channels in self.channels:
             x = getattr(nn, self.activation)(conv(channels, self.weights, self.window, stride=2)(x))
-        return x.reshape(*lead, -1)
+        return x.reshape(*leading_shape, -1)
 
 
 class ConvDecoder(nn.Module):
-    """From a small image of features up to the full one by doubling and convolving: `[..., U]` to `[..., H, W, F]`.
+    """A dense layer to a small image of features, then upsampling and convolutions: `[..., U]` to `[..., H, W, F]`.
 
-    Doubling by repetition leaves no checkerboards, as transposed convolutions do (Odena, Dumoulin & Olah 2016).
+    Upsampling repeats every pixel, because transposed convolutions produce checkerboard artifacts (Odena, Dumoulin &
+    Olah 2016).
+
+    >>> ConvDecoder(shape=(8, 8, 1)).channels
+    (64, 32)
+
+    Raises:
+      ValueError: a size is below 1.
     """
 
     shape: tuple[int, int, int] = (28, 28, 1)
     """Height, width and channels of an image."""
     channels: tuple[int, ...] = (64, 32)
-    """Of the layers; each doubles height and width."""
+    """Channels of each layer, which doubles height and width."""
     window: int = 3
-    """Side of the convolutions' windows."""
+    """Side of the convolution windows."""
     activation: Activation = "relu"
-    """Applied after every layer."""
+    """Activation after every layer."""
     weights: Weights = PointWeights()
-    """Of every layer: plain parameters, or with a posterior and a prior."""
+    """Weights of every layer: plain parameters, or random weights with a posterior and a prior."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -70,9 +84,9 @@ class ConvDecoder(nn.Module):
         sizes = [self.shape[:2]]
         for _ in self.channels:
             sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
-        small, *larger = sizes[::-1]
-        x = activation(dense(math.prod(small) * self.channels[0], self.weights)(z)).reshape(
-            -1, *small, self.channels[0]
+        smallest, *larger = sizes[::-1]
+        x = activation(dense(math.prod(smallest) * self.channels[0], self.weights)(z)).reshape(
+            -1, *smallest, self.channels[0]
         )
         for channels, (height, width) in zip(self.channels, larger, strict=True):
             x = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)[:, :height, :width]

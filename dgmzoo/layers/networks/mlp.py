@@ -1,4 +1,4 @@
-"""Plain networks between the variational layers."""
+"""The multilayer perceptron, and the conversion of x to its flat input."""
 
 import math
 from typing import Literal
@@ -14,14 +14,21 @@ Activation = Literal["tanh", "relu", "gelu", "silu", "softplus"]
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by the activation; the last axis in, the last axis out."""
+    """Dense layers over the last axis, each followed by the activation: `[..., D]` to `[..., H]`.
+
+    >>> MLP((300, 100)).activation
+    'tanh'
+
+    Raises:
+      ValueError: a width is below 1, or `flax.linen` has no such activation.
+    """
 
     hidden: tuple[int, ...] = (200, 200)
-    """Widths of the layers; empty for none (the identity)."""
+    """Widths of the layers; empty for the identity."""
     activation: Activation = "tanh"
-    """Applied after every layer."""
+    """Activation after every layer."""
     weights: Weights = PointWeights()
-    """Of every layer: plain parameters, or with a posterior and a prior."""
+    """Weights of every layer: plain parameters, or random weights with a posterior and a prior."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -38,10 +45,16 @@ class MLP(nn.Module):
 
 
 def flat(x: jax.Array, shape: tuple[int, ...] | None, mask: jax.Array | None = None) -> jax.Array:
-    """x `[B, *shape]` as floats `[B, D]` for a network; where its mask is False, what is not observed enters as 0.
+    """Flatten x `[B, *shape]` to the float input `[B, D]` of a network.
+
+    Args:
+      mask: `[B, *shape]`; elements with False are not observed and are replaced by 0.
 
     Raises:
-      ValueError: no shape is set, or x has another one.
+      ValueError: `shape` is None, or x has another shape.
+
+    >>> flat(jnp.ones((5, 2, 3), int), (2, 3)).shape
+    (5, 6)
     """
     if shape is None:
         raise ValueError("expected the entry's `shape` (of one x) to be set, got None; pass shape=... to the module")

@@ -1,4 +1,4 @@
-"""Horseshoe weights: all that leaves an input is shrunk together, hard for most inputs, hardly for a few."""
+"""Horseshoe weights: one scale per input shrinks all weights from this input, so that most inputs are switched off."""
 
 import dataclasses
 import math
@@ -14,26 +14,34 @@ from dgmzoo.reparam.distributions import half_cauchy_kl, log_regularized_scale
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.ops import relaxed_promotion
 
-_START = math.exp(-1.0)  # sd of the log scales
-_NARROW = math.exp(-3.0)  # sd of w~
+_INITIAL_LOG_SCALE_SD = math.exp(-1.0)  # standard deviation of q(log lambda) and q(log tau)
+_INITIAL_UNIT_SD = math.exp(-3.0)  # standard deviation of q(w~)
 
 
 @dataclasses.dataclass(frozen=True)
 class HorseshoeWeights(Weights):
-    """`w_ij = s_i w~_ij`, w~ standard normal, s_i^2 = c^2 tau^2 lambda_i^2 / (c^2 + tau^2 lambda_i^2).
+    """Weights `w_ij = s_i w~_ij` with `s_i^2 = c^2 tau^2 lambda_i^2 / (c^2 + tau^2 lambda_i^2)`.
 
-    One half-Cauchy scale lambda_i for each input i (input channel), one tau for the layer, half-Cauchy of scale `tau`.
-    Posteriors: normal w~, log-normal scales. In evaluation the mean weights are E[s_i] E[w~_ij].
-    Louizos, Ullrich & Welling 2017 (arXiv 1705.08665); Ghosh, Yao & Doshi-Velez 2018 (arXiv 1806.05975); the slab c as
-    in Piironen & Vehtari 2017 (arXiv 1707.01694), equation 2.8.
+    Prior: w~ standard normal, one half-Cauchy scale lambda_i for each input i (input channel), and one half-Cauchy tau
+    for the layer, whose scale is the field `tau`. Posterior: normal w~, log-normal lambda_i and tau, all independent. In
+    evaluation the mean weights are E[s_i] E[w~_ij].
+
+    Source: Louizos, Ullrich & Welling 2017 (arXiv 1705.08665); Ghosh, Yao & Doshi-Velez 2018 (arXiv 1806.05975). The
+    slab c: Piironen & Vehtari 2017 (arXiv 1707.01694), equation 2.8.
+
+    >>> HorseshoeWeights(tau=0.01).slab
+    2.0
+
+    Raises:
+      ValueError: `tau` or `slab` is not positive and finite.
     """
 
     tau: float = 0.1
-    """Scale of the half-Cauchy prior of the scale that all weights of a layer share."""
+    """Scale of the half-Cauchy prior of tau, the scale that all weights of a layer share."""
     slab: float | None = 2.0
-    """Scale c of weights that are not shrunk; None: unbounded, the plain horseshoe."""
+    """Scale c of weights that are not shrunk; None: no limit, the plain horseshoe."""
     estimator: Estimator = "auto"
-    """How noise enters given the scales, which all examples share: see the weights `normal`."""
+    """Noise of the weights given the scales, which all examples share; see the weights `normal`."""
 
     def __post_init__(self):
         for name, value in (("tau", self.tau), ("slab", self.slab)):
@@ -42,13 +50,17 @@ class HorseshoeWeights(Weights):
         check_estimator(self.estimator, dist.Normal)
 
     def parameters(self, shape, init):
-        # Scales start small and w~ at the layer's usual values: from larger weights training ended at worse bounds.
+        # Scales start small, and w~ at the usual initial values: with larger weights training ended at worse bounds.
         return {
-            "kernel": lambda key: families.unconstrained_at(dist.Normal, init(key, shape, jnp.float32), _NARROW),
-            # Of log lambda [inputs, 2], and of log tau [2].
-            "local": lambda key: families.unconstrained_at(dist.Normal, jnp.zeros(shape[-2:-1], jnp.float32), _START),
+            "kernel": lambda key: families.unconstrained_at(
+                dist.Normal, init(key, shape, jnp.float32), _INITIAL_UNIT_SD
+            ),
+            # q(log lambda) has parameters [inputs, 2], q(log tau) has [2].
+            "local": lambda key: families.unconstrained_at(
+                dist.Normal, jnp.zeros(shape[-2:-1], jnp.float32), _INITIAL_LOG_SCALE_SD
+            ),
             "tau": lambda key: families.unconstrained_at(
-                dist.Normal, jnp.asarray(math.log(self.tau), jnp.float32), _START
+                dist.Normal, jnp.asarray(math.log(self.tau), jnp.float32), _INITIAL_LOG_SCALE_SD
             ),
         }
 
@@ -67,11 +79,11 @@ class HorseshoeWeights(Weights):
         return _per_input(self.mean_scales(unconstrained), unit.loc) * unit.loc
 
     def mean_scales(self, unconstrained: dict[str, jax.Array]) -> jax.Array:
-        """E[s_i], `[inputs]`: Gauss-Hermite over log(tau lambda_i), which is normal."""
+        """E[s_i], `[inputs]`, by Gauss-Hermite quadrature over log(tau lambda_i), which is normal."""
         local, tau = (families.from_unconstrained(dist.Normal, unconstrained[name]) for name in ("local", "tau"))
         loc, scale = local.loc + tau.loc[None], jnp.hypot(local.scale, tau.scale[None])
         nodes, weights = np.polynomial.hermite_e.hermegauss(32)
-        nodes, weights = (jnp.asarray(each, loc.dtype)[:, None] for each in (nodes, weights / weights.sum()))
+        nodes, weights = (jnp.asarray(rule, loc.dtype)[:, None] for rule in (nodes, weights / weights.sum()))
         return (weights * jnp.exp(log_regularized_scale(loc[None] + scale[None] * nodes, self._slab))).sum(0)
 
     def kl(self, unconstrained, key):
@@ -88,5 +100,5 @@ class HorseshoeWeights(Weights):
 
 
 def _per_input(scale: jax.Array, like: jax.Array) -> jax.Array:
-    """Scales `[inputs]` beside weights `[..., inputs, outputs]`."""
+    """Scales `[inputs]` with the axes of weights `like [..., inputs, outputs]`."""
     return scale.reshape(*(1,) * (like.ndim - 2), -1, 1)

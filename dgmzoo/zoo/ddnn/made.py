@@ -19,7 +19,7 @@ from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameter
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.masked import MaskedDense, made_degrees
 from dgmzoo.layers.networks.mlp import flat
-from dgmzoo.layers.validation import check_entry, check_has_no_head
+from dgmzoo.layers.validation import check_entry, check_likelihood_without_head
 from dgmzoo.layers.weights.base import PointWeights, Weights
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
@@ -49,7 +49,7 @@ class MADE(nn.Module):
         check_entry(self, sizes=("num_masks",))
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise ValueError(f"expected at least one hidden width >= 1, got {self.hidden}")
-        check_has_no_head(self)
+        check_likelihood_without_head(self)
 
     def setup(self):
         self.dims = math.prod(self.shape or ())
