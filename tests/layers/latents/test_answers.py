@@ -1,4 +1,4 @@
-"""Answers of the variational layers with and without noise, and the pairs and objectives that they refuse."""
+"""Answers of the variational layers, and the pairs and objectives that they refuse."""
 
 import jax
 import jax.numpy as jnp
@@ -101,7 +101,6 @@ def test_the_head_of_the_local_scale_is_bounded():
         (lambda: PiecewiseLayer(posterior=dist.Laplace, prior=PiecewiseNormal, centred=True), "Laplace"),
         (lambda: HorseshoeLayer(slab=0.0), "slab"),
         (lambda: HorseshoeLayer(slab=np.inf), "None"),
-        (lambda: PointLayer(noise=True), "normal"),
     ],
 )
 def test_pairs_without_an_exact_form_are_refused(build, reason):
