@@ -1,7 +1,19 @@
-"""Objectives: what is minimised, given a model's evidence. Nats per example; one reduction, here.
+"""Base class of the objectives: losses that are computed from the evidence of a model, in nats per example.
 
-An objective is called as `objective(model, variables, batch, key, step, num_data) -> (loss, (metrics, updates))`.
-Where it needs parameters or state of its own, `init` adds them to the variables and `optimizers` trains them.
+An objective is called as `objective(model, variables, batch, key, step, num_data) -> (loss, (metrics, updates))`. The loss
+is a mean over the batch; all terms before it are per example. An objective with parameters or state of its own adds them
+to the variables in `init`, and names their optimizers in `optimizers`.
+
+How to choose an objective (by the name that `--objective` accepts):
+
+- `elbo`: the usual choice. It needs a pathwise gradient, and uses the KL in closed form where a layer has one. For a
+  density model without latents it is maximum likelihood.
+- `iwae`: a tighter bound from K samples. The signal-to-noise ratio of the encoder's gradient falls as K grows.
+- `dreg`: the bound of `iwae` with a gradient whose signal-to-noise ratio does not fall with K. A step evaluates the model
+  three times.
+- `nvil`: for discrete latents, whose samples have no pathwise gradient.
+
+A combination of objective and layer whose gradient would be wrong is corrected or refused before training.
 """
 
 import dataclasses
@@ -21,10 +33,18 @@ Result = tuple[Array, tuple[dict[str, Array], Variables]]
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What all objectives share.
+    """A loss with its gradient estimate.
 
     Attributes:
-      estimate: how gradients reach the posterior: "closed" | "sampled" | "importance" | "doubly" | "score".
+      estimate: path of the gradient to the posterior, "closed" | "sampled" | "importance" | "doubly" | "score", see
+        `LatentLayer.refusal`.
+
+    >>> from dgmzoo import ELBO, IWAE
+    >>> IWAE(num_samples=50).estimate, ELBO().estimate
+    ('importance', 'closed')
+
+    Raises:
+      ValueError: `num_samples` is not an integer of at least 1.
     """
 
     num_samples: int = 1
@@ -39,68 +59,95 @@ class Objective:
     def corrected(
         self, module: nn.Module, path: str = "model", estimate: str | None = None
     ) -> tuple[nn.Module, tuple[str, ...]]:
-        """The module with its layers in forms whose gradients are right under this objective; what changed, in words.
+        """Replace the layers of a module whose gradients would be wrong by forms with exact gradients.
 
         Args:
-          estimate: how gradients reach the layers, where that is another way than the objective's own: an entry that
-            `samples_kl` (a hierarchy) has no closed KL below its top.
+          path: of the module, for the descriptions.
+          estimate: of the layers, if it is not that of the objective: an entry that `samples_kl` (a hierarchy) has no
+            KL in closed form below its top layer.
+
+        Returns:
+          The module, and a description of each replacement.
         """
         if self.estimate == "closed" and getattr(module, "samples_kl", False):
             estimate = "sampled"
         if isinstance(module, LatentLayer):
-            found = module.correction(estimate or self.estimate)
-            return (found[0], (f"{path}: {found[1]}",)) if found else (module, ())
-        said, done = [], {}  # a layer in two places stays one
+            correction = module.correction(estimate or self.estimate)
+            if correction is None:
+                return module, ()
+            layer, description = correction
+            return layer, (f"{path}: {description}",)
+        descriptions, corrected_by_id = [], {}  # a layer that is used in two places remains one layer
 
-        def change(where, value):
-            if isinstance(value, nn.Module) and id(value) not in done:
-                done[id(value)], words = self.corrected(value, where, estimate)
-                said.extend(words)
-            return done.get(id(value), value)
+        def change(field_path, value):
+            if isinstance(value, nn.Module) and id(value) not in corrected_by_id:
+                corrected_by_id[id(value)], new_descriptions = self.corrected(value, field_path, estimate)
+                descriptions.extend(new_descriptions)
+            return corrected_by_id.get(id(value), value)
 
-        return map_fields(module, change, path), tuple(said)
+        return map_fields(module, change, path), tuple(descriptions)
 
     def check(self, module: nn.Module) -> None:
         """Refuse a module with a layer whose gradient would be wrong under this objective.
 
         Raises:
-          ValueError: with the reason.
+          ValueError: with the layer and the reason.
         """
-        for field, layer in variational_layers(module):
+        for path, layer in variational_layers(module):
             if reason := self.refusal(layer, module):
                 raise ValueError(
-                    f"expected an objective with exact gradients for {field}, got {type(self).__name__}: {reason}"
+                    f"expected an objective with exact gradients for {path}, got {type(self).__name__}: {reason}"
                 )
 
     def refusal(self, layer: LatentLayer, module: nn.Module) -> str | None:
-        """Why a layer's gradients would be wrong under this objective, in this module; None where they are exact."""
+        """Reason why the gradients of a layer of this module would be wrong under this objective; None if exact."""
         return next(filter(None, map(layer.refusal, self._estimates(module))), None)
 
     def _estimates(self, module: nn.Module) -> tuple[str, ...]:
-        """How gradients reach the layers of the module."""
-        sampled = self.estimate == "closed" and getattr(module, "samples_kl", False)
-        return ("sampled" if sampled else self.estimate,)
+        """Every estimate under which the layers of the module must have exact gradients."""
+        is_sampled = self.estimate == "closed" and getattr(module, "samples_kl", False)
+        return ("sampled" if is_sampled else self.estimate,)
 
     @property
     def bound_samples(self) -> int:
-        """Samples of which the bound is made that is maximised: K for one of K samples, 1 for a mean over K."""
+        """Number of samples in the bound that is maximised: K for an importance-weighted bound, 1 for a mean over K."""
         return 1
 
     def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
-        """Parameters and state of the objective's own, as collections to be merged into the model's."""
+        """The objective's own parameters and state, as collections that are merged into those of the model."""
         return {}
 
     def optimizers(self) -> Mapping[str, optax.GradientTransformation]:
-        """Optimizers for top-level names of "params" that are not the model's."""
+        """Optimizers of the objective's own parameters, by top-level name in "params"."""
         return {}
 
 
 def variational_layers(module: nn.Module, path: str = "model") -> list[tuple[str, LatentLayer]]:
-    """The variational layers among a module's fields, at any depth, with their paths."""
-    return [(where, part) for where, part in parts(module, path) if isinstance(part, LatentLayer)]
+    """Paths of the variational layers among the fields of a module, at any depth, and the layers.
+
+    >>> from dgmzoo import VAE
+    >>> [(path, type(layer).__name__) for path, layer in variational_layers(VAE())]
+    [('model.latent', 'VariationalLayer')]
+    """
+    return [(part_path, part) for part_path, part in parts(module, path) if isinstance(part, LatentLayer)]
 
 
 def finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) -> Result:
+    """Add the extra losses of the evidence to the loss, and collect the metrics: the last line of every objective.
+
+    Args:
+      loss: `[]`, in nats per example.
+      num_data: number of training examples, over which the KL of random weights is spread.
+      updates: mutable collections after the step.
+
+    Returns:
+      `(loss, (metrics, updates))`.
+
+    >>> import jax.numpy as jnp
+    >>> loss, (metrics, _) = finish(jnp.array(2.0), Evidence(jnp.full((1, 3), -2.0)), num_data=3, updates={})
+    >>> float(loss), float(metrics["elbo"])
+    (2.0, -2.0)
+    """
     terms = {name: term.mean() for name, term in evidence.aux.items()}
     loss = sum(terms.values(), loss)
     kl = {name: latent.kl.sum(-1).mean() for name, latent in evidence.latents.items()}

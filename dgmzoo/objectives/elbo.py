@@ -12,18 +12,26 @@ from dgmzoo.reparam.collectives import batch_mean
 
 @dataclasses.dataclass(frozen=True)
 class ELBO(Objective):
-    """The evidence lower bound, with closed-form KL where the layers have one; for a density model its likelihood.
+    """The evidence lower bound: `loss = -log p(x | z) + beta KL(q || p)`, averaged over K samples.
 
-    `loss = -log p(x | z) + beta KL(q || p)`. Kingma & Welling 2014, equation 3; beta: Higgins et al. 2017, equation 4;
-    warm-up: Sonderby et al. 2016, section 2.3; free bits: Kingma et al. 2016 (arXiv 1606.04934), appendix C.8.
+    The KL is in closed form for each layer that has one. For a density model the loss is the negative log-likelihood.
+
+    Source: Kingma & Welling 2014, equation 3. Beta: Higgins et al. 2017, equation 4. Warm-up: Sonderby et al. 2016,
+    section 2.3. Free bits: Kingma et al. 2016 (arXiv 1606.04934), appendix C.8.
+
+    >>> ELBO(warmup_steps=1000).beta
+    1.0
+
+    Raises:
+      ValueError: a field is negative or infinite.
     """
 
     beta: float = 1.0
     """Weight of the KL."""
     warmup_steps: int = 0
-    """Steps over which that weight rises from 0."""
+    """Steps over which the weight of the KL rises linearly from 0 to beta."""
     free_bits: float = 0.0
-    """Nats per unit, averaged over the batch, below which KL is not penalised."""
+    """KL per unit, in nats and averaged over the batch, below which it is not penalized."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -40,7 +48,7 @@ class ELBO(Objective):
         )
         penalty = 0.0
         for latent in evidence.latents.values():
-            units = batch_mean(latent.kl, (0, 1)) if self.free_bits else latent.kl.mean((0, 1))  # [U]
-            penalty += jnp.maximum(units, self.free_bits).sum() if self.free_bits else units.sum()
+            unit_kl = batch_mean(latent.kl, (0, 1)) if self.free_bits else latent.kl.mean((0, 1))  # [U]
+            penalty += jnp.maximum(unit_kl, self.free_bits).sum() if self.free_bits else unit_kl.sum()
         loss = -evidence.log_likelihood.mean() + beta * (penalty + evidence.weight_kl / num_data)
         return finish(loss, evidence, num_data, updates)

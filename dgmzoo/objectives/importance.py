@@ -1,4 +1,4 @@
-"""Importance-weighted bounds: IWAE, and DReG with its doubly reparameterized gradient."""
+"""Importance-weighted bounds: IWAE, and DReG, the same bound with a doubly reparameterized gradient."""
 
 import dataclasses
 import math
@@ -14,9 +14,12 @@ from dgmzoo.objectives.base import Objective, Result, finish
 
 @dataclasses.dataclass(frozen=True)
 class IWAE(Objective):
-    """The importance-weighted bound: `log 1/K sum_k p(x, z_k) / q(z_k | x)`.
+    """The importance-weighted bound `log 1/K sum_k p(x, z_k) / q(z_k | x)`.
 
-    Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), equation 8.
+    Source: Burda, Grosse & Salakhutdinov 2016 (arXiv 1509.00519), equation 8.
+
+    >>> IWAE(num_samples=50).bound_samples
+    50
     """
 
     num_samples: int = 5
@@ -37,17 +40,25 @@ class IWAE(Objective):
 
 @dataclasses.dataclass(frozen=True)
 class DReG(IWAE):
-    """The importance-weighted bound with its doubly reparameterized gradient, at any depth of latents.
+    """The importance-weighted bound with its doubly reparameterized gradient, for any number of latent layers.
 
-    With normalized weights `w_k`, taken as constants, the gradient is that of
+    With the normalized weights `w_k` as constants, the gradient is that of
 
         sum_k w_k log p(x, z_k) at fixed z_k  +  sum_k w_k^2 log [p(x, z_k) / q(z_k | x)] at fixed parameters,
 
-    z_k moving along its path. Its mean is the gradient of the bound; its signal-to-noise ratio does not fall with K as
-    the plain one's does. Parameters may be shared between p and q. The density of q must not jump at a point that its
-    parameters move (the end of a uniform, say): there the score of q does not become a path.
+    where in the second term z_k depends on the parameters through its path. The gradient is unbiased, and its
+    signal-to-noise ratio does not fall with K, unlike that of `IWAE`. p and q may share parameters. The density of q must
+    not jump at a point that its parameters move (for example the end of a uniform), because the score of q is then not
+    equal to a pathwise gradient.
 
-    Tucker et al. 2019 (arXiv 1810.04152), equation 8; several layers: Bauer & Mnih 2021 (arXiv 2101.11046), section 4.
+    Source: Tucker et al. 2019 (arXiv 1810.04152), equation 8. Several layers: Bauer & Mnih 2021 (arXiv 2101.11046),
+    section 4.
+
+    >>> DReG(num_samples=50).bound_samples
+    50
+
+    Raises:
+      ValueError: when called, the model has no latents.
     """
 
     def _estimates(self, module: nn.Module) -> tuple[str, ...]:
@@ -58,12 +69,12 @@ class DReG(IWAE):
         evidence, updates = model.evidence(variables, batch, key, query)
         if not evidence.latents:
             raise ValueError("expected a model with latents for DReG, got one without; use ELBO")
-        path = {name: latent.sample for name, latent in evidence.latents.items()}
-        fixed = dataclasses.replace(query, given=jax.lax.stop_gradient(path))
-        moved = dataclasses.replace(query, given=path)
-        generative, _ = model.evidence(variables, batch, key, fixed)
-        # All variables are stopped, not q's parameters alone: those of z2 depend on z1, along its path.
-        inference, _ = model.evidence(jax.lax.stop_gradient(variables), batch, key, moved)
+        samples = {name: latent.sample for name, latent in evidence.latents.items()}
+        fixed_samples = dataclasses.replace(query, given=jax.lax.stop_gradient(samples))
+        pathwise_samples = dataclasses.replace(query, given=samples)
+        generative, _ = model.evidence(variables, batch, key, fixed_samples)
+        # All variables are stopped, instead of the parameters of q: those of q(z_2 | z_1) depend on z_1 and its path.
+        inference, _ = model.evidence(jax.lax.stop_gradient(variables), batch, key, pathwise_samples)
         log_weight = jax.lax.stop_gradient(evidence.log_weight)  # [K, B]
         weight = jax.nn.softmax(log_weight, 0)
         surrogate = (weight * generative.log_joint + jnp.square(weight) * inference.log_weight).sum(0)  # [B]
@@ -73,5 +84,9 @@ class DReG(IWAE):
 
 
 def log_mean_exp(value: Array) -> Array:
-    """`log 1/K sum_k exp(value_k)` over the first axis."""
+    """`log 1/K sum_k exp(value_k)` over the first axis.
+
+    >>> round(float(log_mean_exp(jnp.log(jnp.array([1.0, 3.0])))), 4)  # log 2
+    0.6931
+    """
     return jax.nn.logsumexp(value, 0) - math.log(value.shape[0])

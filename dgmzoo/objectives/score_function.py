@@ -1,4 +1,4 @@
-"""Score-function objectives for discrete latents: NVIL."""
+"""Objectives with a score-function gradient, for discrete latents: NVIL."""
 
 import dataclasses
 import math
@@ -19,19 +19,27 @@ from dgmzoo.reparam.estimators.score_function import normalized_signal, score_su
 
 @dataclasses.dataclass(frozen=True)
 class NVIL(Objective):
-    """The ELBO of a model with discrete latents, by the score function with baselines.
+    """The ELBO of a model with discrete latents, with a score-function gradient and baselines.
 
-    The learning signal `log p(x, z) - log q(z | x)` is centred by a network of x and a running mean, and divided by its
-    running standard deviation. The running mean includes the batch itself, as in the paper's algorithm 1, which scales
-    the gradient of q by 1 - (1 - decay) / (K B). Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
+    Two baselines are subtracted from the learning signal `log p(x, z) - log q(z | x)`: a network of x, and a running
+    mean. The difference is divided by its running standard deviation, if that exceeds 1. The running mean includes the
+    current batch, as in algorithm 1 of the paper, which scales the gradient of q by 1 - (1 - decay) / (K B).
+
+    Source: Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
+
+    >>> NVIL().estimate, list(NVIL().optimizers())
+    ('score', ['baseline'])
+
+    Raises:
+      ValueError: a width is below 1, the learning rate is not positive, or `decay` lies outside [0, 1).
     """
 
     baseline_hidden: tuple[int, ...] = (100,)
-    """Widths of the baseline network of x."""
+    """Widths of the hidden layers of the baseline network."""
     baseline_learning_rate: float = 1e-3
-    """Of the baseline's own Adam."""
+    """Learning rate of the baseline network, which Adam trains."""
     decay: float = 0.8
-    """Of the running moments of the signal."""
+    """Decay of the running mean and variance of the learning signal."""
 
     estimate: ClassVar[str] = "score"
 
@@ -59,14 +67,14 @@ class NVIL(Objective):
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)
         evidence, updates = model.evidence(variables, batch, key, query)
-        predicted = self._baseline.apply({"params": variables["params"]["baseline"]}, batch["x"])  # [B]
+        baseline = self._baseline.apply({"params": variables["params"]["baseline"]}, batch["x"])  # [B]
         reward = jax.lax.stop_gradient(evidence.log_weight)  # [K, B]
         moments = variables["signal"]
         signal, mean, variance = normalized_signal(
-            reward - jax.lax.stop_gradient(predicted)[None], moments["mean"], moments["variance"], self.decay
+            reward - jax.lax.stop_gradient(baseline)[None], moments["mean"], moments["variance"], self.decay
         )
-        error = jnp.square(reward - mean - predicted[None])
-        # The score of log_q has mean zero, so the generative gradient is that of log_joint alone.
+        error = jnp.square(reward - mean - baseline[None])
+        # The score of q has mean zero, so the gradient of the generative parameters is that of log_joint.
         surrogate = (
             evidence.log_joint
             - jax.lax.stop_gradient(evidence.log_q)
@@ -74,9 +82,9 @@ class NVIL(Objective):
             - (error - jax.lax.stop_gradient(error))
         )
         loss = -surrogate.mean() + evidence.weight_kl / num_data
-        for term in evidence.aux.values():  # through samples without a path; the other examples' mean as its baseline
-            others = (term.sum() - term) / max(1, len(term) - 1)
-            loss = loss + score_surrogate(evidence.log_q.sum(0), term - others).mean()
+        for term in evidence.aux.values():  # the gradient of q, with the mean over the other examples as a baseline
+            others_mean = (term.sum() - term) / max(1, len(term) - 1)
+            loss = loss + score_surrogate(evidence.log_q.sum(0), term - others_mean).mean()
         updates = {**updates, "signal": {"mean": mean, "variance": variance}}
         return finish(loss, evidence, num_data, updates)
 

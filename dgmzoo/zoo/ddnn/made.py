@@ -1,12 +1,13 @@
 """MADE, the masked autoencoder for distribution estimation.
 
-Germain, Gregor, Murray & Larochelle 2015 (arXiv 1502.03509):
+    p(x) = prod_d p(x_d | x_{<d})
 
-    p(x) = prod_d p(x_d | x_{<d}),
+One pass through a network gives all D conditionals. Its weights are masked so that output d depends only on x_{<d}
+(equations 8 to 13 of the paper). With several masks (section 4.2) the training steps use them in turn, and the density is
+the equal mixture over all masks.
 
-all D conditionals by one pass through a network whose weights are masked so that output d sees only x_{<d} (equations
-8 to 13). With several masks (section 4.2) each training step uses one, in turn, and the density is that of their equal
-mixture. Deviations: no direct connections from input to output.
+Source: Germain, Gregor, Murray & Larochelle 2015 (arXiv 1502.03509). Deviation: there are no direct connections from
+input to output.
 """
 
 import math
@@ -25,22 +26,29 @@ from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class MADE(nn.Module):
-    """An exact autoregressive density by masking."""
+    """A masked autoregressive density model with an exact likelihood.
+
+    >>> MADE(hidden=(500, 500), num_masks=4).bound
+    'exact'
+
+    Raises:
+      ValueError: a size is below 1, or the likelihood has settings of its own head; when called, x has a mask.
+    """
 
     hidden: tuple[int, ...] = (500,)
     """Widths of the hidden layers."""
     num_masks: int = 1
-    """Networks with masks of their own that share the weights."""
+    """Number of masks, which share the weights."""
     random_order: bool = False
-    """Draw an order of the elements for each mask instead of keeping the natural one."""
+    """Use a random order of the elements for each mask; otherwise all masks have the natural order."""
     mask_seed: int = 0
-    """Seed of masks and orders."""
+    """Seed of the masks and orders."""
     weights: Weights = PointWeights()
-    """Of every layer: plain parameters, or with a posterior and a prior."""
+    """Weights of every layer: plain parameters, or random weights with a posterior and a prior."""
     likelihood: Likelihood = Bernoulli()
-    """p(x_d | x_<d)."""
+    """Conditionals p(x_d | x_<d)."""
     shape: tuple[int, ...] | None = None
-    """Shape of one x; taken from the data where None."""
+    """Shape of one x; None: that of the data."""
 
     bound = "exact"
 
@@ -61,7 +69,8 @@ class MADE(nn.Module):
         x = batch["x"]  # [B, *shape]
         if "mask" in batch:
             raise ValueError(
-                "expected x without a mask, got one: an autoregressive model has no marginals over missing elements"
+                "expected x without a mask, got one: an autoregressive model has no closed-form marginals over missing "
+                "elements; choose data without missing elements, or a VAE"
             )
 
         def score(module, carry, mask):
@@ -80,34 +89,34 @@ class MADE(nn.Module):
         )
 
     def generate(self, num: int, context=None) -> Draw:
-        chosen = jax.random.randint(self.make_rng("sample"), (num,), 0, self.num_masks)
-        by_element = [num] + [1] * len(self.shape)
+        masks = jax.random.randint(self.make_rng("sample"), (num,), 0, self.num_masks)
 
-        def over_masks(module, draw, mask):
-            one = module.ancestral(num, mask)
-            here = (chosen == mask).reshape(by_element)
-            return Draw(jnp.where(here, one.x, draw.x), jnp.where(here, one.mean, draw.mean)), None
+        def sample_mask(module, draw, mask):
+            candidate = module.ancestral(num, mask)
+            is_chosen = (masks == mask).reshape([num] + [1] * len(self.shape))
+            x, mean = jnp.where(is_chosen, candidate.x, draw.x), jnp.where(is_chosen, candidate.mean, draw.mean)
+            return Draw(x, mean), None
 
-        scan = nn.scan(over_masks, variable_broadcast="params", split_rngs={"params": False, "sample": True})
+        scan = nn.scan(sample_mask, variable_broadcast="params", split_rngs={"params": False, "sample": True})
         start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.ancestral(num, 0))
         return scan(self, start, jnp.arange(self.num_masks))[0]
 
     def ancestral(self, num: int, mask: jax.Array | int) -> Draw:
-        """Draws element by element in the order of one mask."""
+        """Sample x element by element, in the order of one mask."""
 
-        def step(module, x, element):
-            fresh = sample(module.conditionals(x, mask), module.make_rng("sample")).x
-            here = (jnp.arange(module.dims) == element).reshape(1, *module.shape)
-            return jnp.where(here, fresh, x), None
+        def sample_element(module, x, element):
+            new_x = sample(module.conditionals(x, mask), module.make_rng("sample")).x
+            is_element = (jnp.arange(module.dims) == element).reshape(1, *module.shape)
+            return jnp.where(is_element, new_x, x), None
 
         order = jnp.argsort(jnp.asarray(self.degrees[0])[mask])
-        scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False, "sample": True})
-        fresh = sample(self.conditionals(jnp.zeros((num, *self.shape)), mask), self.make_rng("sample"))
-        x, _ = scan(self, jnp.zeros_like(fresh.x), order)
+        scan = nn.scan(sample_element, variable_broadcast="params", split_rngs={"params": False, "sample": True})
+        start = sample(self.conditionals(jnp.zeros((num, *self.shape)), mask), self.make_rng("sample"))
+        x, _ = scan(self, jnp.zeros_like(start.x), order)
         return Draw(x, parameters(self.conditionals(x, mask))["mean"][0])
 
     def conditionals(self, x: jax.Array, mask: jax.Array | int):
-        """`p(x_d | x_<d)` for all d under one mask, `[1, B, *shape]`."""
+        """`p(x_d | x_<d)` of all d under one mask, `[1, B, *shape]`."""
         h = flat(x, self.shape)
         degrees = [jnp.asarray(layer)[mask] for layer in self.degrees]
         for dense, below, above in zip(self.dense, degrees, degrees[1:], strict=False):

@@ -1,11 +1,13 @@
-"""Regression: the density of x given inputs, with weights that may be plain, normal, or sparse.
+"""Regression: the density of x given a context, with plain, Bayesian or sparse weights.
 
-    p(x | context) = likelihood(network(context)).
+    p(x | context) = likelihood(network(context))
 
-Without hidden layers it is linear: with normal weights Bayesian linear regression (MacKay 1992, "Bayesian
-interpolation") under a factorized posterior, with horseshoe weights the sparse regression of Carvalho, Polson & Scott
-2009 in the form of Piironen & Vehtari 2017 (arXiv 1707.01694), under the posterior of Louizos et al. 2017
-(arXiv 1705.08665): inputs that do not matter are shrunk to nothing.
+Without hidden layers the regression is linear. With normal weights it is Bayesian linear regression (MacKay 1992,
+"Bayesian interpolation"). With horseshoe weights it is the sparse regression of Carvalho, Polson & Scott 2009 in the form
+of Piironen & Vehtari 2017 (arXiv 1707.01694), with the posterior of Louizos et al. 2017 (arXiv 1705.08665); the
+coefficients of inputs that do not matter are shrunk to almost 0.
+
+Deviation: the posterior of normal weights is factorized instead of exact.
 """
 
 import flax.linen as nn
@@ -20,14 +22,21 @@ from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class Regression(nn.Module):
-    """A density of x for each context."""
+    """A density of x given a context.
+
+    >>> Regression().likelihood.homoscedastic
+    True
+
+    Raises:
+      ValueError: when called, the rows have no context.
+    """
 
     network: nn.Module = MLP(())
-    """From the context, flattened, to features; without hidden layers these are the context itself."""
+    """Network from the flattened context to features; without hidden layers the features are the context."""
     likelihood: Likelihood = Normal(homoscedastic=True)
-    """p(x | features); its head's weights are the coefficients of a linear regression."""
+    """Likelihood p(x | features); the weights of its head are the coefficients of a linear regression."""
     shape: tuple[int, ...] | None = None
-    """Shape of one x; taken from the data where None."""
+    """Shape of one x; None: that of the data."""
 
     bound = "exact"
 
@@ -36,15 +45,15 @@ class Regression(nn.Module):
         check_entry(self)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
-        p = self.given(batch, len(batch["x"]))
+        p = self.conditional(batch, len(batch["x"]))
         log_p = log_likelihood(p, batch["x"], batch.get("mask"))
         return Evidence(jnp.repeat(log_p, query.num_samples, 0), parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
-        return sample(self.given(context or {}, num), self.make_rng("sample"))
+        return sample(self.conditional(context or {}, num), self.make_rng("sample"))
 
-    def given(self, rows: Batch, num: int):
-        """`p(x | context)`, batch shape `[1, B, *shape]`."""
+    def conditional(self, rows: Batch, num: int):
+        """`p(x | context)` with batch shape `[1, B, *shape]`."""
         if "context" not in rows or len(rows["context"]) != num:
             raise ValueError(f"expected a context for each of {num} rows, got {jax.tree.map(jnp.shape, dict(rows))}")
         context = rows["context"].reshape(1, num, -1)

@@ -1,13 +1,13 @@
-"""The variational autoencoder with several layers of latents, inferred from the bottom up.
-
-Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), equations 1 and 2, and the
-two-layer network of section 5 as defaults:
+"""The variational autoencoder with several layers of latents and bottom-up inference.
 
     z_L ~ p(z_L),   z_l ~ p(z_l | network(z_{l+1})),   x ~ p(x | network(z_1)),
     q(z | x) = q(z_1 | network(x)) q(z_2 | network(z_1)) ... q(z_L | network(z_{L-1})).
 
-Deviations: scales are a softplus of their heads instead of an exponential. The ELBO takes the top layer's KL in closed
-form and the other layers' at the samples, since z_{l+1} depends on z_l.
+Source: Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), equations 1 and 2. The
+default sizes are those of the two-layer network of section 5.
+
+Deviations: scales are a softplus of the networks' outputs, instead of an exponential. In the ELBO the KL of the top layer
+is in closed form, and that of the other layers is log q - log p at the samples, because z_{l+1} depends on z_l.
 """
 
 import flax.linen as nn
@@ -24,24 +24,31 @@ from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class HierarchicalVAE(nn.Module):
-    """Layers of latents z1, z2, ... from the data upwards."""
+    """A variational autoencoder with layers of latents z1, z2, ... from the data upwards.
+
+    >>> HierarchicalVAE(latent_dims=(100, 50), hidden=(200, 100)).samples_kl
+    True
+
+    Raises:
+      ValueError: a size is below 1, or `hidden` has another length than `latent_dims`.
+    """
 
     latent_dims: tuple[int, ...] = (100, 50)
     """Number of units in each layer of latents, from the data upwards."""
     hidden: tuple[int, ...] = (200, 100)
-    """Width of the deterministic layers below each layer of latents, on the way up and on the way down."""
+    """Width of the hidden layers below each layer of latents, in the encoder and in the decoder."""
     depth: int = 2
-    """Number of deterministic layers between two layers of latents or above the data; 0 for linear maps."""
+    """Number of hidden layers below each layer of latents; 0 for linear maps."""
     activation: Activation = "tanh"
-    """Of the deterministic layers."""
+    """Activation of the hidden layers."""
     latent: LatentLayer = VariationalLayer()
-    """Posterior and prior of every layer of latents; a learned prior is the top layer's."""
+    """Posterior and prior of every layer of latents; only the prior of the top layer can be learned."""
     weights: Weights = PointWeights()
-    """Of the generative networks between layers: plain parameters, or with a posterior and a prior."""
+    """Weights of the decoder between layers: plain parameters, or random weights with a posterior and a prior."""
     likelihood: Likelihood = Bernoulli()
-    """p(x | features)."""
+    """Likelihood p(x | features)."""
     shape: tuple[int, ...] | None = None
-    """Shape of one x; taken from the data where None."""
+    """Shape of one x; None: that of the data."""
 
     bound = "elbo"
 
@@ -59,7 +66,7 @@ class HierarchicalVAE(nn.Module):
 
     @property
     def samples_kl(self) -> bool:
-        """Whether layers below the top are inferred from below, so that their KL is the sample's."""
+        """True if layers below the top exist, whose KL is log q - log p at the samples."""
         return len(self.latent_dims) > 1
 
     def setup(self):
@@ -75,8 +82,8 @@ class HierarchicalVAE(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        entry = flat(x, self.shape, mask)
-        latents, features = infer_and_score(self.layers, self.encoders, self.decoders, entry, query)
+        inputs = flat(x, self.shape, mask)
+        latents, features = infer_and_score(self.layers, self.encoders, self.decoders, inputs, query)
         p = self.likelihood(features, self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
 

@@ -1,11 +1,11 @@
 """The variational autoencoder.
 
-Kingma & Welling 2014, "Auto-encoding variational Bayes" (arXiv 1312.6114); the defaults are the one-layer network of
-Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), section 5:
-
     z ~ p(z),   x ~ p(x | decoder(z)),   q(z | x) = q(z; encoder(x)).
 
-Deviation: the posterior's scale is a softplus of its head instead of an exponential.
+Source: Kingma & Welling 2014, "Auto-encoding variational Bayes" (arXiv 1312.6114). The default sizes are those of the
+one-layer network of Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), section 5.
+
+Deviation: the scale of the posterior is a softplus of the encoder's output, instead of an exponential.
 """
 
 import flax.linen as nn
@@ -20,20 +20,27 @@ from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
 class VAE(nn.Module):
-    """One layer of latents between two networks."""
+    """A variational autoencoder with one layer of latents.
+
+    >>> VAE(latent_dim=20, shape=(28, 28, 1)).bound
+    'elbo'
+
+    Raises:
+      ValueError: a size is below 1, or two fields hold the same submodule.
+    """
 
     latent_dim: int = 50
     """Number of latent units."""
     latent: LatentLayer = VariationalLayer()
-    """Posterior and prior of the latents."""
+    """Posterior q(z | x) and prior p(z)."""
     encoder: nn.Module = MLP((200, 200))
-    """From x, flattened, to features."""
+    """Network from flattened x to features."""
     decoder: nn.Module = MLP((200, 200))
-    """From z to features."""
+    """Network from z to features."""
     likelihood: Likelihood = Bernoulli()
-    """p(x | features)."""
+    """Likelihood p(x | features)."""
     shape: tuple[int, ...] | None = None
-    """Shape of one x; taken from the data where None."""
+    """Shape of one x; None: that of the data."""
 
     bound = "elbo"
 
