@@ -14,7 +14,7 @@ if (pathlib.Path(__file__).parent / "experiments").is_file():
 
 _NAMES_OF_MODULE = {
     "api": ("experiment", "load", "train"),
-    "compare.run": ("Comparison", "compare"),
+    "comparison.run": ("Comparison", "compare"),
     "config.experiment": ("Evaluation", "Experiment", "Paper"),
     "config.training": ("Execution", "Training"),
     "data": ("Data", "from_arrays"),

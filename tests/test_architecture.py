@@ -25,7 +25,7 @@ ORDER = (
     "training",
     "run",
     "api",
-    "compare",
+    "comparison",
     "command",
 )
 NOT_IMPORTED_BY = {  # arrows that would point downwards and are still not allowed

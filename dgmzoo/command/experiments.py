@@ -54,7 +54,7 @@ def compare(words: list[str]) -> int:
     from rich.console import Console
 
     from dgmzoo.command.options import Compare, parse, variant_overrides
-    from dgmzoo.compare import run as comparison
+    from dgmzoo.comparison.run import compare as run_comparison
     from dgmzoo.training.loop import Interrupted
 
     name, *rest = words
@@ -64,7 +64,7 @@ def compare(words: list[str]) -> int:
     run_dir = options.run_dir or Path("runs") / _stem(name) / "compare"
     seeds = range(options.seed, options.seed + options.seeds)
     try:
-        compared = comparison.compare(options.experiment, layers, changes, seeds, run_dir)
+        compared = run_comparison(options.experiment, layers, changes, seeds, run_dir)
     except Interrupted as interrupted:
         return _stopped(interrupted.step, interrupted.signal)
     if options.json:

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 import dgmzoo
-from dgmzoo.compare.variants import make_variants
+from dgmzoo.comparison.variants import make_variants
 from dgmzoo.config import overrides
 from dgmzoo.config.preflight import resolve
 from dgmzoo.data import load_dataset

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from dgmzoo import api, experiments
-from dgmzoo.compare import table
+from dgmzoo.comparison import table
 from dgmzoo.evaluation import results
 from tests.support.command import ROOT
 

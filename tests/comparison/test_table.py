@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dgmzoo.compare import table
+from dgmzoo.comparison import table
 from tests.compare.small import flat_record
 
 

@@ -7,7 +7,7 @@ import chex
 import jax
 import numpy as np
 
-from dgmzoo.compare.figure import TRAVERSAL_STEPS, FigureRow, leading_units
+from dgmzoo.comparison.figure import TRAVERSAL_STEPS, FigureRow, leading_units
 from dgmzoo.evaluation import code_metrics, inference
 from dgmzoo.run import Run
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dgmzoo import files
-from dgmzoo.compare.figure import draw_figure
-from dgmzoo.compare.measure import figure_row, measure_run
-from dgmzoo.compare.table import html_table, rich_table, table_notes
+from dgmzoo.comparison.figure import draw_figure
+from dgmzoo.comparison.measure import figure_row, measure_run
+from dgmzoo.comparison.table import html_table, rich_table, table_notes
 from dgmzoo.report import plots
 from dgmzoo.report.html import page
 from dgmzoo.run import Run

@@ -3,7 +3,7 @@
 import pytest
 
 import dgmzoo
-from dgmzoo.compare.run import api
+from dgmzoo.comparison.run import api
 from tests.compare.small import small_experiment
 
 REFUSED = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgmzoo.compare.figure import TRAVERSAL_STEPS, FigureRow, _panels, draw_figure, leading_units
+from dgmzoo.comparison.figure import TRAVERSAL_STEPS, FigureRow, _panels, draw_figure, leading_units
 
 RNG = np.random.default_rng(0)
 

@@ -4,7 +4,7 @@ import numpyro.distributions as dist
 import pytest
 
 import dgmzoo
-from dgmzoo.compare.variants import make_variants, retained_settings
+from dgmzoo.comparison.variants import make_variants, retained_settings
 from dgmzoo.config import overrides
 from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.variational import VariationalLayer

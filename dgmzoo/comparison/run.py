@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dgmzoo import api, data
-from dgmzoo.compare.comparison import Comparison
-from dgmzoo.compare.variants import Overrides, directory_name, make_variants, retained_settings
+from dgmzoo.comparison.comparison import Comparison
+from dgmzoo.comparison.variants import Overrides, directory_name, make_variants, retained_settings
 from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.preflight import resolve
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.training.loop import check_seeds
-from dgmzoo.training.run_directory import RunDirectory, run_config
+from dgmzoo.training.run_config import run_config
+from dgmzoo.training.run_directory import RunDirectory
 from dgmzoo.training.seed_tracker import NonFinite
 from dgmzoo.validation import check_seed
 
