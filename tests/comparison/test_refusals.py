@@ -4,7 +4,7 @@ import pytest
 
 import dgmzoo
 from dgmzoo.comparison.run import api
-from tests.compare.small import small_experiment
+from tests.support.small_comparison import small_experiment
 
 REFUSED = {
     "nothing": ({}, "expected layers or overrides"),

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dgmzoo.comparison import table
-from tests.compare.small import flat_record
+from tests.support.small_comparison import flat_record
 
 
 def test_differences_are_paired_by_seed():

@@ -9,7 +9,7 @@ from dgmzoo.config import overrides
 from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.zoo.vae.vae import VAE
-from tests.compare.small import small_experiment
+from tests.support.small_comparison import small_experiment
 
 
 def test_a_layer_replaces_the_latent_layers_of_the_experiment():
