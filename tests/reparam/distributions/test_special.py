@@ -1,4 +1,4 @@
-"""Special functions and their derivatives against mpmath."""
+"""Special functions and their derivatives against mpmath and SciPy."""
 
 import jax
 import jax.numpy as jnp
@@ -15,28 +15,30 @@ ALPHA = np.concatenate([[0.0], np.logspace(-4, 9, 120), [1.9, 2.0, 2.1, 2.99, 3.
 
 
 def derivatives(f, x):
-    """f, f' and f'' at each element of x."""
+    """f, f' and f'' at each element of x, as float64 arrays."""
     first = jax.grad(f)
     return [np.asarray(jax.jit(jax.vmap(g))(jnp.asarray(x)), float) for g in (f, first, jax.grad(first))]
 
 
 def exact_scaled_e1(log_u):
-    """h, h' and h'' at each element, from E1 itself with digits to spare for the cancellation in 1 + h'."""
+    """h, h' and h'' at each element, from E1 with enough digits for the cancellation in 1 + h'."""
 
-    def one(log_u):
+    def exact(log_u):
         with mp.workdps(120):
             u = mp.exp(mp.mpf(float(log_u)))
-            if u > 1e40:  # beyond, h = -log u, h' = -1 and h'' = 0 to all digits of a double
+            if u > 1e40:  # here h = -log u, h' = -1 and h'' = 0 to all digits of a double
                 return -mp.log(u), -1, 0
             scaled = mp.exp(u) * mp.e1(u) if u < 300 else mp.hyp2f0(1, 1, -1 / u) / u
             k = u - 1 / scaled
             return mp.log(scaled), k, u * (1 + k) - k**2
 
-    return np.array([[float(v) for v in one(x)] for x in log_u]).T
+    return np.array([[float(v) for v in exact(x)] for x in log_u]).T
 
 
 def exact_log_ndtr(x):
-    def one(x):
+    """log_ndtr and its first two derivatives at each element."""
+
+    def exact(x):
         with mp.workdps(60):
             x = mp.mpf(float(x))
             if x < -100:  # the continued fraction of the Mills ratio
@@ -48,25 +50,25 @@ def exact_log_ndtr(x):
             mills = mp.npdf(x) / mp.ncdf(x)
             return mp.log(mp.ncdf(x)), mills, -mills * (mills + x)
 
-    return np.array([[float(v) for v in one(v)] for v in x]).T
+    return np.array([[float(v) for v in exact(v)] for v in x]).T
 
 
-def check(values, wants, tolerance):
-    for value, want in zip(values, wants, strict=True):
-        np.testing.assert_allclose(
-            value / np.maximum(1, np.abs(want)), want / np.maximum(1, np.abs(want)), atol=tolerance
-        )
+def assert_close(values, exact_values, tolerance):
+    """Compare with an error relative to the size of values above 1."""
+    for value, exact in zip(values, exact_values, strict=True):
+        size = np.maximum(1, np.abs(exact))
+        np.testing.assert_allclose(value / size, exact / size, atol=tolerance)
 
 
 @pytest.mark.parametrize("f, exact, points", [(log_scaled_e1, exact_scaled_e1, LOG_U), (log_ndtr, exact_log_ndtr, X)])
-def test_value_and_two_derivatives(f, exact, points):
+def test_value_and_two_derivatives_equal_mpmath(f, exact, points):
     with jax.enable_x64(True):
-        check(derivatives(f, points), exact(points), 1e-12)
+        assert_close(derivatives(f, points), exact(points), 1e-12)
     single = points.astype(np.float32)
-    check(derivatives(f, single), exact(single), 2e-6)
+    assert_close(derivatives(f, single), exact(single), 2e-6)
 
 
-def test_third_derivatives_are_right(x64):
+def test_third_derivatives_equal_finite_differences(x64):
     for f, points in ((log_scaled_e1, LOG_U), (log_ndtr, X)):
         second = jax.grad(jax.grad(f))
         third, second = (jax.jit(jax.vmap(g)) for g in (jax.grad(second), second))
@@ -77,6 +79,7 @@ def test_third_derivatives_are_right(x64):
 
 
 def exact_moment(n, alpha):
+    """E[(x - alpha)^n | x > alpha] by mpmath."""
     with mp.workdps(120):
         a = mp.mpf(float(alpha))
         lower, w = mp.mpf(1), mp.npdf(a) / mp.ncdf(-a) - a
@@ -86,7 +89,7 @@ def exact_moment(n, alpha):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_moments_of_the_normal_above_a_threshold(n):
+def test_excess_moments_and_their_slopes_equal_mpmath(n):
     small = ALPHA[ALPHA < 30]
     for double, tolerance in ((True, 1e-11), (False, 2e-5)):
         with jax.enable_x64(double):
@@ -100,17 +103,17 @@ def test_moments_of_the_normal_above_a_threshold(n):
             np.testing.assert_allclose(f(far) * far**n, np.full(far.shape, float(mp.factorial(n))), rtol=2e-6)
 
 
-def test_erfcx_has_no_gap():
+def test_erfcx_has_no_gap_at_any_size():
     for double, tolerance in ((True, 4e-15), (False, 2e-6)):
         with jax.enable_x64(double):
             x = np.concatenate([np.logspace(-5, 8, 2000), np.linspace(9, 10, 500), np.linspace(26, 27, 500)])
             x = x.astype(np.float64 if double else np.float32)
             value, slope, curvature = derivatives(erfcx, x)
-            want = scipy_special.erfcx(x.astype(float))
-            np.testing.assert_allclose(value, want, rtol=tolerance)
-            near = x < 20  # where the reference formula itself keeps digits
-            want_slope = 2 * x.astype(float) * want - 2 / np.sqrt(np.pi)
-            np.testing.assert_allclose(slope[near], want_slope[near], atol=1e3 * tolerance)
+            exact = scipy_special.erfcx(x.astype(float))
+            np.testing.assert_allclose(value, exact, rtol=tolerance)
+            near = x < 20  # where the formula for the slope is accurate
+            exact_slope = 2 * x.astype(float) * exact - 2 / np.sqrt(np.pi)
+            np.testing.assert_allclose(slope[near], exact_slope[near], atol=1e3 * tolerance)
             assert np.isfinite(curvature).all()
 
 
