@@ -21,16 +21,8 @@ from dgmzoo.training.loop import Fitted, Interrupted, check_seeds, fit_seeds, se
 from dgmzoo.training.metric_writers import Writer
 from dgmzoo.training.metric_writers import check as check_writers
 from dgmzoo.training.progress import ProgressCallback
-from dgmzoo.training.run_directory import (
-    RECONSTRUCTIONS,
-    REPORT,
-    RESULT,
-    SAMPLES,
-    RunDirectory,
-    RunState,
-    differences,
-    run_config,
-)
+from dgmzoo.training.run_config import differences, run_config
+from dgmzoo.training.run_directory import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES, RunDirectory, RunState
 from dgmzoo.training.seed_tracker import SeedTracker
 from dgmzoo.validation import check_seed
 

@@ -3,7 +3,6 @@
 import contextlib
 import enum
 import fcntl
-import importlib.metadata
 import json
 import warnings
 from collections.abc import Iterator
@@ -11,21 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from dgmzoo.config.experiment import Experiment, file_digest, load_experiment
-from dgmzoo.config.overrides import NO_IDENTITY, flatten, override, source
-from dgmzoo.config.preflight import Resolved
-from dgmzoo.config.training import LENGTHS
+from dgmzoo.config.overrides import override
 from dgmzoo.evaluation import record
 from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text, writing
 from dgmzoo.training.checkpoint import Checkpoints
+from dgmzoo.training.run_config import SCHEMA, lengths, refuse_differences
 
-SCHEMA = 2
 CONFIG, STATE, METRICS = "config.json", "state.json", "metrics.jsonl"
 RESULT, REPORT, SAMPLES, RECONSTRUCTIONS = "result.json", "report.html", "samples.png", "reconstructions.png"
-_MAY_CHANGE = ("execution.stream", "execution.checkpoint_seconds")
 
 
 class RunState(enum.StrEnum):
-    """The progress of a run directory, in order."""
+    """States of a run directory, in order.
+
+    >>> RunState("trained") == RunState.TRAINED
+    True
+    """
 
     EMPTY = "empty"
     CREATED = "created"
@@ -35,14 +35,19 @@ class RunState(enum.StrEnum):
 
 
 class RunDirectory:
-    """The files of one run. `advance` is the one place that changes the state."""
+    """The files of one run, and its state, which `advance` alone changes.
+
+    >>> directory = RunDirectory("runs/none")
+    >>> directory.state, directory.latest.steps()
+    (<RunState.EMPTY: 'empty'>, [])
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         checkpoints = self.path / "checkpoints"
         self.latest = Checkpoints(checkpoints / "latest", keep=2, before_change=self._begin_training)
         self.best = Checkpoints(checkpoints / "best", keep=2, before_change=self._begin_training)
-        self._pending_config: dict[str, Any] | None = None  # of a longer training of a run that is measured
+        self._pending_config: dict[str, Any] | None = None  # of a longer training that has not begun yet
         self._state: RunState | None = None
 
     # State
@@ -57,8 +62,8 @@ class RunDirectory:
     def advance(self, state: RunState) -> None:
         """Change the state.
 
-        Back to TRAINING, the result and its pictures are deleted, and the configuration of a longer training replaces the
-        one that the result was of. Until then a measured run stays what it is.
+        A measured run that returns to TRAINING loses its result, its report and its pictures, and the configuration of
+        the longer training is written. Until then its files stay as they are.
         """
         if state == self.state:
             return
@@ -80,7 +85,7 @@ class RunDirectory:
             return RunState.EMPTY
         with contextlib.suppress(ValueError, OSError, KeyError, TypeError):
             return RunState(read_json(self.path / STATE)["state"])
-        return RunState.TRAINING  # the file is damaged: a result is not believed
+        return RunState.TRAINING  # the file is missing or damaged, so a result is not trusted
 
     # Opening
 
@@ -110,10 +115,10 @@ class RunDirectory:
             yield
 
     def check(self, config: dict[str, Any]) -> None:
-        """Refuse a directory of another run (the differing fields are named), or one with other files. Writes nothing.
+        """Check that a run with this configuration can be trained or resumed here. Writes nothing.
 
         Raises:
-          ValueError: with the reason.
+          ValueError: the directory belongs to another run (with the fields that differ), or holds other files.
         """
         if (self.path / CONFIG).is_file():
             refuse_differences(self.path, self.config(), config)
@@ -125,7 +130,7 @@ class RunDirectory:
                     "choose another --run-dir"
                 )
         elif self.path.exists():
-            raise ValueError(f"expected {self.path} to be a folder, got a file; choose another --run-dir")
+            raise ValueError(f"expected {self.path} to be a directory, got a file; choose another --run-dir")
 
     def open(self, config: dict[str, Any]) -> None:
         """Write the configuration of a new run, or resume one that `check` accepts.
@@ -139,7 +144,7 @@ class RunDirectory:
                 write_json(self.path / CONFIG, config)
                 self._state = RunState.EMPTY
                 self.advance(RunState.CREATED)
-            elif self.result() and _lengths(self.config()["resolved"]) != _lengths(config["resolved"]):
+            elif self.result() and lengths(self.config()["resolved"]) != lengths(config["resolved"]):
                 self._pending_config = config
             else:
                 write_json(self.path / CONFIG, config)
@@ -157,7 +162,7 @@ class RunDirectory:
         """The content of `config.json`.
 
         Raises:
-          ValueError: the file is missing, not a run's, or of version 0.1.
+          ValueError: the file is missing, belongs to no run, or is of version 0.1.
         """
         path = self.path / CONFIG
         if not path.is_file():
@@ -240,62 +245,3 @@ class RunDirectory:
 
 def _line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
-
-
-def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
-    """The configuration of a run as JSON: the experiment's name and overrides, and all resolved values."""
-    experiment = resolved.experiment
-    name, overrides = source(experiment)
-    return {
-        "schema": SCHEMA,
-        "dgmzoo": importlib.metadata.version("dgmzoo"),
-        "experiment": name,
-        "file_sha256": file_digest(name) if name else None,
-        "overrides": overrides,
-        "corrections": list(resolved.corrections),
-        "seed": seed,
-        "dataset_sha256": resolved.dataset.sha256,
-        "resolved": flatten(experiment),
-    }
-
-
-def differences(before: dict[str, Any], after: dict[str, Any], ignored: set[str] = frozenset()) -> str:
-    """The fields in which two configurations differ, in words; empty where there are none."""
-    names = sorted({*before, *after} - ignored)
-    changed = [name for name in names if before.get(name) != after.get(name)]
-    return "; ".join(f"{name} was {before.get(name)!r}, now {after.get(name)!r}" for name in changed)
-
-
-def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Refuse to resume a run with another configuration; its length may grow where the schedule does not depend on it.
-
-    Raises:
-      ValueError: with the fields that differ.
-    """
-    old, new = (dict(config["resolved"]) for config in (before, after))
-    for name in ("experiment", "file_sha256", "seed", "dataset_sha256"):
-        old[name], new[name] = before[name], after[name]
-    allowed = set(_MAY_CHANGE)
-    if old.get("training.schedule") == new.get("training.schedule") == "constant" and _is_not_shorter(old, new):
-        allowed |= {f"training.{name}" for name in LENGTHS}
-    if lines := differences(old, new, allowed):
-        raise ValueError(
-            f"expected the config that {path} was trained with, got another: {lines}; choose another --run-dir"
-        )
-    for name, text in new.get("extra_losses", {}).items():
-        if text.startswith(NO_IDENTITY):
-            raise ValueError(
-                f"expected an extra loss {name!r} that can be recognised, to resume {path}, got one that cannot: "
-                f"{text.removeprefix(NO_IDENTITY)}"
-            )
-
-
-def _lengths(resolved: dict[str, Any]) -> list[float | None]:
-    return [resolved.get(f"training.{name}") for name in LENGTHS]
-
-
-def _is_not_shorter(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    return all(
-        (before is None and after is None) or (None not in (before, after) and after >= before)
-        for before, after in zip(_lengths(old), _lengths(new), strict=True)
-    )

@@ -1,0 +1,84 @@
+"""The configuration of a run as JSON, and the differences that forbid resuming a run with another one."""
+
+import importlib.metadata
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from dgmzoo.config.experiment import file_digest
+from dgmzoo.config.overrides import NO_IDENTITY, flatten, source
+from dgmzoo.config.preflight import Resolved
+from dgmzoo.config.training import LENGTHS
+
+SCHEMA = 2
+_MAY_CHANGE = ("execution.stream", "execution.checkpoint_seconds")
+
+
+def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
+    """The configuration of a run as JSON: the experiment's name and overrides, and all resolved values."""
+    experiment = resolved.experiment
+    name, overrides = source(experiment)
+    return {
+        "schema": SCHEMA,
+        "dgmzoo": importlib.metadata.version("dgmzoo"),
+        "experiment": name,
+        "file_sha256": file_digest(name) if name else None,
+        "overrides": overrides,
+        "corrections": list(resolved.corrections),
+        "seed": seed,
+        "dataset_sha256": resolved.dataset.sha256,
+        "resolved": flatten(experiment),
+    }
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], ignored: Set[str] = frozenset()) -> str:
+    """A description of the fields in which two configurations differ; empty if there are none.
+
+    >>> differences({"seed": 0, "training.epochs": 5}, {"seed": 1, "training.epochs": 5})
+    'seed was 0, now 1'
+    """
+    names = sorted({*before, *after} - ignored)
+    changed = [name for name in names if before.get(name) != after.get(name)]
+    return "; ".join(f"{name} was {before.get(name)!r}, now {after.get(name)!r}" for name in changed)
+
+
+def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Refuse to resume a run with another configuration.
+
+    The length may grow if the learning rate is constant, because other schedules depend on the length.
+
+    Raises:
+      ValueError: with the fields that differ, or an extra loss cannot be compared.
+    """
+    old, new = (dict(config["resolved"]) for config in (before, after))
+    for name in ("experiment", "file_sha256", "seed", "dataset_sha256"):
+        old[name], new[name] = before[name], after[name]
+    allowed = set(_MAY_CHANGE)
+    if old.get("training.schedule") == new.get("training.schedule") == "constant" and _is_not_shorter(old, new):
+        allowed |= {f"training.{name}" for name in LENGTHS}
+    if lines := differences(old, new, allowed):
+        raise ValueError(
+            f"expected the config that {path} was trained with, got another: {lines}; choose another --run-dir"
+        )
+    for name, text in new.get("extra_losses", {}).items():
+        if text.startswith(NO_IDENTITY):
+            raise ValueError(
+                f"expected an extra loss {name!r} that can be recognised, to resume {path}, got one that cannot: "
+                f"{text.removeprefix(NO_IDENTITY)}"
+            )
+
+
+def lengths(resolved: dict[str, Any]) -> list[float | None]:
+    """The length of a training in epochs, steps and examples, of which one is not None.
+
+    >>> lengths({"training.epochs": 5, "training.batch_size": 100})
+    [5, None, None]
+    """
+    return [resolved.get(f"training.{name}") for name in LENGTHS]
+
+
+def _is_not_shorter(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return all(
+        (before is None and after is None) or (None not in (before, after) and after >= before)
+        for before, after in zip(lengths(old), lengths(new), strict=True)
+    )
