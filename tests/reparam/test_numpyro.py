@@ -1,4 +1,4 @@
-"""The distributions inside NumPyro: variational inference, NUTS where it is right, refusals where not."""
+"""The distributions inside NumPyro models: guides, priors, mixtures, NUTS, and refusals with a reason."""
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +20,20 @@ pytestmark = pytest.mark.optimized
 
 
 @pytest.fixture(autouse=True)
-def rules():
+def relaxed():
+    """NumPyro's inference runs under relaxed promotion."""
     with relaxed_promotion():
         yield
 
 
-def chains(model, *args, warmup=500, draws=1000, num=4, target=0.9):
+def run_nuts(model, *args, warmup=500, num_samples=1000, num_chains=4, target=0.9):
+    """Samples of every site, [chains, samples, ...]."""
     kernel = NUTS(model, target_accept_prob=target, max_tree_depth=8)
     mcmc = MCMC(
         kernel,
         num_warmup=warmup,
-        num_samples=draws,
-        num_chains=num,
+        num_samples=num_samples,
+        num_chains=num_chains,
         chain_method="vectorized",
         progress_bar=False,
     )
@@ -40,7 +42,7 @@ def chains(model, *args, warmup=500, draws=1000, num=4, target=0.9):
 
 
 def mean_and_error(x):
-    """Means over chains and draws [C, N, ...] and their Monte Carlo errors."""
+    """Means over chains and samples [C, N, ...] and their Monte Carlo errors."""
     return x.mean((0, 1)), x.std((0, 1)) / np.sqrt(effective_sample_size(x))
 
 
@@ -49,8 +51,8 @@ def fit(model, guide, loss, steps=1500):
     return svi, svi.run(jax.random.key(0), steps, progress_bar=False)
 
 
-def test_rectified_normal_as_a_guide():
-    """The closed divergence gives the bound of the best fit: the exact posterior when nothing is observed."""
+def test_a_rectified_guide_with_the_closed_divergence_finds_the_exact_posterior():
+    """Without observations the posterior is the prior."""
     prior = RectifiedNormal(jnp.array([-0.5, 0.3]), jnp.array([1.0, 0.6]))
 
     def model():
@@ -67,27 +69,35 @@ def test_rectified_normal_as_a_guide():
     assert float(svi.evaluate(result.state)) == pytest.approx(0, abs=1e-4)
 
 
-def test_piecewise_normal_as_a_guide_finds_a_piecewise_target():
-    target = PiecewiseNormal(jnp.float32(0.4), jnp.array([1.5, 0.4, 0.8, 0.4, 2.0]))
+TARGET = PiecewiseNormal(np.float32(0.4), np.float32([1.5, 0.4, 0.8, 0.4, 2.0]))
+
+
+def divergence_of_a_piecewise_guide(loss) -> float:
+    """KL(guide || target) after a fit with the given loss."""
 
     def model():
-        numpyro.sample("z", target)
+        numpyro.sample("z", TARGET)
 
     def guide():
         loc = numpyro.param("loc", 0.0)
         scales = numpyro.param("scales", jnp.ones(5), constraint=PiecewiseNormal.arg_constraints["scales"])
         numpyro.sample("z", PiecewiseNormal(loc, scales))
 
-    def divergence(loss):
-        _, result = fit(model, guide, loss)
-        return float(dist.kl_divergence(PiecewiseNormal(result.params["loc"], result.params["scales"]), target))
-
-    assert divergence(TraceMeanField_ELBO()) < 1e-4
-    # The target's density jumps at points that the guide's samples move across: only the closed form sees it.
-    assert divergence(Trace_ELBO(num_particles=100)) > 0.05
+    _, result = fit(model, guide, loss)
+    return float(dist.kl_divergence(PiecewiseNormal(result.params["loc"], result.params["scales"]), TARGET))
 
 
-def test_horseshoe_as_a_prior_of_a_guide():
+def test_a_piecewise_guide_with_the_closed_divergence_finds_a_piecewise_target():
+    assert divergence_of_a_piecewise_guide(TraceMeanField_ELBO()) < 1e-4
+
+
+@pytest.mark.thorough
+def test_a_piecewise_guide_with_a_sampled_divergence_is_biased():
+    """The density of the target jumps at points that the guide's samples move across."""
+    assert divergence_of_a_piecewise_guide(Trace_ELBO(num_particles=100)) > 0.05
+
+
+def test_a_horseshoe_prior_shrinks_noise_and_keeps_a_signal():
     def model(x):
         z = numpyro.sample("z", Horseshoe(jnp.full(3, 0.3), 2.0).to_event(1))
         numpyro.sample("x", dist.Normal(z, 0.2).to_event(1), obs=x)
@@ -100,7 +110,7 @@ def test_horseshoe_as_a_prior_of_a_guide():
     svi = SVI(model, guide, optax.adam(0.01), Trace_ELBO(num_particles=50))
     result = svi.run(jax.random.key(0), 1000, jnp.array([0.05, 0.5, 2.0]), progress_bar=False)
     loc = np.asarray(result.params["loc"])
-    assert np.isfinite(result.losses).all() and loc[2] > 1.7 and abs(loc[0]) < 0.05  # signal left alone, noise shrunk
+    assert np.isfinite(result.losses).all() and loc[2] > 1.7 and abs(loc[0]) < 0.05
 
 
 def test_nuts_refuses_the_rectified_normal():
@@ -108,48 +118,55 @@ def test_nuts_refuses_the_rectified_normal():
         numpyro.sample("z", RectifiedNormal(jnp.zeros(2), 1.0).to_event(1))
 
     with pytest.raises(ValueError, match="point mass at 0; sample y ~ Normal"):
-        chains(model, warmup=1, draws=1, num=1)
+        run_nuts(model, warmup=1, num_samples=1, num_chains=1)
 
 
-def test_the_horseshoes_spike_is_refused_where_it_would_be_explored():
+def test_nuts_and_automatic_guides_refuse_the_horseshoe():
     def model():
         numpyro.sample("z", Horseshoe(jnp.full(2, 0.5), 2.0).to_event(1))
 
     with pytest.raises(ValueError, match=r"expand it: .*HorseshoeReparam"):
-        chains(model, warmup=1, draws=1, num=1)
+        run_nuts(model, warmup=1, num_samples=1, num_chains=1)
     guide = AutoNormal(model)
     with pytest.raises(ValueError, match=r"expand it: .*HorseshoeReparam"):
         SVI(model, guide, optax.adam(0.01), Trace_ELBO()).init(jax.random.key(0))
-    support = Horseshoe(1.0).support
-    assert np.asarray(support(jnp.array([-1.0, 0.0, 1e30, jnp.nan, jnp.inf]))).tolist() == [
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]
 
 
-def test_they_are_components_of_mixtures():
-    """As likelihoods, where nothing is explored: the density is the components' average."""
-    for component, at in (
-        (RectifiedNormal(jnp.array([-1.0, 2.0]), 1.0), 0.7),
-        (Horseshoe(jnp.array([0.1, 2.0])), -0.7),
-    ):
-        mixture = dist.MixtureSameFamily(dist.Categorical(probs=jnp.array([0.25, 0.75])), component)
-        expected = np.log(np.dot([0.25, 0.75], np.exp(component.log_prob(jnp.full(2, at)))))
-        assert float(mixture.log_prob(jnp.float32(at))) == pytest.approx(expected, rel=1e-5)
-    half = dist.Categorical(probs=jnp.full(2, 0.5))
+def test_the_support_of_the_horseshoe_is_the_real_line():
+    points = jnp.array([-1.0, 0.0, 1e30, jnp.nan, jnp.inf])
+    assert np.asarray(Horseshoe(1.0).support(points)).tolist() == [True, True, True, False, False]
+
+
+HALF = dist.Categorical(probs=np.float32([0.5, 0.5]))
+
+
+@pytest.mark.parametrize(
+    "component, z",
+    [(RectifiedNormal(np.float32([-1.0, 2.0]), 1.0), 0.7), (Horseshoe(np.float32([0.1, 2.0])), -0.7)],
+    ids=["rectified", "horseshoe"],
+)
+def test_a_mixture_of_one_family_averages_the_densities(component, z):
+    weights = np.float32([0.25, 0.75])
+    mixture = dist.MixtureSameFamily(dist.Categorical(probs=weights), component)
+    expected = np.log(np.dot(weights, np.exp(component.log_prob(jnp.full(2, z)))))
+    assert float(jax.jit(mixture.log_prob)(z)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_mixture_with_another_family_needs_an_explicit_support():
     with pytest.raises(ValueError, match="same support"):
-        dist.MixtureGeneral(half, [Horseshoe(1.0), RectifiedNormal(0.0, 1.0)])
-    general = dist.MixtureGeneral(half, [Horseshoe(0.1), dist.Normal(0.0, 2.0)], support=dist.constraints.real)
-    parts = [float(each.log_prob(jnp.float32(0.3))) for each in (Horseshoe(0.1), dist.Normal(0.0, 2.0))]
-    assert float(general.log_prob(jnp.float32(0.3))) == pytest.approx(np.logaddexp(*parts) - np.log(2), rel=1e-5)
+        dist.MixtureGeneral(HALF, [Horseshoe(1.0), RectifiedNormal(0.0, 1.0)])
+    components = [Horseshoe(0.1), dist.Normal(0.0, 2.0)]
+    mixture = dist.MixtureGeneral(HALF, components, support=dist.constraints.real)
+    log_probs = [float(component.log_prob(jnp.float32(0.3))) for component in components]
+    expected = np.logaddexp(*log_probs) - np.log(2)
+    assert float(jax.jit(mixture.log_prob)(0.3)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_nuts_on_the_piecewise_normal():
+@pytest.mark.thorough
+def test_nuts_samples_a_piecewise_normal():
     d = PiecewiseNormal(jnp.float32(-0.4), jnp.array([1.5, 0.5, 0.6, 0.5, 2.0]))
-    z = chains(lambda: numpyro.sample("z", d), draws=4000)["z"]  # many: it turns back at the density's jumps
+    # Trajectories end at jumps of the density, so many samples are needed.
+    z = run_nuts(lambda: numpyro.sample("z", d), num_samples=4000)["z"]
     mean, error = mean_and_error(z)
     assert abs(mean - d.mean) < 4 * error
     assert gelman_rubin(z) < 1.01
@@ -157,23 +174,34 @@ def test_nuts_on_the_piecewise_normal():
     assert stats.kstest(ranks, "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("slab", [np.inf, 1.5])
-def test_reparam_keeps_the_distribution(slab):
+def expanded_horseshoe(slab):
+    """Horseshoe and a model of two of them, expanded by the reparameterizer."""
     d = Horseshoe(jnp.float32(0.7), slab)
     model = numpyro.handlers.reparam(
         lambda: numpyro.sample("z", d.expand([2]).to_event(1)), config={"z": HorseshoeReparam()}
     )
-    drawn = jax.vmap(lambda key: numpyro.handlers.seed(model, key)())(jax.random.split(jax.random.key(0), 50_000))
-    assert drawn.shape == (50_000, 2)
-    assert stats.kstest(np.asarray(d.cdf(drawn[:, 0])), "uniform").pvalue > 1e-3
-    if np.isinf(slab):
-        return  # the same code; its tails only make long trajectories
-    z = chains(model)["z"]
-    ranks = np.asarray(d.cdf(z[:, ::10].reshape(-1)))
+    return d, model
+
+
+@pytest.mark.parametrize("slab", [np.inf, 1.5])
+def test_the_expanded_horseshoe_has_the_same_distribution(slab):
+    d, model = expanded_horseshoe(slab)
+    sample = jax.jit(jax.vmap(lambda key: numpyro.handlers.seed(model, key)()))
+    z = sample(jax.random.split(jax.random.key(0), 50_000))
+    assert z.shape == (50_000, 2)
+    assert stats.kstest(np.asarray(jax.jit(d.cdf)(z[:, 0])), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.thorough
+def test_nuts_samples_the_expanded_horseshoe():
+    """With a slab; without one the code is the same, but heavy tails make trajectories long."""
+    d, model = expanded_horseshoe(1.5)
+    z = run_nuts(model)["z"]
+    ranks = np.asarray(jax.jit(d.cdf)(z[:, ::10].reshape(-1)))
     assert stats.kstest(ranks, "uniform").pvalue > 1e-3
 
 
-def test_reparam_refusals():
+def test_the_reparameterizer_refuses_other_distributions_and_observations():
     def run(d, obs=None):
         model = numpyro.handlers.reparam(lambda: numpyro.sample("z", d, obs=obs), config={"z": HorseshoeReparam()})
         numpyro.handlers.trace(numpyro.handlers.seed(model, jax.random.key(0))).get_trace()
@@ -188,6 +216,7 @@ TAU, NOISE = 0.3, 0.5
 
 
 def sparse_data():
+    """Inputs [60, 8] and outputs [60] of a linear model with three weights that are not zero."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 8)).astype(np.float32)
     w = np.array([2.0, -1.5, 0, 0, 0, 0, 0, 0.4])
@@ -195,7 +224,7 @@ def sparse_data():
 
 
 def half_cauchy_model(x, y):
-    """NumPyro's own horseshoe: the scales spelled out."""
+    """The horseshoe from NumPyro's own half-Cauchy and normal distributions."""
     with numpyro.plate("inputs", x.shape[1]):
         local = numpyro.sample("local", dist.HalfCauchy(1.0))
         noise = numpyro.sample("noise", dist.Normal(0.0, 1.0))
@@ -208,22 +237,32 @@ def horseshoe_model(x, y):
     numpyro.sample("y", dist.Normal(x @ w, NOISE).to_event(1), obs=y)
 
 
-def test_sparse_regression_and_the_density_by_steins_identity():
-    x, y = sparse_data()
-    own = chains(half_cauchy_model, x, y, target=0.95)["w"]
+@pytest.fixture(scope="module")
+def half_cauchy_samples():
+    """Posterior samples of the weights [chains, samples, 8] under NumPyro's own horseshoe."""
+    with relaxed_promotion():
+        return run_nuts(half_cauchy_model, *sparse_data(), target=0.95)["w"]
+
+
+@pytest.mark.thorough
+def test_the_expanded_horseshoe_gives_the_posterior_of_numpyros_half_cauchy_model(half_cauchy_samples):
     expanded = numpyro.handlers.reparam(horseshoe_model, config={"w": HorseshoeReparam()})
-    ours = chains(expanded, x, y, target=0.95)["w"]
-    assert np.max(gelman_rubin(ours)) < 1.01
-    (mean, error), (own_mean, own_error) = mean_and_error(ours), mean_and_error(own)
-    assert (np.abs(mean - own_mean) < 4 * np.hypot(error, own_error)).all()
+    samples = run_nuts(expanded, *sparse_data(), target=0.95)["w"]
+    assert np.max(gelman_rubin(samples)) < 1.01
+    mean, error = mean_and_error(samples)
+    reference, reference_error = mean_and_error(half_cauchy_samples)
+    assert (np.abs(mean - reference) < 4 * np.hypot(error, reference_error)).all()
 
-    # Under the posterior E[w dlog p(w | y)/dw + 1] = 0, where w dlog p(w)/dw = 2 k of our marginal density.
-    residual = (y - own @ x.T) / NOISE**2
 
-    def stein(tau):
-        slope = np.asarray(scaled_e1_slope(jnp.asarray(2 * np.log(np.abs(own) / tau) - np.log(2))))
-        mean, error = mean_and_error(own * (residual @ x) + 2 * slope + 1)
+@pytest.mark.thorough
+def test_the_density_fulfils_steins_identity_under_the_half_cauchy_posterior(half_cauchy_samples):
+    """E[w dlog p(w | y)/dw + 1] = 0 under the posterior, where w dlog p(w)/dw = 2 k with the slope k of the density."""
+    (x, y), w = sparse_data(), half_cauchy_samples
+    residual = (y - w @ x.T) / NOISE**2
+
+    def max_score(tau):
+        slope = np.asarray(scaled_e1_slope(jnp.asarray(2 * np.log(np.abs(w) / tau) - np.log(2))))
+        mean, error = mean_and_error(w * (residual @ x) + 2 * slope + 1)
         return np.abs(mean / error).max()
 
-    print(stein(TAU), stein(1.5 * TAU))
-    assert stein(TAU) < 4 < stein(1.5 * TAU)
+    assert max_score(TAU) < 4 < max_score(1.5 * TAU)
