@@ -125,8 +125,6 @@ def test_files_can_be_read_in_one_sitting():
     assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
-# The issue of sockets rewrites these folders; their docstrings follow then.
-_LATER = ("layers", "objectives", "zoo")
 _RIDDLE = re.compile(r"(What|Who|Which|How|Those|Whether|Where|Such|It|They|That|All that|Of which)\b")
 
 
@@ -148,6 +146,6 @@ def test_first_lines_name_the_thing():
         for what, line in docstrings(path):
             assert line or what != "module", f"{path} has no docstring"
             is_predicate = line.startswith("Whether ")  # the customary first line of a predicate
-            if _RIDDLE.match(line) and not is_predicate and folder(name) not in _LATER:
+            if _RIDDLE.match(line) and not is_predicate:
                 riddles.append(f"{path.relative_to(ROOT)}: {what}: {line}")
     assert not riddles, "\n".join(riddles)
