@@ -1,8 +1,8 @@
-"""The zoo's experiments: one file each, named by its path (`vae/digits`), described by its docstring.
+"""Names and summaries of the zoo's experiments. Each experiment is a file whose path is its name (`vae/digits`).
 
-A name is `<family>/<data>_<model>[_<variant>]`, where the model is left out if the family is named after it
-(`vae/digits` is the VAE). This module reads the files without importing them, so that a listing needs neither JAX nor
-Flax.
+A name is `<family>/<data>_<model>[_<variant>]`. The model is left out if it has the name of the family (`vae/digits` is
+the VAE). The docstring of the file describes the experiment. This module parses the files without importing them, so that
+a listing needs neither JAX nor Flax.
 """
 
 import ast
@@ -21,27 +21,39 @@ FORMER_NAMES = {
 
 
 class Summary(NamedTuple):
-    """What a listing shows of an experiment."""
+    """Summary of an experiment for a listing.
+
+    >>> summary("vae/digits").data
+    'digits'
+    """
 
     name: str
     description: str  # first line of the docstring
     data: str  # name of the data set
-    papers: tuple[tuple[float, str], ...]  # published value and source
+    papers: tuple[tuple[float, str], ...]  # published values and their sources
 
 
 def names() -> list[str]:
-    """All experiments, sorted."""
+    """Names of all experiments, sorted.
+
+    >>> "vae/digits" in names()
+    True
+    """
     files = _ROOT.glob("*/*.py")
     return sorted(f"{path.parent.name}/{path.stem}" for path in files if path.stem != "__init__")
 
 
 def records() -> list[Path]:
-    """Files of the committed records, sorted."""
+    """Paths of the committed records, sorted."""
     return sorted((_ROOT / "results").glob("*.json"))
 
 
 def summary(name: str) -> Summary:
-    """An experiment's summary, read statically: its docstring and the literal `data=Data("...")` and `papers=(...)`."""
+    """Summary of an experiment, from its docstring and its literal arguments `data=Data("...")` and `papers=(...)`.
+
+    >>> len(summary("vae/mnist_iwae_1l").papers)
+    4
+    """
     tree = ast.parse((_ROOT / f"{name}.py").read_text())
     keywords = {
         keyword.arg: keyword.value

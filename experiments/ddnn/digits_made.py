@@ -1,13 +1,9 @@
 """MADE on the 8x8 digits: an exact density, pixel by pixel in raster order.
 
-ELBO is maximum likelihood here: the model has no latents. Binary pixels are drawn afresh in every step.
+The model has no latents, so that `ELBO` is maximum likelihood. Binary pixels are sampled anew in every training step.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.ddnn.made import MADE
+from dgmzoo import ELBO, MADE, Data, Evaluation, Experiment, Training
 
 experiment = Experiment(
     model=MADE(hidden=(500,)),

@@ -1,15 +1,10 @@
-"""MADE on the 8x8 digits with random weights: normal, with learned priors.
+"""MADE on the 8x8 digits with normal random weights, whose prior is learned.
 
-What is recorded is the predictive log-likelihood at the mean weights; over draws of the network with
-`--evaluation.weight-draws 20`.
+The record holds the predictive log-likelihood at the mean weights. `--evaluation.weight-draws 20` averages the prediction
+over 20 samples of the network.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.weights.base import VariationalWeights
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.ddnn.made import MADE
+from dgmzoo import ELBO, MADE, Data, Evaluation, Experiment, Training, VariationalWeights
 
 experiment = Experiment(
     model=MADE(hidden=(500,), weights=VariationalWeights()),

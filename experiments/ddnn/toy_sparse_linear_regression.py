@@ -1,16 +1,10 @@
-"""Horseshoe weights find the 8 relevant of 200 inputs of a linear regression on 300 rows.
+"""Linear regression with horseshoe weights that finds the 8 relevant of 200 inputs from 300 rows.
 
-The coefficients are `run.weights()["likelihood/VariationalDense_0"]`; an input is taken as relevant if its own is above a
-tenth of the largest. Beside it: `--model.likelihood.weights normal`. Other data: `--data.seed 1`.
+The coefficients are `run.weights()["likelihood/VariationalDense_0"]`. An input counts as relevant if its coefficient is
+above a tenth of the largest. For comparison: `--model.likelihood.weights normal`. For other data: `--data.seed 1`.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.likelihoods.normal import Normal
-from dgmzoo.layers.weights.horseshoe import HorseshoeWeights
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.ddnn.regression import Regression
+from dgmzoo import ELBO, Data, Evaluation, Experiment, HorseshoeWeights, Normal, Regression, Training
 
 experiment = Experiment(
     model=Regression(likelihood=Normal(homoscedastic=True, weights=HorseshoeWeights())),

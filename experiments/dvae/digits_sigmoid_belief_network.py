@@ -1,10 +1,6 @@
 """A sigmoid belief network of 50 bits on the 8x8 digits, trained by the score function with learned baselines."""
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.objectives.score_function import NVIL
-from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
+from dgmzoo import NVIL, Data, Evaluation, Experiment, SigmoidBeliefNetwork, Training
 
 experiment = Experiment(
     model=SigmoidBeliefNetwork(latent_dims=(50,)),

@@ -1,16 +1,11 @@
-"""The one-layer VAE on the Caltech 101 silhouettes, 4100 training rows, selected on the validation split.
+"""The one-layer VAE on the Caltech 101 silhouettes, 4100 training rows, with early stopping on the validation split.
 
-The images are binary as published, so nothing is drawn, and the set is small: the net soon learns it by heart, and
-training stops once the validation bound has not improved for 20 readings. No published figure stands beside this entry:
-those at hand are for convolutional networks or other posteriors.
+The published images are binary, so that nothing is binarized. The network overfits the small set: training stops after 20
+evaluations of the validation bound without improvement. There is no published figure for this model; the known ones
+belong to convolutional networks or to other posteriors.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Training
 
 experiment = Experiment(
     model=VAE(latent_dim=40, encoder=MLP((300, 300)), decoder=MLP((300, 300))),

@@ -1,15 +1,10 @@
-"""A small VAE on scikit-learn's 8x8 digits: trains in seconds, for a first look.
+"""A small VAE on scikit-learn's 8x8 digits, which trains in seconds: a first example.
 
-Pixels are Bernoulli probabilities, drawn afresh in every training step and once for evaluation; the split is drawn by
-`data.seed`.
+Pixels are probabilities of Bernoulli variables, which are sampled anew in every training step and once for evaluation.
+`data.seed` chooses the split.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Training
 
 experiment = Experiment(
     model=VAE(latent_dim=20, encoder=MLP((200, 200)), decoder=MLP((200, 200))),

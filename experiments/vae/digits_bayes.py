@@ -1,17 +1,10 @@
-"""A VAE on the 8x8 digits whose generative network has random weights: normal, with learned priors.
+"""A VAE on the 8x8 digits whose decoder has normal random weights with a learned prior.
 
-What is recorded is the predictive log-likelihood at the mean weights; over draws of the network with
-`--evaluation.weight-draws 20`. Other weights by name: `--model.decoder.weights horseshoe --model.likelihood.weights horseshoe`.
+The record holds the predictive log-likelihood at the mean weights. `--evaluation.weight-draws 20` averages the prediction
+over 20 samples of the network. For other weights: `--model.decoder.weights horseshoe --model.likelihood.weights horseshoe`.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.layers.weights.base import VariationalWeights
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Bernoulli, Data, Evaluation, Experiment, Training, VariationalWeights
 
 experiment = Experiment(
     model=VAE(

@@ -1,16 +1,11 @@
-"""The one-layer VAE on Fashion-MNIST, binarized dynamically, 40 latents, 300 units.
+"""The one-layer VAE on dynamically binarized Fashion-MNIST, with 40 latents and 300 hidden units.
 
-All 60,000 rows are trained on, as on `vae/mnist`. No published figure stands beside this entry: those for the set come
-from gated networks or other protocols. `--data.encoding static` draws each pixel once, by `data.seed`; a figure
-of one protocol says nothing about the other.
+It is trained on all 60,000 rows, as `vae/mnist` is. There is no published figure for this model; the known ones belong to
+gated networks or to other protocols. `--data.encoding static` binarizes each pixel once, by `data.seed`. Figures of
+different protocols do not compare.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Training
 
 experiment = Experiment(
     model=VAE(latent_dim=40, encoder=MLP((300, 300)), decoder=MLP((300, 300))),

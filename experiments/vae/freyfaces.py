@@ -1,17 +1,12 @@
-"""A VAE on Frey's face, 256 gray levels, each pixel a discretized logistic.
+"""A VAE on the Frey faces, whose 256 gray levels have a discretized logistic likelihood.
 
-The probabilities are those of the 256 levels, so nats and bits per dimension compare with other models of the levels
-and not with densities of dequantized pixels. `data.seed` draws the split of 1565 / 200 / 200 frames, neighbours in one
-film: give the seed with a figure. Training stops once the validation bound has not improved for 20 readings.
+The likelihood gives probabilities of the 256 levels, so that nats and bits per dimension compare with other models of the
+levels, but not with densities of dequantized pixels. `data.seed` chooses the split into 1565 / 200 / 200 frames of one
+film, where neighbouring frames are similar: report the seed with a figure. Training stops after 20 evaluations of the
+validation bound without improvement.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Data, DiscretizedLogistic, Evaluation, Experiment, Training
 
 experiment = Experiment(
     model=VAE(

@@ -1,11 +1,6 @@
-"""The one-layer VAE on dynamically binarized MNIST: 400 epochs, some 15 minutes on two cores."""
+"""The one-layer VAE on dynamically binarized MNIST: 400 epochs, about 15 minutes on two cores."""
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Training
 
 experiment = Experiment(
     model=VAE(latent_dim=50, encoder=MLP((200, 200)), decoder=MLP((200, 200))),

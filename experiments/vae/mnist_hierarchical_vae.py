@@ -1,21 +1,19 @@
-"""Burda et al.'s two-layer models on MNIST, trained on their schedule (3280 epochs of 3000 steps).
+"""The two-layer models of Burda et al. on MNIST, trained on their schedule (3280 epochs of 3000 steps).
 
-The rows of their table 1, by override:
+Overrides for the rows of their table 1:
 
-    VAE  K = 1   (as it stands)
+    VAE  K = 1   (no override)
     VAE  K = 50  --objective.num-samples 50
     IWAE K = 50  --objective iwae --objective.num-samples 50
 
-The doubly reparameterized gradient has the same bound: `--objective dreg --objective.num-samples 50` (no row of the
-paper). Adam's epsilon: see `mnist_iwae_1l`. A shorter run keeps the schedule's proportions: `--training.epochs 400`. Burda, Grosse & Salakhutdinov 2016,
-"Importance weighted autoencoders" (arXiv 1509.00519), table 1 and section 5.
+`--objective dreg --objective.num-samples 50` trains the same bound with the doubly reparameterized gradient, which is no
+row of the paper. For Adam's epsilon see `vae/mnist_iwae_1l`. `--training.epochs 400` is a shorter run with the same
+proportions of the schedule.
+
+Source: Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), table 1 and section 5.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment, Paper
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
+from dgmzoo import ELBO, Data, Evaluation, Experiment, HierarchicalVAE, Paper, Training
 
 experiment = Experiment(
     model=HierarchicalVAE(latent_dims=(100, 50), hidden=(200, 100)),

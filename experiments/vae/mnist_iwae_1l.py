@@ -1,24 +1,20 @@
-"""Burda et al.'s one-layer models on MNIST, trained on their schedule (3280 epochs of 3000 steps).
+"""The one-layer models of Burda et al. on MNIST, trained on their schedule (3280 epochs of 3000 steps).
 
-The rows of their table 1, by override:
+Overrides for the rows of their table 1:
 
-    VAE  K = 1      (as it stands)
-    VAE  K = 50     --objective.num-samples 50
-    IWAE K = 5      --objective iwae
-    IWAE K = 50     --objective iwae --objective.num-samples 50
+    VAE  K = 1   (no override)
+    VAE  K = 50  --objective.num-samples 50
+    IWAE K = 5   --objective iwae
+    IWAE K = 50  --objective iwae --objective.num-samples 50
 
-Adam's settings are those of the authors' code: b1 .99, and an epsilon of 1e-4 for the sum of the gradients over a batch of
-20, which is 5e-6 for their mean (with 1e-4 half of the units never come alive). A shorter run keeps the schedule's proportions:
-`--training.epochs 400`. Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519),
-table 1 and section 5.
+Adam's settings are those of the authors' code. b1 is 0.99. Their epsilon is 1e-4 for the sum of the gradients over a batch
+of 20, which is 5e-6 for the mean of the gradients; with 1e-4 for the mean, half of the units never become active.
+`--training.epochs 400` is a shorter run with the same proportions of the schedule.
+
+Source: Burda, Grosse & Salakhutdinov 2016, "Importance weighted autoencoders" (arXiv 1509.00519), table 1 and section 5.
 """
 
-from dgmzoo.config.experiment import Evaluation, Experiment, Paper
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Paper, Training
 
 experiment = Experiment(
     model=VAE(latent_dim=50, encoder=MLP((200, 200)), decoder=MLP((200, 200))),

@@ -1,11 +1,6 @@
-"""The VAE that other libraries' benchmarks train on MNIST: 784-200-200-50, batch 100, Adam at 1e-3, all 60,000 rows."""
+"""The VAE of other libraries' benchmarks on MNIST: 784-200-200-50, batch 100, Adam at 1e-3, all 60,000 rows."""
 
-from dgmzoo.config.experiment import Evaluation, Experiment
-from dgmzoo.config.training import Training
-from dgmzoo.data import Data
-from dgmzoo.layers.networks.mlp import MLP
-from dgmzoo.objectives.elbo import ELBO
-from dgmzoo.zoo.vae.vae import VAE
+from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Training
 
 experiment = Experiment(
     model=VAE(latent_dim=50, encoder=MLP((200, 200)), decoder=MLP((200, 200))),
