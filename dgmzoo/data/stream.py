@@ -1,4 +1,4 @@
-"""Streaming of rows from the host: gathered by a thread ahead of the step that needs them."""
+"""Rows gathered on the host and prefetched by a thread, ahead of the step that needs them."""
 
 import queue
 import threading

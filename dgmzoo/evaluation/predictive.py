@@ -1,4 +1,4 @@
-"""Predictive log-likelihood of a model with random weights: at their means, or averaged over sampled networks."""
+"""Predictive log-likelihood of a model with random weights: at the mean weights, or averaged over sampled networks."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""The contract between a model and the rest of the package: a `Query`, and the `Evidence` that answers it.
+"""The contract of a model: pure functions (`Model`), the question (`Query`), the answer (`Evidence`), samples (`Draw`).
 
 Training, evaluation and reports call a model only through the functions of `Model`. Shapes: `K` samples per example, `B`
 examples, `U` independent units of a variational layer. Probabilities are in nats.

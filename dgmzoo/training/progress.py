@@ -1,4 +1,4 @@
-"""Progress display, metric logging and signal handling during training."""
+"""`ProgressCallback`: progress display, metric logging and signal handling during training; and a bar for evaluation."""
 
 import collections
 import contextlib

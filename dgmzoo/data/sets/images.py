@@ -1,4 +1,4 @@
-"""Entries of the image sets: content as published, sources, and use in papers."""
+"""Catalogue entries of the image sets: content as published, sources, and use in papers."""
 
 from dgmzoo.data.entry import Entry, Source
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from dgmzoo.data.sets.images import IMAGES
-from dgmzoo.data.sets.sequences import SEQUENCES, TOYS
+from dgmzoo.data.sets.sequences import SEQUENCES
+from dgmzoo.data.sets.toy_entries import TOYS
 from dgmzoo.data.sets.vectors import TABLES, VECTORS
 
 _SHA256 = {

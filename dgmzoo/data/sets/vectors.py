@@ -1,4 +1,4 @@
-"""Entries of the binary vectors and real-valued tables: content as published, sources, and use in papers."""
+"""Catalogue entries of the binary vectors and real-valued tables: content as published, sources, and use in papers."""
 
 from dgmzoo.data.entry import Entry, Source
 

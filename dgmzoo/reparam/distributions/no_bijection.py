@@ -1,4 +1,4 @@
-"""Supports without a bijection, so that NumPyro's NUTS and automatic guides refuse a distribution with a reason."""
+"""`NoBijection`: a support without a bijection, so that NumPyro's NUTS and automatic guides refuse the distribution."""
 
 from typing import ClassVar
 
