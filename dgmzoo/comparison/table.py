@@ -125,16 +125,16 @@ def _matches(key: str, pattern: str) -> bool:
     return key.startswith(pattern) if pattern.endswith("/") else key == pattern
 
 
-def _cell(key: str, measure: Measure, own: Mapping[int, Record], first: Mapping[int, Record]) -> Cell | None:
-    """Cell of a variant, from its records and those of the first variant by seed."""
-    values = {seed: record.get(key) for seed, record in own.items()}
+def _cell(key: str, measure: Measure, records: Mapping[int, Record], first: Mapping[int, Record]) -> Cell | None:
+    """Cell of a variant, from its records by seed and those of the first variant."""
+    values = {seed: record.get(key) for seed, record in records.items()}
     if any(value is None for value in values.values()):
         return None
     values = {seed: float(value) for seed, value in values.items()}
     mean = float(np.mean(list(values.values())))
-    if own is first or not measure.paired:
+    if records is first or not measure.paired:
         return Cell(mean, _standard_error(list(values.values())), None)
-    pairs = [(values[seed], first[seed].get(key), own[seed], first[seed]) for seed in values if seed in first]
+    pairs = [(values[seed], first[seed].get(key), records[seed], first[seed]) for seed in values if seed in first]
     comparable = all(_bound(a) == _bound(b) for _, _, a, b in pairs) or not measure.bound
     if not pairs or not comparable or any(other is None for _, other, _, _ in pairs):
         return Cell(mean, math.nan, None)

@@ -26,6 +26,10 @@ def make_variants(
         is of this kind already keeps its settings.
       changes: overrides by the name of their variant, or a list of overrides, which are named after their contents.
 
+    >>> import dgmzoo
+    >>> list(make_variants(dgmzoo.experiment("vae/digits"), ["normal", "horseshoe"], {"narrow": {"model.latent_dim": 1}}))
+    ['normal', 'horseshoe', 'narrow']
+
     Raises:
       ValueError: there is no variant, two have the same name, or one does not fit; the message contains its name.
     """

@@ -171,6 +171,9 @@ def examples_per_batch(num_samples: int) -> int:
 def local_devices() -> list[jax.Device]:
     """Devices of this process that training and evaluation use: all, or the first `DGMZOO_DEVICES` of them.
 
+    >>> len(local_devices()) >= 1
+    True
+
     Raises:
       ValueError: the environment variable `DGMZOO_DEVICES` is not a number from 1 to the number of devices.
     """

@@ -46,7 +46,11 @@ def format_value(record: dict[str, Any]) -> str:
 
 
 def table_row(record: dict[str, Any]) -> tuple[str, ...]:
-    """Cells of a record in the order of `COLUMNS`."""
+    """Cells of a record in the order of `COLUMNS`.
+
+    >>> table_row(load_records()[0])[0].split("/")[0] in ("vae", "dvae", "ddnn")
+    True
+    """
     paper = record["paper"]
     changes = " ".join(f"{path}={value}" for path, value in record["overrides"].items())
     kinds = {"exact": "exact", "iw": f"IW-{record['num_samples']}", "elbo": "ELBO", "predictive": "predictive"}

@@ -77,6 +77,9 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
 
     Args:
       rows: rows of metrics with `step`, `split`, `elbo` and `kl/<layer>`.
+
+    >>> training_curves([{"step": step, "split": "train", "elbo": -90.0 - step} for step in (1, 2)])[:4]
+    '<svg'
     """
     terms = sorted({name for row in rows for name in row if name.startswith("kl/")})
     figure, axes = _figure(2 if terms else 1)
@@ -100,6 +103,9 @@ def sorted_units(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> s
 
     Args:
       units: layer -> numbers `[U]`.
+
+    >>> sorted_units({"z": np.array([0.1, 2.0])})[:4]
+    '<svg'
     """
     figure, axes = _figure(1)
     legends = {name: f"{name}: {len(values)} unit{'s' if len(values) > 1 else ''}" for name, values in units.items()}
@@ -122,7 +128,11 @@ def draw_sorted_units(axes, units: Mapping[str, np.ndarray]) -> None:
 
 
 def line_plot(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
-    """Plot of the curves `y [N, C]` over `x [N]` as SVG."""
+    """Plot of the curves `y [N, C]` over `x [N]` as SVG.
+
+    >>> line_plot(np.arange(3.0), np.ones((3, 2)), xlabel="z", ylabel="density")[:4]
+    '<svg'
+    """
     figure, axes = _figure(1)
     axes[0].plot(x, y, linewidth=1)
     axes[0].set(xlabel=xlabel, ylabel=ylabel)
@@ -130,11 +140,14 @@ def line_plot(x: np.ndarray, y: np.ndarray, xlabel: str, ylabel: str) -> str:
 
 
 def scatter_plot(points: np.ndarray, labels: np.ndarray | None) -> str:
-    """Scatter plot of a two-dimensional latent space as SVG: posterior means `[N, 2]`, coloured by label `[N]`."""
+    """Scatter plot of a two-dimensional latent space as SVG: posterior means `[N, 2]`, coloured by label `[N]`.
+
+    >>> scatter_plot(np.eye(2), labels=None)[:4]
+    '<svg'
+    """
     figure, axes = _figure(1)
-    points_artist = axes[0].scatter(
-        *points[:3000].T, s=4, c=None if labels is None else labels[:3000], cmap="tab10", alpha=0.7
-    )
+    colours = {} if labels is None else {"c": labels[:3000], "cmap": "tab10"}
+    points_artist = axes[0].scatter(*points[:3000].T, s=4, alpha=0.7, **colours)
     if labels is not None:
         figure.colorbar(points_artist, ax=axes[0])
     axes[0].set(xlabel="z[0]", ylabel="z[1]", aspect="equal")

@@ -164,8 +164,8 @@ class PiecewiseNormal(dist.Distribution):
         pieces = _pieces(self.scales.shape[-1])
         moments = (pieces.variance.tolist(), pieces.rise.tolist(), pieces.fall.tolist())
         total = below = jnp.zeros_like(self.scales[..., 0])
-        for scale, own, rise, fall in zip(self._scale_list(), *moments, strict=True):
-            total += scale * (own * scale + 2 * rise * below)
+        for scale, variance, rise, fall in zip(self._scale_list(), *moments, strict=True):
+            total += scale * (variance * scale + 2 * rise * below)
             below += fall * scale
         return total
 

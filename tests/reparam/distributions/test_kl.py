@@ -62,8 +62,8 @@ def test_continuous_pairs_equal_quadrature(pair, x64):
         p, q = p_scipy(*a), q_scipy(*b)
         with relaxed_promotion():
             value = float(dist.kl_divergence(p_class(*a), q_class(*b)))
-        want = divergence(p, q, *SUPPORT.get(pair[0], (-np.inf, np.inf)))
-        assert value == pytest.approx(want, abs=1e-8), (pair, a, b)
+        exact = divergence(p, q, *SUPPORT.get(pair[0], (-np.inf, np.inf)))
+        assert value == pytest.approx(exact, abs=1e-8), (pair, a, b)
 
 
 def test_the_divergence_of_a_student_t_without_a_variance_is_infinite(x64):
@@ -98,8 +98,8 @@ def test_bernoulli_divergence_equals_the_sum(kinds, x64):
 def test_poisson_divergence_equals_the_sum(x64):
     k = np.arange(200)
     p, q = stats.poisson(3.5), stats.poisson(6.0)
-    want = (p.pmf(k) * (p.logpmf(k) - q.logpmf(k))).sum()
-    assert float(dist.kl_divergence(dist.Poisson(3.5), dist.Poisson(6.0))) == pytest.approx(want, abs=1e-12)
+    exact = (p.pmf(k) * (p.logpmf(k) - q.logpmf(k))).sum()
+    assert float(dist.kl_divergence(dist.Poisson(3.5), dist.Poisson(6.0))) == pytest.approx(exact, abs=1e-12)
     assert float(dist.kl_divergence(dist.Poisson(0.0), dist.Poisson(6.0))) == 6.0
 
 
