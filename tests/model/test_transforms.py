@@ -1,4 +1,4 @@
-"""Working the samples of p(x | z) off a few at a time changes memory alone."""
+"""Rematerialization computes p(x | z) for a few samples at a time: the same numbers in less memory."""
 
 import chex
 import jax
@@ -13,21 +13,29 @@ from dgmzoo.objectives.importance import IWAE, DReG
 from dgmzoo.zoo.vae.vae import VAE
 
 
-@pytest.mark.parametrize("weights", [PointWeights(), VariationalWeights()], ids=lambda kind: type(kind).__name__)
-@pytest.mark.parametrize("objective", [IWAE(36), DReG(36)], ids=lambda kind: type(kind).__name__)
-def test_rematerialisation_gives_the_same_numbers_in_less_memory(objective, weights):
-    net = VAE(4, encoder=MLP((16,)), decoder=MLP((64, 64), weights=weights), shape=(8, 8))
+@pytest.mark.parametrize(
+    "objective, weights",
+    [
+        (DReG(36), VariationalWeights()),
+        pytest.param(DReG(36), PointWeights(), marks=pytest.mark.thorough),
+        pytest.param(IWAE(36), VariationalWeights(), marks=pytest.mark.thorough),
+        pytest.param(IWAE(36), PointWeights(), marks=pytest.mark.thorough),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_rematerialization_gives_the_same_numbers_in_less_memory(objective, weights):
+    module = VAE(4, encoder=MLP((16,)), decoder=MLP((64, 64), weights=weights), shape=(8, 8))
     batch, key = {"x": jax.random.bernoulli(jax.random.key(0), 0.5, (10, 8, 8)).astype(jnp.float32)}, jax.random.key(1)
-    plain = functional(net)
+    plain = functional(module)
     params = jax.jit(plain.init)(key, batch)["params"]
-    found, memory = [], []
+    losses_and_gradients, memory = [], []
     for model in (plain, rematerialized(plain)):
 
         def loss(params, model=model):
             return objective(model, {"params": params}, batch, key, jnp.int32(0), 100)[0]
 
         program = jax.jit(jax.value_and_grad(loss)).lower(params).compile()
-        found.append(program(params))
+        losses_and_gradients.append(program(params))
         memory.append(program.memory_analysis().temp_size_in_bytes)
-    chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(*losses_and_gradients, rtol=1e-4, atol=1e-5)
     assert memory[1] < 0.5 * memory[0]

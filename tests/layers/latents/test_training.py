@@ -113,7 +113,7 @@ def test_two_layers_of_every_kind_train_on_digits(name, objective):
     check_two_layers(name, objective, *((2, "bfloat16") if objective == "elbo" else (1, "float32")))
 
 
-@pytest.mark.parametrize("name", ["point", "horseshoe"])
+@pytest.mark.parametrize("name", ["horseshoe", pytest.param("point", marks=pytest.mark.thorough)])
 def test_a_run_keeps_its_layer(name, tmp_path):
     changes = TINY | {"model.latent": name, "training.steps": 5, "evaluation.num_samples": 3}
     run = dgmzoo.train(dgmzoo.experiment("vae/digits", changes), tmp_path, progress=False)

@@ -186,7 +186,7 @@ def test_images_in_a_decoder(likelihood, shape):
 
     mask = np.random.default_rng(1).random((5, *shape)) < 0.5
     whole, seen, unseen = (ask(each) for each in (mask | True, mask, ~mask))
-    assert whole.log_likelihood.shape == (3, 5) and whole.likelihood["mean"].shape == (3, 5, *shape)
+    assert whole.log_likelihood.shape == (3, 5) and whole.parameters["mean"].shape == (3, 5, *shape)
     assert (seen.log_likelihood > whole.log_likelihood).all()
     np.testing.assert_allclose(seen.log_likelihood + unseen.log_likelihood, whole.log_likelihood, rtol=1e-5)
     draw = jax.jit(lambda key: model.generate(variables, key, 7))(jax.random.key(2))

@@ -1,3 +1,5 @@
+"""The Bernoulli likelihood with logits of any size: values, gradients and curvature against SciPy."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
