@@ -12,132 +12,152 @@ import numpy as np
 import pytest
 
 from dgmzoo.training import multihost
+from tests.support import peer
 from tests.support.command import ROOT, SMALL, environment
 from tests.support.interruptions import rows_of, state_of
 
 WORDS = ("train", "vae/digits", *SMALL, "--training.epochs", "2", "--training.batch-size", "64",
-         "--training.steps-per-dispatch", "4", "--execution.checkpoint-seconds", "0")  # fmt: skip
+         "--execution.dispatch", "4", "--execution.checkpoint-seconds", "0")  # fmt: skip
 
-# The command, in a process that kills itself at the first progress past a step.
+# The command in a process that kills itself at the first progress past step 22.
 KILLED = """
 import os, signal, sys
-from dgmzoo import cli
-from dgmzoo.training import watch
-real = watch.Watch.progress
-def progress(self, step, *rest):
+from dgmzoo.command import main
+from dgmzoo.training.progress import ProgressCallback
+progress = ProgressCallback.progress
+def kill_or_progress(self, step, *rest):
     if step >= 22:
         os.kill(os.getpid(), signal.SIGKILL)
-    real(self, step, *rest)
-watch.Watch.progress = progress
-cli.main(sys.argv[1:])
+    progress(self, step, *rest)
+ProgressCallback.progress = kill_or_progress
+main.main(sys.argv[1:])
 """
 
 
-def port() -> int:
-    """One that is free now."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
 
 
-def run(*lines: list[str], devices: int = 2) -> list[tuple[int, str, str]]:
-    """Status, output and errors of processes that run at once; none is left behind."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    started = []
+def run(*lines: list[str]) -> list[tuple[int, str, str]]:
+    """Status, output and errors of processes with two devices each that run at once; none is left behind."""
+    settings = environment(XLA_FLAGS="--xla_force_host_platform_device_count=2", JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    children, pipe = [], subprocess.PIPE
     try:
         for line in lines:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, *line], cwd=ROOT, env=environment(XLA_FLAGS=flags, JAX_DISABLE_MOST_OPTIMIZATIONS="1"), text=True,
-                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                )
-            )  # fmt: skip
-        outputs = [child.communicate(timeout=300) for child in started]
-        return [(child.returncode, *each) for child, each in zip(started, outputs, strict=True)]
+            command = [sys.executable, *line]
+            children.append(subprocess.Popen(command, cwd=ROOT, env=settings, text=True, stdout=pipe, stderr=pipe))
+        outputs = [child.communicate(timeout=300) for child in children]
+        return [(child.returncode, *texts) for child, texts in zip(children, outputs, strict=True)]
     finally:
-        for child in started:
+        for child in children:
             child.kill()
             child.communicate()
 
 
-def pair(run_dir: Path, *killed: int) -> list[tuple[int, str, str]]:
+def run_peers(directory: Path, *tasks: str) -> list[dict[str, np.ndarray]]:
+    """Arrays of both of two processes after the tasks."""
+    at = f"localhost:{free_port()}"
+    for status, _, errors in run(
+        *(["-m", "tests.support.peer", str(directory), at, "2", str(i), *tasks] for i in (0, 1))
+    ):
+        assert status == 0, errors
+    return [dict(np.load(directory / f"{i}.npz")) for i in (0, 1)]
+
+
+def run_commands(run_dir: Path, *killed: int) -> list[tuple[int, str, str]]:
     """The command in two processes, of which some kill themselves."""
-    at = f"localhost:{port()}"
+    at = f"localhost:{free_port()}"
     lines = []
-    for i in range(2):
-        begin = ["-c", KILLED] if i in killed else ["-m", "dgmzoo"]
+    for i in (0, 1):
+        start = ["-c", KILLED] if i in killed else ["-m", "dgmzoo"]
         peers = ["--coordinator", at, "--processes", "2", "--process", str(i)]
-        lines.append([*begin, *WORDS, "--run-dir", str(run_dir), *peers])
+        lines.append([*start, *WORDS, "--run-dir", str(run_dir), *peers])
     return run(*lines)
 
 
 @pytest.fixture(scope="module")
-def peers(tmp_path_factory) -> list[dict[str, np.ndarray]]:
-    """What one process with four devices found, and what two with two each did, with their refusals."""
-    whole, halves = (tmp_path_factory.mktemp(name) for name in ("whole", "halves"))
-    at = f"localhost:{port()}"
-    done = run(["-m", "tests.support.peer", str(whole)], devices=4)
-    done += run(*(["-m", "tests.support.peer", str(halves), at, "2", str(i)] for i in range(2)))
-    for status, _, errors in done:
-        assert status == 0, errors
-    found = [dict(np.load(path)) for path in (whole / "0.npz", halves / "0.npz", halves / "1.npz")]
-    return [*found, *(json.loads((halves / f"{i}.json").read_text()) for i in range(2))]
+def directory(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("peers")
 
 
-def test_two_processes_train_as_one(peers):
-    whole, first, second, *_ = peers
-    assert whole.keys() == first.keys() == second.keys()
-    arrays = [sum(name.startswith(prefix) for name in whole) for prefix in ("adam", "chains")]
-    assert arrays == [8, 14] and {"losses", "result", "stopped"} <= whole.keys()
-    for name in whole:
+@pytest.fixture(scope="module")
+def peers(directory) -> list[dict[str, np.ndarray]]:
+    """Two processes that train with Adam, and refuse what they cannot do."""
+    return run_peers(directory, "run_with_adam", "refusals")
+
+
+def compare(one, peers):
+    """Both processes have the same arrays to the bit, and those of one process to rounding."""
+    first, second = peers
+    assert one.keys() == first.keys() == second.keys()
+    for name in one:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
         if name != "stopped":
-            np.testing.assert_allclose(first[name], whole[name], rtol=1e-6, atol=1e-6, err_msg=name)
-    assert 0 < whole["stopped"] == first["stopped"] - 1 < 11  # asked by one, heard by all a dispatch later
-    assert first["chains.variables['local']['chains']"].shape[0] == 4
-    assert len({chain.tobytes() for chain in first["chains.variables['local']['chains']"]}) == 4
+            np.testing.assert_allclose(first[name], one[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-def test_what_processes_refuse_together(peers):
-    *_, first, second = peers
+def test_two_processes_train_as_one(peers, monkeypatch, tmp_path):
+    monkeypatch.setenv("DGMZOO_DEVICES", "4")
+    one = peer.run_with_adam(tmp_path)
+    compare(one, peers)
+    assert sum(name.startswith("adam") for name in one) == 8 and {"losses", "result"} <= one.keys()
+
+
+def test_processes_refuse_together(peers, directory):
+    first, second = (json.loads((directory / f"{i}.json").read_text()) for i in (0, 1))
     assert first.keys() == second.keys() == {"batch", "seeds", "differ", "one", "nan", "file"}
-    for told in (first, second):
-        assert "training.batch_size to be a multiple of 4 devices" in told["batch"] and "got 18" in told["batch"]
-        assert "expected one seed with several processes" in told["seeds"]
-        assert "training.learning_rate" in told["differ"] and "0.1" in told["differ"] and "0.2" in told["differ"]
-        assert "run_dir given" in told["one"]
-        assert "got a file; choose another --run-dir" in told["file"]
-    assert (
-        first["nan"] == second["nan"]
-        and "got NaN or infinity at step" in first["nan"]
-        and "extra_loss/bad" in first["nan"]
-    )
+    for messages in (first, second):
+        assert "training.batch_size to be a multiple of 4 devices" in messages["batch"]
+        assert "got 18" in messages["batch"]
+        assert "expected one seed with several processes" in messages["seeds"]
+        assert all(word in messages["differ"] for word in ("training.learning_rate", "0.1", "0.2"))
+        assert "run_dir given" in messages["one"]
+        assert "got a file; choose another --run-dir" in messages["file"]
+        assert "got NaN or infinity at step" in messages["nan"] and "extra_loss/bad" in messages["nan"]
+    assert first["nan"] == second["nan"]
     assert second["file"].startswith("process 0: ")
 
 
-def test_a_lost_process_ends_the_others_and_all_go_on_bit_for_bit(tmp_path):
-    whole, resumed = tmp_path / "whole", tmp_path / "run"
-    for status, _, errors in pair(whole):
+@pytest.mark.thorough
+def test_two_processes_stop_and_resume_as_one(monkeypatch, tmp_path):
+    """A state with chains of its own on each device, from the checkpoint on disk."""
+    monkeypatch.setenv("DGMZOO_DEVICES", "4")
+    (tmp_path / "two").mkdir()
+    one = peer.stopped_chains_with_sgd(tmp_path / "one")
+    first, second = run_peers(tmp_path / "two", "stopped_chains_with_sgd")
+    compare(one, [first, second])
+    assert sum(name.startswith("chains") for name in one) == 14
+    assert 0 < one["stopped"] == first["stopped"] - 1 < 11  # requested by one process, known to all a dispatch later
+    (name,) = (name for name in first if name.endswith("['chains']"))
+    assert first[name].shape[0] == 4 and len({chains.tobytes() for chains in first[name]}) == 4
+
+
+@pytest.mark.thorough
+def test_a_lost_process_ends_the_others_and_resumed_processes_equal_uninterrupted_ones(tmp_path):
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    for status, _, errors in run_commands(uninterrupted):
         assert status == 0, errors
     for lost in (1, 0):
-        done = pair(resumed, lost)
-        assert done[lost][0] == -signal.SIGKILL
-        status, _, errors = done[1 - lost]
-        # Of a lost process 0 the others hear from XLA too, which may be the quicker to end them.
-        ended = "one was lost" in errors and "start all of them again" in errors
-        assert (status == 2 and ended) or (lost == 0 and status == -signal.SIGABRT and "another task died" in errors)
-    (status, output, errors), (quiet, silent, _) = pair(resumed)
-    assert status == quiet == 0, errors
-    assert "resuming from step" in errors and "report:" in output and "report:" not in silent
-    ours, theirs = state_of(resumed), state_of(whole)
-    assert ours == theirs and len(ours) > 20
-    assert rows_of(resumed) == rows_of(whole)
-    values = [json.loads((path / "result.json").read_text())["value"] for path in (resumed, whole)]
+        ended = run_commands(resumed, lost)
+        assert ended[lost][0] == -signal.SIGKILL
+        status, _, errors = ended[1 - lost]
+        # XLA too notices the loss of process 0, and may end the others before dgmzoo does.
+        by_dgmzoo = status == 2 and "one was lost" in errors and "start all of them again" in errors
+        assert by_dgmzoo or (lost == 0 and status == -signal.SIGABRT and "another task died" in errors)
+    (status, output, errors), (other_status, other_output, _) = run_commands(resumed)
+    assert status == other_status == 0, errors
+    assert "resuming from step" in errors and "report:" in output and "report:" not in other_output
+    state, expected = state_of(resumed), state_of(uninterrupted)
+    assert state == expected and len(state) > 20
+    assert rows_of(resumed) == rows_of(uninterrupted)
+    values = [json.loads((path / "result.json").read_text())["value"] for path in (resumed, uninterrupted)]
     assert values[0] == values[1]
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("arguments", "message"),
     [
         (("localhost:1", 2, None), "expected --coordinator, --processes and --process together"),
         ((None, 2, 1), "expected --coordinator, --processes and --process together"),
@@ -149,8 +169,8 @@ def test_a_lost_process_ends_the_others_and_all_go_on_bit_for_bit(tmp_path):
         (("auto", 2, 0), "expected --coordinator auto alone"),
     ],
 )
-def test_wrong_peers_are_refused(given, told):
-    with pytest.raises(ValueError, match=re.escape(told)), multihost.joined(*given):
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)), multihost.joined(*arguments):
         pass
 
 
