@@ -1,7 +1,7 @@
 """Several processes of one run: their connection, agreement on settings, shared errors and checkpoints.
 
-All processes run the same program, each on its share of every batch; process 0 alone writes files. Every function of this
-module that communicates must be called by all processes. With a single process the functions do nothing.
+All processes run the same program, each on its share of every batch; process 0 alone writes files. The functions of this
+module must be called by all processes. With a single process they return at once.
 """
 
 import contextlib

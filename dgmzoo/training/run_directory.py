@@ -142,7 +142,6 @@ class RunDirectory:
         try:
             if self.state == RunState.EMPTY:
                 write_json(self.path / CONFIG, config)
-                self._state = RunState.EMPTY
                 self.advance(RunState.CREATED)
             elif self.result() and lengths(self.config()["resolved"]) != lengths(config["resolved"]):
                 self._pending_config = config
@@ -202,7 +201,7 @@ class RunDirectory:
         return override(loaded, config["overrides"])
 
     def result(self) -> dict[str, Any] | None:
-        """The content of `result.json`; None unless the run is measured, and where the file cannot be read."""
+        """The content of `result.json`; None if the run is not measured, or the file cannot be read."""
         if self._pending_config is not None or self.state != RunState.MEASURED:
             return None
         path = self.path / RESULT
@@ -214,7 +213,7 @@ class RunDirectory:
         return None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of `metrics.jsonl`, without a half-written last one."""
+        """The complete rows of `metrics.jsonl`; a half-written last row is skipped."""
         path = self.path / METRICS
         if not path.is_file():
             return []
