@@ -31,12 +31,15 @@ COMPARISONS = sorted((ROOT / "experiments/results/comparisons").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
-def test_the_page_of_a_comparison_contains_its_table(path):
+def test_the_page_of_a_comparison_contains_its_table_and_notes(path):
     records = json.loads(path.read_text())
     assert all(record["dirty"] is False and len(record["commit"]) == 40 for record in records)
     page = path.with_suffix(".md").read_text()
     for line in table.table_lines(records):
-        assert f"| {line.title} | {' | '.join(line.one_line_texts())} |" in page
+        title = line.title.replace("|", "\\|")  # in Markdown
+        assert f"| {title} | {' | '.join(line.one_line_texts())} |" in page
+    for note in table.table_notes(records):
+        assert f"- {note}\n" in page
 
 
 def test_the_results_page_is_made_of_the_records():
