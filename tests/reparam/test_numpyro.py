@@ -87,6 +87,7 @@ def divergence_of_a_piecewise_guide(loss) -> float:
     return float(dist.kl_divergence(PiecewiseNormal(result.params["loc"], result.params["scales"]), TARGET))
 
 
+@pytest.mark.thorough
 def test_a_piecewise_guide_with_the_closed_divergence_finds_a_piecewise_target():
     assert divergence_of_a_piecewise_guide(TraceMeanField_ELBO()) < 1e-4
 

@@ -159,6 +159,7 @@ def random_parameters(scales, locs, points, num=3000):
     return np.stack(params, -1).astype(np.float32), random.choice(points, num).astype(np.float32)
 
 
+@pytest.mark.thorough
 def test_single_precision_is_finite_at_the_extremes():
     params, z = random_parameters([1e-6, 1e-3, 1.0, 1e4], [-1e4, 0, 1e-3, 1e4], [-1e4, -1e-6, 1e-30, 0, 1.0, 1e4])
     assert np.isfinite(jax.jit(jax.vmap(layer_values))(params, z)).all()

@@ -152,6 +152,7 @@ def test_single_precision_is_close_to_double(extreme):
     assert error[inner].max() < 1e-4
 
 
+@pytest.mark.thorough
 def test_single_precision_is_finite_at_the_extremes(extreme):
     params, x = extreme
     assert np.isfinite(jax.jit(jax.vmap(layer_values))(params, x)).all()
