@@ -11,7 +11,7 @@ import jax
 
 from dgmzoo import data, files
 from dgmzoo.config.experiment import Experiment, load_experiment
-from dgmzoo.config.overrides import flatten, override
+from dgmzoo.config.overrides import NO_IDENTITY, flatten, override
 from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.report import render
@@ -21,7 +21,7 @@ from dgmzoo.training.loop import Fitted, Interrupted, check_seeds, fit_seeds, se
 from dgmzoo.training.metric_writers import Writer
 from dgmzoo.training.metric_writers import check as check_writers
 from dgmzoo.training.progress import ProgressCallback
-from dgmzoo.training.run_config import differences, run_config
+from dgmzoo.training.run_config import MAY_CHANGE, differences, run_config
 from dgmzoo.training.run_directory import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES, RunDirectory, RunState
 from dgmzoo.training.seed_tracker import SeedTracker
 from dgmzoo.validation import check_seed
@@ -86,7 +86,8 @@ def train(
         with console_progress(progress) as (log, fetching):
             dataset = data.load_dataset(exp.data, log, fetching)
         resolved = resolve(exp, dataset)
-    _report_corrections(resolved, progress)
+    if is_first:
+        _report_corrections(resolved, progress)
     configs = {number: run_config(resolved, number) for number in chosen}
     _agree(configs[chosen[0]], run_dir)
     if run_dir is None:
@@ -98,7 +99,7 @@ def train(
             if is_first:
                 _open(directories, configs, locks)
         measured = [number for number, directory in directories.items() if is_first and _is_measured(directory)]
-        # Seeds that are measured take no part in the program of the others, unless all are: then nothing is left to do.
+        # Each measured seed is restored by itself; the others train in one program.
         groups = [[number] for number in measured] + [[number for number in chosen if number not in measured]]
         runs: dict[int, Run] = {}
         for group in filter(None, groups):
@@ -138,6 +139,9 @@ def _open(
         locks.enter_context(directory.lock())
     for number, directory in directories.items():
         directory.open(configs[number])
+    for name, text in next(iter(configs.values()))["resolved"]["extra_losses"].items():
+        if text.startswith(NO_IDENTITY):
+            warnings.warn(f"the run cannot be resumed with its extra loss {name!r}: {text}", stacklevel=4)
 
 
 def _is_measured(directory: RunDirectory) -> bool:
@@ -166,6 +170,10 @@ def _train(
     except Interrupted as interrupted:
         interrupted.signal = callbacks[0].signal
         raise
+    with multihost.shared_errors():
+        for directory, fit in zip(directories.values(), fitted, strict=True) if is_first else ():
+            if directory is not None and fit.trained:
+                directory.advance(RunState.TRAINED)
     return {
         seed: _measured(resolved, seed, directory, callback.rows, fit, progress)
         for (seed, directory), callback, fit in zip(directories.items(), callbacks, fitted, strict=True)
@@ -189,16 +197,15 @@ def _measured(
         return Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
     with multihost.shared_errors():
         if path is not None:
-            directory.advance(RunState.TRAINING)  # deletes a result of other parameters
-            directory.advance(RunState.TRAINED)
+            directory.advance(RunState.TRAINED)  # deletes a result of other parameters
     seconds = training_seconds(metrics)
     record, estimate = measure(resolved, fit.variables, fit.step, seed, seconds, progress=progress)
     run = Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
     with multihost.shared_errors():
         if path is not None:
             files.write_json(path / RESULT, record)
-            directory.advance(RunState.MEASURED)
             render.write(run, estimate, REPORT, SAMPLES, RECONSTRUCTIONS)
+            directory.advance(RunState.MEASURED)
     return run
 
 
@@ -229,7 +236,7 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
     requested = flatten(exp)
     if requested["extra_losses"].keys() == stored["resolved"]["extra_losses"].keys():
         requested["extra_losses"] = stored["resolved"]["extra_losses"]  # extra losses act in training alone
-    if lines := differences(stored["resolved"], requested):
+    if lines := differences(stored["resolved"], requested, MAY_CHANGE):
         raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
     dataset = data.load_dataset(exp.data)
     if dataset.sha256 != stored["dataset_sha256"]:

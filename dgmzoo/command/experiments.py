@@ -23,6 +23,8 @@ def train(words: list[str]) -> int:
     name, *rest = words
     with multihost.joined(*_processes(rest)):
         options = parse(Train, name, rest)
+        if options.seeds is not None and options.seeds < 1:
+            raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
         parent = Path("runs") / _stem(name)
         seeds = None if options.seeds is None else range(options.seed, options.seed + options.seeds)
         run_dir = options.run_dir or (parent / f"seed-{options.seed}" if seeds is None else parent)

@@ -111,6 +111,10 @@ def variant_overrides(base: Experiment, name: str, variant: str) -> dict[str, An
         if not equals and not words:
             raise ValueError(f"expected a variant such as 'objective=iwae objective.num-samples=5', got {variant!r}")
         words += [f"--{option.removeprefix('--')}", value] if equals else [word]  # further values of a tuple
+    options = {field.name for field in dataclasses.fields(Compare)}
+    for word in words:
+        if word.startswith("--") and word.removeprefix("--").replace("-", "_") in options:
+            raise ValueError(f"expected fields of the experiment in a variant, got {word.removeprefix('--')!r}")
     try:
         _, overrides = _parse(Compare, f"{name} --variants {variant!r}", base, words, tyro.conf.FlagConversionOff)
         override(base, overrides)
@@ -142,7 +146,7 @@ def _parse(
     requested = {}
     for word in rest:
         path = word.partition("=")[0].removeprefix("--").replace("-", "_")
-        if word.startswith("--") and path not in verb_options:
+        if word.startswith("--") and path.removeprefix("no_") not in verb_options:
             parent, _, field = path.rpartition(".")
             candidates = [path, ".".join([parent, field.removeprefix("no_")])]  # --training.no-remat
             path = next(path for path in candidates if _has(options.experiment, path))

@@ -82,7 +82,7 @@ class Experiment:
     training: Training
     """The training protocol."""
     execution: Execution = Execution()  # noqa: RUF009 (frozen)
-    """Settings that change memory and speed alone, also when a run is resumed."""
+    """Settings that change memory and speed, and no result beyond rounding."""
     evaluation: Evaluation = Evaluation()
     """Settings of the final evaluation."""
     extra_losses: Mapping[str, ExtraLoss] = dataclasses.field(default_factory=dict)
@@ -119,6 +119,8 @@ class Origin(NamedTuple):
 
     base: Experiment
     """The named experiment."""
+    file_sha256: str | None
+    """Digest of a user's experiment file and of the modules beside it, as they were loaded; None for the zoo's own."""
     overrides: Mapping[str, Any]
     """Path -> value, as requested."""
     flat: Mapping[str, Any] | None
@@ -149,9 +151,5 @@ def load_experiment(name: str) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise ValueError(f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}")
     loaded = dataclasses.replace(experiment, name=name, origin=None)
-    return dataclasses.replace(loaded, origin=Origin(loaded, {}, None))
-
-
-def file_digest(name: str) -> str | None:
-    """The sha256 of a user's experiment file and of the modules beside it; None for an experiment of the zoo."""
-    return experiment_file.digest(Path(name)) if name.endswith(".py") else None
+    digest = experiment_file.digest(Path(name)) if name.endswith(".py") else None
+    return dataclasses.replace(loaded, origin=Origin(loaded, digest, {}, None))

@@ -16,6 +16,9 @@ _IMPORTED: dict[Path, str] = {}
 """File of a module beside an experiment file -> its sha256 when this process imported it."""
 
 
+_PREFIX, _DIGITS = "dgmzoo_experiment_", 12
+
+
 def execute(path: Path) -> ModuleType:
     """Run an experiment file as a module; a file of the same content that has run already is not run again.
 
@@ -26,7 +29,7 @@ def execute(path: Path) -> ModuleType:
         raise ValueError(f"expected the path of an experiment file, got {str(path)!r}, which does not exist")
     path = path.resolve()
     source = path.read_bytes()
-    name = f"dgmzoo_experiment_{path.stem}_{hashlib.sha256(str(path).encode() + source).hexdigest()[:12]}"
+    name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode() + source).hexdigest()[:_DIGITS]}"
     modules = modules_beside(path)
     _check_modules(path, modules)
     if name in sys.modules:
@@ -41,7 +44,7 @@ def execute(path: Path) -> ModuleType:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, ValueError) or not isinstance(error, Exception):
+        if not isinstance(error, Exception):
             raise
         raise ValueError(f"expected {path} to run, got {type(error).__name__}: {error}") from error
     finally:
@@ -51,6 +54,15 @@ def execute(path: Path) -> ModuleType:
         if _file_of(module_name) == file:
             _IMPORTED.setdefault(file, _sha256(file))
     return module
+
+
+def written_name(module: str) -> str:
+    """The name of a module as configurations write it: that of an experiment file without its digest.
+
+    >>> written_name("dgmzoo_experiment_mine_0123456789ab"), written_name("jax.nn")
+    ('mine', 'jax.nn')
+    """
+    return module.removeprefix(_PREFIX)[: -_DIGITS - 1] if module.startswith(_PREFIX) else module
 
 
 def digest(path: Path) -> str:

@@ -1,8 +1,8 @@
 """The identity of a Python function, so that a run is not resumed with a different loss function.
 
 A function defined in a file is known by its qualified name and the digest of that file, a function of a notebook or
-prompt by its source text. Plain values that a function closes over belong to its identity. A function that holds
-anything else has none, and a run with it cannot be resumed.
+prompt by its source text and the globals that it reads. Plain values that a function closes over belong to its identity.
+A function that holds anything else has none, and a run with it cannot be resumed.
 """
 
 import dataclasses
@@ -48,7 +48,11 @@ def _describe(function: Callable, seen: set[int]) -> tuple[str, str]:
         closure = [_content(cell) for cell in function.__closure__ or ()]
         held = _text((function.__defaults__, function.__kwdefaults__, closure), seen | {id(function)})
         name, source = _source(function, function.__code__.co_firstlineno)
-        return name, f"{source} holding {held}"
+        text = f"{source} holding {held}"
+        if not _file_of(function):  # a notebook's cell: the globals that it reads are in no file either
+            globals_read = inspect.getclosurevars(function).globals
+            text += f" reading {_text(globals_read, seen | {id(function)})}"
+        return name, text
     if isinstance(function, type) or isinstance(function, types.BuiltinFunctionType):
         return _source(function, None)
     if dataclasses.is_dataclass(function):
@@ -63,11 +67,9 @@ def _describe(function: Callable, seen: set[int]) -> tuple[str, str]:
 
 def _source(definition: Any, line: int | None) -> tuple[str, str]:
     """The name of a function or class, and the text of its definition: file digest and name, or source."""
-    module = sys.modules.get(definition.__module__ or "")
-    file = getattr(module, "__file__", None)
-    if file is not None and Path(file).is_file():
-        name = f"{Path(file).stem}.{definition.__qualname__}"
-        return name, f"{name} {line} {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
+    if file := _file_of(definition):
+        name = f"{file.stem}.{definition.__qualname__}"
+        return name, f"{name} {line} {hashlib.sha256(file.read_bytes()).hexdigest()}"
     name = f"{definition.__module__}.{definition.__qualname__}"
     if definition.__module__ in sys.builtin_module_names:
         return name, name
@@ -78,6 +80,12 @@ def _source(definition: Any, line: int | None) -> tuple[str, str]:
             f"expected a function whose source can be read, got {name}, which is defined in no file; define it in a file "
             "or in a notebook's cell"
         ) from None
+
+
+def _file_of(definition: Any) -> Path | None:
+    """The file that defines a function or class; None in a notebook or prompt."""
+    file = getattr(sys.modules.get(definition.__module__ or ""), "__file__", None)
+    return Path(file) if file is not None and Path(file).is_file() else None
 
 
 def _text(value: Any, seen: set[int]) -> str:

@@ -100,5 +100,6 @@ def family(name: str) -> type[dist.Distribution]:
     """
     if name not in FAMILIES:
         near = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.3)
-        raise ValueError(f"expected the name of a distribution family, got {name!r}; the nearest are {', '.join(near)}")
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        raise ValueError(f"expected the name of a distribution family, got {name!r}{hint}")
     return FAMILIES[name]

@@ -12,6 +12,7 @@ import flax.linen as nn
 import typeguard
 
 from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.experiment_file import written_name
 from dgmzoo.config.function_identity import identity
 from dgmzoo.config.names import FAMILIES, choices, family
 from dgmzoo.config.training import LENGTHS, Training
@@ -127,14 +128,16 @@ def source(experiment: Experiment) -> tuple[str | None, dict[str, Any]]:
     made = flatten(origin.base) if origin.flat is None else origin.flat
     if made != flatten(experiment):
         return None, {}  # a field was replaced in Python since
-    return experiment.name, plain(origin.overrides)
+    return origin.base.name, plain(origin.overrides)
 
 
 def _has_plain_form(value: Any) -> bool:
     """Whether `override` understands `plain(value)`, unlike that of arrays, functions and modules."""
     if isinstance(value, list | tuple):
         return all(map(_has_plain_form, value))
-    return value is None or isinstance(value, bool | int | float | str) or value in FAMILIES.values()
+    if value is None or isinstance(value, bool | int | float | str):
+        return True
+    return isinstance(value, type) and value in FAMILIES.values()
 
 
 def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
@@ -153,6 +156,8 @@ def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment
     """
     if not overrides:
         return experiment
+    if wrong := [path for path in overrides if not isinstance(path, str)]:
+        raise ValueError(f"expected paths such as 'model.latent_dim', got {wrong[0]!r}")
     overrides = {path.replace("-", "_"): value for path, value in overrides.items()}
     tree: dict = {}
     for path, value in overrides.items():
@@ -161,12 +166,24 @@ def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment
             node = node.setdefault(name, {})
         node[_VALUE] = value
     changed = _rebuild(experiment, tree, "")
-    if experiment.origin is None:
-        return changed
-    origin = experiment.origin._replace(
-        overrides=_merged(experiment.origin.overrides, overrides), flat=flatten(changed)
-    )
-    return dataclasses.replace(changed, origin=origin)
+    if source(experiment)[0] is None:
+        return dataclasses.replace(changed, origin=None)
+    effective = {
+        path: value for path, value in overrides.items() if not _names_the_present_part(experiment, path, value)
+    }
+    merged = _merged(experiment.origin.overrides, effective)
+    return dataclasses.replace(changed, origin=experiment.origin._replace(overrides=merged, flat=flatten(changed)))
+
+
+def _names_the_present_part(experiment: Experiment, path: str, value: Any) -> bool:
+    """Whether an override is the flat form of a part that stays: the name of its class, or the keys of its members."""
+    part: Any = experiment
+    for name in path.split("."):  # a part that another override chooses may have a field that this one has not
+        items = members(part)
+        part = getattr(part, name, None) if items is None else {str(key): item for key, item in items.items()}.get(name)
+    if items := parts_in(part):
+        return value == [str(key) for key in items]
+    return is_part(part) and choices(part) is None and value == type(part).__name__
 
 
 def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,7 +276,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     named = type(value) if callable(value) and not hasattr(value, "__qualname__") else value  # a repr holds an address
-    return f"{named.__module__}.{named.__qualname__}" if hasattr(named, "__qualname__") else repr(value)
+    return f"{written_name(named.__module__)}.{named.__qualname__}" if hasattr(named, "__qualname__") else repr(value)
 
 
 def _tuples(value: Any) -> Any:

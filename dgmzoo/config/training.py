@@ -106,7 +106,11 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """Settings of the execution, beside the protocol: they change memory and speed, and no result beyond rounding."""
+    """Settings of the execution, beside the protocol: they change memory and speed, and no result beyond rounding.
+
+    A run may be resumed with another `stream` or `checkpoint_seconds`, but not with another `dispatch`, which may round
+    differently.
+    """
 
     stream: bool | None = None
     """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB."""

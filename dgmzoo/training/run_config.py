@@ -5,13 +5,12 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from dgmzoo.config.experiment import file_digest
 from dgmzoo.config.overrides import NO_IDENTITY, flatten, source
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.config.training import LENGTHS
 
 SCHEMA = 2
-_MAY_CHANGE = ("execution.stream", "execution.checkpoint_seconds")
+MAY_CHANGE = frozenset({"execution.stream", "execution.checkpoint_seconds"})
 
 
 def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
@@ -22,7 +21,7 @@ def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
         "schema": SCHEMA,
         "dgmzoo": importlib.metadata.version("dgmzoo"),
         "experiment": name,
-        "file_sha256": file_digest(name) if name else None,
+        "file_sha256": experiment.origin.file_sha256 if name else None,
         "overrides": overrides,
         "corrections": list(resolved.corrections),
         "seed": seed,
@@ -53,7 +52,7 @@ def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]
     old, new = (dict(config["resolved"]) for config in (before, after))
     for name in ("experiment", "file_sha256", "seed", "dataset_sha256"):
         old[name], new[name] = before[name], after[name]
-    allowed = set(_MAY_CHANGE)
+    allowed = set(MAY_CHANGE)
     if old.get("training.schedule") == new.get("training.schedule") == "constant" and _is_not_shorter(old, new):
         allowed |= {f"training.{name}" for name in LENGTHS}
     if lines := differences(old, new, allowed):

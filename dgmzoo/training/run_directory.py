@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dgmzoo.config.experiment import Experiment, file_digest, load_experiment
+from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import override
 from dgmzoo.evaluation import record
 from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text, writing
@@ -28,10 +28,15 @@ class RunState(enum.StrEnum):
     """
 
     EMPTY = "empty"
+    """No run has been created."""
     CREATED = "created"
+    """The configuration is written; no metrics and no checkpoint are."""
     TRAINING = "training"
+    """Training has written metrics or a checkpoint, and has not ended."""
     TRAINED = "trained"
+    """Training has ended; the result is not complete."""
     MEASURED = "measured"
+    """Result, pictures and report belong to the selected parameters."""
 
 
 class RunDirectory:
@@ -54,7 +59,7 @@ class RunDirectory:
 
     @property
     def state(self) -> RunState:
-        """The state on disk."""
+        """The state: read from disk once, then as this process changes it."""
         if self._state is None:
             self._state = self._read_state()
         return self._state
@@ -62,20 +67,22 @@ class RunDirectory:
     def advance(self, state: RunState) -> None:
         """Change the state.
 
-        A measured run that returns to TRAINING loses its result, its report and its pictures, and the configuration of
-        the longer training is written. Until then its files stay as they are.
+        A measured run that returns to TRAINING or TRAINED loses its result, its report and its pictures, and the
+        configuration of the longer training is written. Until then its files stay as they are. The state is written
+        first: wherever the process is killed, a result that is still there is no longer believed.
         """
         if state == self.state:
             return
-        if state == RunState.TRAINING:
-            for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS):
-                with writing(self.path / name):
-                    (self.path / name).unlink(missing_ok=True)
+        was_measured = self.state == RunState.MEASURED
+        write_json(self.path / STATE, {"state": state.value})
+        self._state = state
+        if was_measured:
             if self._pending_config is not None:
                 write_json(self.path / CONFIG, self._pending_config)
                 self._pending_config = None
-        write_json(self.path / STATE, {"state": state.value})
-        self._state = state
+            for name in (RESULT, REPORT, SAMPLES, RECONSTRUCTIONS):
+                with writing(self.path / name):
+                    (self.path / name).unlink(missing_ok=True)
 
     def _begin_training(self) -> None:
         self.advance(RunState.TRAINING)
@@ -193,7 +200,7 @@ class RunDirectory:
                 "pass it: dgmzoo.load(run_dir, experiment=...)"
             )
         loaded = load_experiment(name)
-        if file_digest(name) != config["file_sha256"]:
+        if loaded.origin.file_sha256 != config["file_sha256"]:
             raise ValueError(
                 f"expected {name}, and the modules beside it that it imports, as they were when the run began, got changed "
                 "ones; restore them, or pass the experiment: dgmzoo.load(run_dir, experiment=...)"

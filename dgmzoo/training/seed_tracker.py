@@ -205,12 +205,18 @@ def restore_common_step(trackers: Sequence[SeedTracker], template: State) -> lis
         if len({checkpoint and checkpoint.step for checkpoint in restored}) == 1:
             return None if None in restored else restored
         if None in restored:
-            # A run that was killed while it wrote its first checkpoints may have those of some seeds alone.
-            if all(checkpoint is None or checkpoint.progress.get("first") for checkpoint in restored):
+            # Seeds that were killed while they wrote their first checkpoints together may have those of some alone.
+            seeds = [tracker.seed for tracker in trackers]
+            if all(
+                checkpoint is None or (checkpoint.progress.get("first") and checkpoint.progress["together"] == seeds)
+                for checkpoint in restored
+            ):
                 return None
-            pairs = zip(trackers, restored, strict=True)
-            seeds = ", ".join(str(tracker.seed) for tracker, checkpoint in pairs if checkpoint)
+            pairs = list(zip(trackers, restored, strict=True))
+            begun = [tracker.seed for tracker, checkpoint in pairs if checkpoint]
+            others = [tracker.seed for tracker, checkpoint in pairs if not checkpoint]
             raise ValueError(
-                f"expected a checkpoint of one step for all of the seeds, got one of {seeds} alone; train them in turn"
+                f"expected a checkpoint of one step for all of the seeds, got one of {begun} alone; train them in turn: "
+                f"seeds {begun}, then seeds {others}"
             )
         upto = min(checkpoint.step for checkpoint in restored)

@@ -77,7 +77,25 @@ def test_a_changed_module_is_refused_in_this_process_and_changes_the_digest(fold
     with pytest.raises(ValueError, match="modules beside it"):
         dgmzoo.load(tmp_path / "run")
     with pytest.raises(ValueError, match="file_sha256"):
-        dgmzoo.train(exp, tmp_path / "run", progress=False)
+        changed = dgmzoo.experiment(str(folders[0]), {**TINY, "training.epochs": 1, "model.latent_dim": 4})
+        dgmzoo.train(changed, tmp_path / "run", progress=False)
+
+
+def test_the_digest_is_that_of_the_file_as_it_was_loaded(folders, tmp_path):
+    exp = dgmzoo.experiment(str(folders[0]), {**TINY, "training.epochs": 1})
+    folders[0].write_text(MINE + "# edited while the experiment waits\n")
+    run = dgmzoo.train(exp, tmp_path / "run", progress=False)
+    with pytest.raises(ValueError, match="got changed ones"):
+        dgmzoo.load(tmp_path / "run")
+    assert dgmzoo.load(tmp_path / "run", exp).record == run.record
+
+
+def test_functions_of_a_file_have_a_name_that_outlives_its_versions(folders):
+    text = MINE.replace("latent_dim=WIDTH", "latent=base.model.latent") + "def half(x):\n    return x / 2\n"
+    folders[0].write_text(text)
+    first = execute(folders[0]).half
+    folders[0].write_text(text + "# a comment\n")
+    assert overrides.plain(first) == overrides.plain(execute(folders[0]).half) == "mine.half"
 
 
 def test_a_module_that_the_caller_has_imported_is_shared(folders, monkeypatch):

@@ -56,14 +56,19 @@ def test_a_function_without_a_file_is_known_by_its_source(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "notebook", types.ModuleType("notebook"))
 
-    def cell(text):
+    def cell(text, **names):
         linecache.cache["<cell>"] = (len(text), None, text.splitlines(keepends=True), "<cell>")
-        space = {"__name__": "notebook"}
+        space = {"__name__": "notebook", **names}
         exec(compile(text, "<cell>", "exec"), space)
         return identity(space["loss"])
 
     one, same, other = (cell(f"def loss(evidence, batch):\n    return {value}\n") for value in (1, 1, 2))
     assert one == same != other
+    text = "def loss(evidence, batch):\n    return weight * jnp.abs(evidence)\n"
+    one, same, other = (cell(text, weight=weight, jnp=jnp) for weight in (0.1, 0.1, 100.0))
+    assert one == same != other, "the globals that it reads count"
+    with pytest.raises(ValueError, match="holds a"):
+        cell(text, weight=jnp.ones(2), jnp=jnp)
 
 
 @pytest.mark.parametrize("held", [jnp.ones(3), iter(()), object()], ids=["array", "iterator", "object"])
@@ -99,7 +104,8 @@ def test_a_run_is_not_resumed_with_another_function_or_with_one_of_no_identity(t
         dgmzoo.load(tmp_path / "run", dgmzoo.experiment("vae/digits", QUICK))
     assert dgmzoo.load(tmp_path / "run", requested(scaled(50.0))).record["value"] == run.record["value"]
     unknown = requested(scaled(jnp.full((), 0.1)))
-    dgmzoo.train(unknown, tmp_path / "other", progress=False)
+    with pytest.warns(UserWarning, match="cannot be resumed with its extra loss 'size'"):
+        dgmzoo.train(unknown, tmp_path / "other", progress=False)
     with pytest.raises(
         ValueError, match=r"'size' that can be recognised, to resume .*: expected a function that closes"
     ):

@@ -10,7 +10,7 @@ import pytest
 
 import dgmzoo
 from dgmzoo import experiments
-from dgmzoo.command.options import Train, parse, variant_overrides
+from dgmzoo.command.options import Bench, Train, parse, variant_overrides
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import load_experiment as load
 from dgmzoo.evaluation.record import published_result
@@ -54,6 +54,35 @@ def test_an_override_without_a_plain_form_is_kept_for_reading_only():
     exp = dgmzoo.experiment("vae/digits", {"model.encoder": dgmzoo.MLP((3,)), "model.latent.prior": dist.Laplace})
     assert overrides.source(exp) == (None, {})
     assert overrides.flatten(exp)["model.encoder.hidden"] == [3]
+
+
+def test_a_change_in_python_is_not_hidden_by_a_later_override():
+    base = load("vae/digits")
+    changed = dataclasses.replace(base, training=dataclasses.replace(base.training, learning_rate=0.01))
+    assert overrides.source(changed) == (None, {})
+    assert overrides.source(overrides.override(changed, {"model.latent_dim": 3})) == (None, {})
+    named = dataclasses.replace(dgmzoo.experiment("vae/digits", {"model.latent_dim": 3}), name="mine")
+    assert overrides.source(named) == ("vae/digits", {"model.latent_dim": 3})
+
+
+def test_naming_the_class_that_is_there_keeps_its_overrides():
+    exp = dgmzoo.experiment("vae/digits", {"model.latent_dim": 3})
+    again = overrides.override(exp, {"model": "VAE", "model.encoder": "MLP"})
+    assert again.model.latent_dim == 3 and overrides.source(again) == ("vae/digits", {"model.latent_dim": 3})
+
+
+@pytest.mark.parametrize("word", ["--no-json", "--json"])
+def test_options_of_the_verb_are_no_overrides(word):
+    assert overrides.source(parse(Bench, "vae/digits", [word]).experiment) == ("vae/digits", {})
+    with pytest.raises(ValueError, match="fields of the experiment in a variant, got 'seeds'"):
+        variant_overrides(load("vae/digits"), "vae/digits", "seeds=5")
+
+
+def test_paths_and_values_of_other_types_are_refused():
+    with pytest.raises(ValueError, match=r"expected paths such as 'model\.latent_dim', got 3"):
+        dgmzoo.experiment("vae/digits", {3: 4})
+    with pytest.raises(ValueError, match=r"model\.latent_dim of type int"):
+        dgmzoo.experiment("vae/digits", {"model.latent_dim": np.ones(2)})
 
 
 def test_later_overrides_replace_earlier_ones():
