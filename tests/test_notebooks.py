@@ -1,7 +1,6 @@
-"""The notebooks run from top to bottom on small settings, and are committed without what they print."""
+"""The notebooks run from top to bottom on small settings, and are committed without outputs."""
 
 import json
-import os
 
 import pytest
 
@@ -10,7 +9,7 @@ from tests.support.command import ROOT, environment
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def test_the_notebooks_are_there():
+def test_the_notebooks_exist():
     assert {path.stem for path in NOTEBOOKS} >= {"compare_priors", "variational_layers"}
 
 
@@ -20,19 +19,19 @@ def test_no_outputs_are_committed(path):
     assert cells and all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
 
 
-@pytest.mark.skipif("DGMZOO_TEST_NOTEBOOKS" not in os.environ, reason="takes minutes: set DGMZOO_TEST_NOTEBOOKS=1")
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # Jupyter's own
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs(path, tmp_path):
+def test_a_notebook_runs_on_small_settings(path, tmp_path):
     reason = 'needs the notebook tools: pip install -e ".[test]"'
     nbclient = pytest.importorskip("nbclient", reason=reason)
     nbformat = pytest.importorskip("nbformat", reason=reason)
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
-    optimized = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}  # its programs run for long
+    optimized = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}  # its trainings are long
     client.execute(env=environment(DGMZOO_QUICK="1", PYTHONPATH=str(ROOT), **optimized))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert not [each for each in outputs if each.get("name") == "stderr" and "Warning" in each["text"]]
-    assert sum("image/png" in each.get("data", {}) for each in outputs) >= 4
+    assert not [output for output in outputs if output.get("name") == "stderr" and "Warning" in output["text"]]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
     if path.stem == "compare_priors":
-        assert any("<table>" in each.get("data", {}).get("text/html", "") for each in outputs)
+        assert any("<table>" in output.get("data", {}).get("text/html", "") for output in outputs)

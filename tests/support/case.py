@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 
 from dgmzoo.objectives.base import Objective
@@ -38,8 +37,3 @@ class Case:
     """Fields that the module's constructor must refuse."""
     thorough: bool = False
     """Whether all tests of the case are thorough, because it varies a case that is tested in the quick tier."""
-
-    @property
-    def batch(self) -> dict[str, jax.Array]:
-        """All rows as arrays on the device."""
-        return {name: jax.numpy.asarray(leaf) for name, leaf in self.rows.items()}

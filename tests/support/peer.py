@@ -93,6 +93,7 @@ def stopped_chains_with_sgd(directory: Path) -> dict[str, np.ndarray]:
     dataset = data.load_dataset(exp.data)
     model = resolve(exp, dataset).model
     run = RunDirectory(directory / "chains")
+    run.path.mkdir(parents=True, exist_ok=True)
     checkpoints = tuple(multihost.SharedCheckpoints(own) for own in (run.latest, run.best))
     stopped = np.array(0)
     try:

@@ -4,17 +4,18 @@ import functools
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from dgmzoo.evaluation.log_likelihood import evaluate
+from dgmzoo.model.contract import Evidence, Query
 from dgmzoo.model.functional import functional
 from dgmzoo.training.devices import compile_dispatch, init_on, place
 from dgmzoo.training.step import State, make_init, make_step
 from tests.support.case import Case
 
 STEPS = 10  # of one dispatch
+KEY = jax.random.key(3)
 IMPORTANCE_SAMPLES = 5000  # of one evaluation; other numbers would compile another program
 
 
@@ -22,7 +23,7 @@ class Subject:
     """The functions of a case, compiled once."""
 
     def __init__(self, case: Case):
-        self.case, self.model, self.batch = case, functional(case.module), case.batch
+        self.case, self.model, self.batch = case, functional(case.module), dict(case.rows)
         # Momentum is linear in the gradient, so a wrong factor in the gradient shows; Adam would hide it. Steps shrink in
         # the second half, so that the end of a training does not depend on how a machine rounds.
         rate = optax.linear_schedule(case.learning_rate, 0.0, case.steps // 2, transition_begin=case.steps // 2)
@@ -42,7 +43,7 @@ class Subject:
         self.step = step
         self.init = jax.jit(self.pure_init)
         self.dispatch = compile_dispatch(step, jax.devices()[:1])
-        self.evidence = jax.jit(self.model.evidence)
+        self.compiled_evidence = jax.jit(self.model.evidence)
         self.generate = jax.jit(self.model.generate, static_argnums=2) if self.model.generate else None
 
     @staticmethod
@@ -52,16 +53,20 @@ class Subject:
     @functools.cached_property
     def variables(self):
         """Variables that are prepared for evaluation, with parameters large enough that no distribution is near uniform."""
-        variables = self.init(jax.random.key(0), self.batch).variables
+        variables = jax.device_get(self.init(jax.random.key(0), self.batch).variables)
         random = np.random.default_rng(1)
 
         def enlarge(path, leaf):
             if "posterior_head" in jax.tree_util.keystr(path):
                 return leaf / 10  # the posterior stays wide, so that importance samples cover the true posterior
-            return jnp.asarray(random.normal(0, 0.6, leaf.shape), leaf.dtype)
+            return random.normal(0, 0.6, leaf.shape).astype(leaf.dtype)
 
         variables = {**variables, "params": jax.tree.map_with_path(enlarge, variables["params"])}
-        return self.model.prepare(variables, jax.random.key(2)) if self.model.prepare else variables
+        return jax.jit(self.model.prepare)(variables, jax.random.key(2)) if self.model.prepare else variables
+
+    def evidence(self, query: Query) -> tuple[Evidence, dict]:
+        """Evidence of the batch on the host, always with the same key, and the updates."""
+        return jax.device_get(self.compiled_evidence(self.variables, self.batch, KEY, query))
 
     def indices(self) -> np.ndarray:
         """Row numbers `[STEPS, 16]` of one dispatch: each batch is the whole set in an order of its own."""
@@ -95,7 +100,7 @@ class Subject:
     def every_x(self, label: int) -> dict[str, np.ndarray]:
         """All sixteen x that the model can produce, with the label, context or full mask that its evidence needs."""
         x = self.batch["x"]
-        levels = 4 if jnp.issubdtype(x.dtype, jnp.integer) else 2
+        levels = 4 if np.issubdtype(x.dtype, np.integer) else 2
         every = np.array(list(itertools.product(range(levels), repeat=x[0].size)), x.dtype).reshape(16, *x.shape[1:])
         rows = {"x": every}
         if "mask" in self.batch:

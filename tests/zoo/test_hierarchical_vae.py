@@ -24,7 +24,7 @@ from dgmzoo.zoo.vae.vae import VAE
 
 
 class Biased(VariationalLayer):
-    """A layer with an exact closed KL only."""
+    """A layer whose gradient is exact for a KL in closed form only."""
 
     def refusal(self, estimate):
         return None if estimate == "closed" else "it jumps"
@@ -36,19 +36,22 @@ W, B, S = np.array([1.0, -0.5, 0.7]), np.array([0.1, 0.2, -0.4]), np.array([0.5,
 X = np.array([[0.3, -1.0, 0.5], [2.0, 0.1, 1.5], [-1.0, 0.4, 0.0]])
 
 
-def scale_raw(scale):
-    """The raw number that the softplus turns into a scale."""
+def unconstrained_scale(scale):
+    """The unconstrained parameter of a scale."""
     return np.log(np.expm1(scale)) - _inverse_softplus(1.0)
 
 
 def dense(loc, scale, shift):
-    """A head: units' locations `x @ loc + shift`, constant scales. loc [in, U], scale and shift [U]."""
+    """Parameters of a head with locations `x @ loc + shift` and constant scales. loc [in, U], scale and shift [U]."""
     kernel = np.stack([loc, np.zeros_like(loc)], -1).reshape(len(loc), -1)
-    return {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(np.stack([shift, scale_raw(scale)], -1).ravel())}
+    return {
+        "kernel": jnp.asarray(kernel),
+        "bias": jnp.asarray(np.stack([shift, unconstrained_scale(scale)], -1).ravel()),
+    }
 
 
 def linear_gaussian():
-    """The model with linear maps and its exact posterior: `q(z1 | x) q(z2 | z1)`."""
+    """The model with linear maps and the exact posterior `q(z1 | x) q(z2 | z1)`."""
     variance = A**2 + S1**2  # of z1
     precision = 1 / variance + (W**2 / S**2).sum()
     to_z1 = (W / S**2 / precision)[:, None]
@@ -77,9 +80,9 @@ def test_every_weight_is_the_marginal_under_the_exact_posterior(x64):
     evidence, _ = jax.jit(lambda key: model.evidence(variables, {"x": jnp.asarray(X)}, key, Query(6)))(
         jax.random.key(0)
     )
-    want = np.broadcast_to(marginal().logpdf(X), (6, 3))
-    np.testing.assert_allclose(evidence.log_weight, want, rtol=1e-10)
-    assert np.ptp(evidence.log_likelihood, 0).min() > 0.01  # while its parts vary with the samples
+    expected = np.broadcast_to(marginal().logpdf(X), (6, 3))
+    np.testing.assert_allclose(evidence.log_weight, expected, rtol=1e-10)
+    assert np.ptp(evidence.log_likelihood, 0).min() > 0.01, "the parts of the weight vary with the samples"
 
 
 def test_draws_have_the_moments_of_the_marginal():
@@ -99,8 +102,8 @@ NETS = {
 }
 
 
-def drawn_net(name, amplitude=0.7):
-    """A model with parameters well away from their start."""
+def model_with_parameters(name, amplitude=0.7):
+    """A model and normal parameters with scale `amplitude`."""
     model = functional(NETS[name])
     variables = jax.jit(model.init)(jax.random.key(0), {"x": IMAGES})
     keys = iter(jax.random.split(jax.random.key(1), 100))
@@ -109,10 +112,10 @@ def drawn_net(name, amplitude=0.7):
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_bound_by_kl_is_the_bound_by_weights(name):
-    """A closed KL of z1 would hold z2 still while z1 moves, though q(z2 | z1) depends on it."""
-    model, variables = drawn_net(name)
-    ask = jax.jit(lambda key: model.evidence(variables, {"x": IMAGES}, key, Query(10_000))[0])
-    evidence = ask(jax.random.key(2))
+    """A KL of z1 in closed form would be wrong: it averages over z1 with z2 fixed, although q(z2 | z1) depends on z1."""
+    model, variables = model_with_parameters(name)
+    draw_evidence = jax.jit(lambda key: model.evidence(variables, {"x": IMAGES}, key, Query(10_000))[0])
+    evidence = draw_evidence(jax.random.key(2))
     kl = sum(np.asarray(latent.kl.sum(-1), np.float64) for latent in evidence.latents.values())
     difference = evidence.log_likelihood - kl - np.asarray(evidence.log_weight, np.float64)  # [K, B], mean 0
     errors = difference.mean(0) / (difference.std(0) / 100)
@@ -121,9 +124,9 @@ def test_the_bound_by_kl_is_the_bound_by_weights(name):
 
 
 def test_draws_follow_the_density():
-    model, variables = drawn_net("normal", 0.35)  # q near p, so that weights are even
-    ask = jax.jit(lambda key: model.evidence(variables, {"x": IMAGES}, key, Query(20_000))[0].log_weight)
-    weight = np.exp(np.asarray(ask(jax.random.key(3)), np.float64))  # [K, 16]
+    model, variables = model_with_parameters("normal", 0.35)  # q is near p, so that weights are nearly equal
+    log_weight_of = jax.jit(lambda key: model.evidence(variables, {"x": IMAGES}, key, Query(20_000))[0].log_weight)
+    weight = np.exp(np.asarray(log_weight_of(jax.random.key(3)), np.float64))  # [K, 16]
     p, error = weight.mean(0), weight.std(0) / np.sqrt(len(weight))
     assert abs(p.sum() - 1) < 4 * np.sqrt((error**2).sum())
     x = np.asarray(jax.jit(lambda key: model.generate(variables, key, 20_000))(jax.random.key(4)).x)
@@ -136,15 +139,15 @@ def test_draws_follow_the_density():
 def test_one_layer_is_the_plain_vae():
     one = functional(HierarchicalVAE((3,), (5,), 1, shape=(4,)))
     plain = functional(VAE(3, encoder=MLP((5,)), decoder=MLP((5,)), shape=(4,)))
-    theirs = jax.jit(plain.init)(jax.random.key(0), {"x": IMAGES})["params"]
+    params = jax.jit(plain.init)(jax.random.key(0), {"x": IMAGES})["params"]
     names = {"encoder": "encoders_0", "decoder": "decoders_0", "z": "layers_0", "likelihood": "likelihood"}
-    ours = {"params": {names[name]: leaf for name, leaf in theirs.items()}}
-    answers = [
+    renamed = {names[name]: leaf for name, leaf in params.items()}
+    evidence = [
         jax.jit(lambda key, m=model, v=variables: m.evidence(v, {"x": IMAGES}, key, Query(2))[0])(jax.random.key(1))
-        for model, variables in ((one, ours), (plain, {"params": theirs}))
+        for model, variables in ((one, {"params": renamed}), (plain, {"params": params}))
     ]
-    np.testing.assert_array_equal(answers[0].log_weight.shape, (2, 16))
-    np.testing.assert_allclose(answers[0].latents["z1"].kl, answers[1].latents["z"].kl, rtol=1e-6)
+    np.testing.assert_array_equal(evidence[0].log_weight.shape, (2, 16))
+    np.testing.assert_allclose(evidence[0].latents["z1"].kl, evidence[1].latents["z"].kl, rtol=1e-6)
 
 
 def test_networks_have_the_papers_sizes():
@@ -166,18 +169,18 @@ def test_networks_have_the_papers_sizes():
     ],
     ids=str,
 )
-def test_what_has_no_meaning_is_refused(fields, message):
+def test_bad_sizes_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         HierarchicalVAE(**fields)
 
 
-def test_layers_below_the_top_are_asked_for_exact_gradients_of_a_sampled_kl():
+def test_layers_below_the_top_need_exact_gradients_of_a_sampled_kl():
     with pytest.raises(ValueError, match=r"expected an objective with exact gradients for model\.latent, .*it jumps"):
         ELBO().check(HierarchicalVAE(latent=Biased()))
     ELBO().check(HierarchicalVAE(latent_dims=(3,), hidden=(4,), latent=Biased()))
     module = HierarchicalVAE(latent=PiecewiseLayer(posterior=dist.Normal, prior=PiecewiseNormal, centred=True))
-    changed, said = ELBO().corrected(module)
-    assert not changed.latent.centred and len(said) == 1
+    corrected, notes = ELBO().corrected(module)
+    assert not corrected.latent.centred and len(notes) == 1
 
 
 def test_layers_without_noise_are_refused_for_their_reason():
