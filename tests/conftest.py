@@ -32,7 +32,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_legacy_prng_key", "error")
 
-QUICK_LIMIT, THOROUGH_LIMIT = 25.0, 120.0  # seconds of one core for a test's call
+QUICK_LIMIT, THOROUGH_LIMIT = 25.0, 240.0  # seconds of one core for a test's call
 
 
 def pytest_configure(config):
