@@ -109,6 +109,7 @@ def test_bench_prints_its_figures(capsys, tmp_path):
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
+@pytest.mark.thorough
 def test_compare_prints_a_table_or_its_records(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("compare", "vae/digits", *SMALL, "--training.steps", "3", "--evaluation.num-examples", "20")

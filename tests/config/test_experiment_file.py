@@ -137,10 +137,11 @@ def test_a_file_that_fails_leaves_loaded_modules_alone(folders):
     net = sys.modules["net"]
     broken = folders[0].with_name("broken.py")
     broken.write_text(MINE + "raise KeyError('this')\n")
+    loaded = set(sys.modules)
     with pytest.raises(ValueError, match="KeyError: 'this'"):
         dgmzoo.experiment(str(broken))
     assert sys.modules["net"] is net
-    assert not [name for name in sys.modules if name.startswith("dgmzoo_experiment_broken")]
+    assert not [name for name in set(sys.modules) - loaded if name.startswith("dgmzoo_experiment_broken")]
 
 
 def test_no_file_is_written_or_deleted_beside_a_users_script(folders, monkeypatch):
