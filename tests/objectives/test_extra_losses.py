@@ -22,7 +22,7 @@ from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.training.devices import compile_dispatch, init_on, place
 from dgmzoo.training.step import make_init, make_step
 from dgmzoo.zoo.vae.vae import VAE
-from tests.support.tiny import TINY
+from tests.support.tiny import TINY, skip_reports
 from tests.support.toy_rows import X
 
 SMALL = {"encoder": MLP((8,)), "decoder": MLP((8,)), "shape": (2, 2)}
@@ -119,7 +119,8 @@ def test_metrics_are_averaged_over_devices_and_the_loss_contains_them():
 QUICK = TINY | {"training.steps": 20, "training.batch_size": 64, "evaluation.num_samples": 2}
 
 
-def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path):
+def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path, monkeypatch):
+    skip_reports(monkeypatch)
     exp = dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": {"size": size}})
     run = dgmzoo.train(exp, tmp_path, progress=False)
     rows = [row for row in run.metrics if row["split"] == "train"]
@@ -135,7 +136,8 @@ def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path):
             dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": others}), tmp_path, progress=False)
 
 
-def test_an_experiment_file_may_define_them(tmp_path):
+def test_an_experiment_file_may_define_them(tmp_path, monkeypatch):
+    skip_reports(monkeypatch)
     text = """
 import dataclasses
 import dgmzoo

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.exact_layers import NAMES, NARROW, WIDE, WITH_LOCAL_SCALE, subject_of
+from tests.support.exact_layers import LAYERS, NARROW, VARIANTS, WIDE, WITH_LOCAL_SCALE, subject_of
 from tests.support.noise_quadrature import gradient_of_expectation, some_directions
 
 pytestmark = [pytest.mark.usefixtures("x64")]
@@ -63,9 +63,20 @@ def exact(subject, kind, train=None):
     return directions, value(subject.start), gradient_of_expectation(value, subject.start, directions=directions)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", ESTIMATES)
-def test_gradients_are_those_of_the_exact_objective(kind, name):
+def is_thorough(kind, name):
+    """Whether a case is left to the thorough tests: variants of layers, and refusals beyond the first."""
+    return name in VARIANTS or (name == "piecewise centred" and kind == "iwae")
+
+
+CASES = [
+    pytest.param(name, kind, marks=[pytest.mark.thorough] * is_thorough(kind, name))
+    for name in LAYERS | VARIANTS
+    for kind in ESTIMATES
+]
+
+
+@pytest.mark.parametrize("name, kind", CASES)
+def test_gradients_are_those_of_the_exact_objective(name, kind):
     subject = subject_of(name)
     refused = subject.layer.refusal(ESTIMATES[kind])
     assert (refused is not None) == ("centred" in subject.name and kind != "elbo")
@@ -79,6 +90,7 @@ def test_gradients_are_those_of_the_exact_objective(kind, name):
         assert error < 1e-6
 
 
+@pytest.mark.thorough
 def test_a_point_mass_in_the_weights_would_bias_the_gradient_of_rectified_units():
     """Training weighs y before it is rectified; the weights of evaluation, which have an atom, give another gradient."""
     subject = subject_of("rectified")

@@ -25,7 +25,7 @@ from dgmzoo.training.devices import compile_dispatch, init_on, place
 from dgmzoo.training.step import make_init, make_step
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
-from tests.support.tiny import TINY
+from tests.support.tiny import TINY, skip_reports
 
 STEPS = 400
 INDEPENDENT_PIXELS = -27.18  # mean log-likelihood of the rows below by independent pixels at their frequencies
@@ -114,7 +114,8 @@ def test_two_layers_of_every_kind_train_on_digits(name, objective):
 
 
 @pytest.mark.parametrize("name", ["horseshoe", pytest.param("point", marks=pytest.mark.thorough)])
-def test_a_run_keeps_its_layer(name, tmp_path):
+def test_a_run_keeps_its_layer(name, tmp_path, monkeypatch):
+    skip_reports(monkeypatch)
     changes = TINY | {"model.latent": name, "training.steps": 5, "evaluation.num_samples": 3}
     run = dgmzoo.train(dgmzoo.experiment("vae/digits", changes), tmp_path, progress=False)
     assert run.record["bound"] == (None if name == "point" else "iw")
@@ -143,6 +144,7 @@ def test_a_layer_compiles_in_ten_seconds(name, compiled_anew):
         jax.config.update("jax_disable_most_optimizations", True)
 
 
+@pytest.mark.thorough
 def test_layers_are_timed_in_turns():
     exp = dgmzoo.experiment("vae/digits", TINY | {"training.ema": 0.9})
     figures = benchmark.bench_layers(exp, ["normal", "point"], 3, 4)
