@@ -173,6 +173,8 @@ def test_jit_equals_eager(subject):
 @pytest.mark.thorough
 @pytest.mark.usefixtures("once_per_module")
 def test_single_precision_agrees_with_double(subject):
+    if np.issubdtype(subject.batch["x"].dtype, np.integer):
+        pytest.skip("the network sees tokens in single precision")
     single, _ = subject.evidence(Query(3))
     given = {name: latent.sample for name, latent in single.latents.items()}
     arrays = jax.device_get((subject.variables, subject.batch, given))
