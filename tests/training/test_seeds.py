@@ -143,14 +143,17 @@ def test_no_seed_loses_more_than_its_own_files(copied, first_steps):
     first_steps.clear()
     lose(first)
     shutil.rmtree(second)
-    with pytest.raises(ValueError, match="got one of 0 alone; train them in turn"):
+    with pytest.raises(ValueError, match=r"got one of \[0\] alone; train them in turn: seeds \[0\], then seeds \[1\]"):
         train(directory)
     assert values(train(directory, (0,)) + train(directory, (1,))) == pytest.approx(before, abs=1e-4)
     assert first_steps == [END, 0]
-    first_steps.clear()
-    lose(first, END)
-    lose(second, 19, END)
-    train(directory)  # as if it had been killed while it wrote the first checkpoint of seed 1
+
+
+def test_seeds_that_are_killed_in_their_first_checkpoint_start_anew(copied, first_steps):
+    directory, _ = copied
+    lose(directory / "seed-0", END)
+    lose(directory / "seed-1", 19, END)
+    train(directory)
     assert first_steps == [0, 0]
 
 
