@@ -61,7 +61,7 @@ def train_on_digits(module, objective, devices=1, compute="float32"):
     optimizer, observe = optax.adam(3e-3), lambda key, rows: dict(rows)
     init = make_init(model, objective, optimizer, observe, False)
     step = make_step(model, objective, optimizer, observe, len(images), None)
-    state = init_on(init, jax.random.key(0), {"x": rows["x"][:64]}, chosen)
+    state = init_on(init, jax.random.key(1), {"x": rows["x"][:64]}, chosen)
     indices = np.random.default_rng(1).integers(0, len(images), (STEPS, 64)).astype(np.int32)
     state, metrics = compile_dispatch(step, chosen)(state, place(rows, chosen), indices)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.variables, metrics)))
