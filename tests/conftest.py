@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import importlib.metadata
 import os
 import tempfile
 
@@ -16,10 +15,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.abspath(_folder)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-_FLAGS = ["--xla_force_host_platform_device_count=8"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # XLA refuses flags that it does not know
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")  # the former code generator compiles in half the time
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_FLAGS])
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["DGMZOO_DEVICES"] = "1"  # a test that needs several devices names them, because the eight share two cores
 # Optimizing a small program takes longer than it saves. The variable also reaches the processes that tests start.

@@ -140,7 +140,7 @@ def docstrings(path: Path):
 
 def test_first_lines_name_the_thing():
     riddles = []
-    for name, path in modules().items():
+    for path in modules().values():
         if path.name == "__init__.py" and not path.read_text().strip():
             continue
         for what, line in docstrings(path):

@@ -106,19 +106,19 @@ def test_bad_seeds_are_refused_before_any_directory_is_written(copied):
 
 
 def test_measured_seeds_are_returned_as_they_are(copied, first_steps):
-    """Beside one that lost its result and its last checkpoint, and one that is new."""
+    """Beside one that is new. One that lost its last checkpoint does not begin anew with it."""
     directory, before = copied
-    lose(directory / "seed-0", END)
     names = ("result.json", "report.html", "manifest.json")
     files = [path for path in (directory / "seed-1").rglob("*") if path.name in names]
     times = [path.stat().st_mtime_ns for path in files]
-    runs = train(directory, (0, 1, 3))
-    assert [run.seed for run in runs] == [0, 1, 3]
-    assert values(runs)[1] == before[1]
-    assert values(runs)[0] == pytest.approx(before[0], abs=1e-4)  # in a program with other seeds
+    runs = train(directory, (1, 3))
+    assert [run.seed for run in runs] == [1, 3] and values(runs)[0] == before[1]
     assert len(files) >= 4 and [path.stat().st_mtime_ns for path in files] == times
-    # Seed 0 has only its first checkpoint, as if it had been killed while that of seed 3 was written.
-    assert sorted(first_steps) == [0, 0, END]
+    assert sorted(first_steps) == [0, END]
+    lose(directory / "seed-0", END)
+    with pytest.raises(ValueError, match=r"got one of \[0\] alone; train them in turn: seeds \[0\], then seeds \[4\]"):
+        train(directory, (0, 1, 4))
+    assert train(directory, (0,))[0].record["value"] == pytest.approx(before[0], abs=1e-4)  # in a program of its own
 
 
 def test_seeds_resume_together_at_the_last_common_step(copied, first_steps):
