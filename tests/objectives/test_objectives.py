@@ -1,4 +1,4 @@
-"""Objectives against values worked out by hand, and coupled estimators against plain ones."""
+"""Objectives against values computed by hand, and refusals of layers and settings."""
 
 import math
 
@@ -26,22 +26,22 @@ KL = jnp.array([[[0.1, 0.6], [0.3, 1.0]]])  # mean by unit .2, .8
 NUM_DATA = 10
 
 
-def hand(weight_kl=0.0, aux=None):
-    """A model that answers the same whatever it is asked."""
+def constant_model(weight_kl=0.0, aux=None):
+    """A model with the evidence above for every query."""
     zeros = jnp.zeros((2, 2, 2))
     latent = Latent(zeros, zeros, LOG_P, LOG_Q, KL, {"mean": zeros})
     evidence = Evidence(LOGLIK, {"z": latent}, weight_kl, aux or {})
     return Model(None, lambda *arguments: (evidence, {}), None, None, "elbo")
 
 
-def ask(objective, model=None, step=0, variables=None):
+def evaluate(objective, model=None, step=0, variables=None):
     batch = {"x": jnp.zeros((2, 3))}
-    model = model or hand()
+    model = model or constant_model()
     return objective(model, variables or {}, batch, jax.random.key(0), jnp.asarray(step), NUM_DATA)
 
 
-def test_elbo():
-    loss, (metrics, _) = ask(ELBO(2))
+def test_the_elbo_is_the_likelihood_less_the_divergence():
+    loss, (metrics, _) = evaluate(ELBO(2))
     assert loss == pytest.approx(2.5 + 1.0)
     assert metrics["elbo"] == pytest.approx(-3.5)
     assert metrics["kl/z"] == pytest.approx(1.0)
@@ -52,56 +52,56 @@ def test_elbo():
     "step, weight",
     [(0, 1 / 4), (1, 2 / 4), (3, 1), (100, 1)],
 )
-def test_beta_rises_over_the_warmup(step, weight):
-    loss, (metrics, _) = ask(ELBO(2, beta=3.0, warmup_steps=4), step=step)
+def test_beta_rises_linearly_over_the_warmup(step, weight):
+    loss, (metrics, _) = evaluate(ELBO(2, beta=3.0, warmup_steps=4), step=step)
     assert loss == pytest.approx(2.5 + 3 * weight * 1.0)
     assert metrics["elbo"] == pytest.approx(-3.5), "the metric is the bound itself"
 
 
 def test_free_bits_are_a_floor_for_each_unit():
-    assert ask(ELBO(2, free_bits=0.5))[0] == pytest.approx(2.5 + 0.5 + 0.8)
-    assert ask(ELBO(2, free_bits=0.1))[0] == pytest.approx(2.5 + 1.0)
-    assert ask(ELBO(2, free_bits=2.0))[0] == pytest.approx(2.5 + 4.0)
+    assert evaluate(ELBO(2, free_bits=0.5))[0] == pytest.approx(2.5 + 0.5 + 0.8)
+    assert evaluate(ELBO(2, free_bits=0.1))[0] == pytest.approx(2.5 + 1.0)
+    assert evaluate(ELBO(2, free_bits=2.0))[0] == pytest.approx(2.5 + 4.0)
 
 
 @pytest.mark.parametrize("objective, plain", [(ELBO(2), 3.5), (IWAE(2), None), (NVIL(2), None)])
-def test_weights_cost_their_kl_once_for_all_data(objective, plain):
+def test_the_kl_of_weights_is_paid_once_for_all_data(objective, plain):
     own = objective.init(jax.random.key(0), {"x": jnp.zeros((2, 3))})
-    base = ask(objective, variables=own)[0]
-    loss, (metrics, _) = ask(objective, hand(weight_kl=jnp.asarray(5.0)), variables=own)
+    base = evaluate(objective, variables=own)[0]
+    loss, (metrics, _) = evaluate(objective, constant_model(weight_kl=jnp.asarray(5.0)), variables=own)
     assert loss - base == pytest.approx(0.5, abs=1e-6)
     assert metrics["elbo"] == pytest.approx(-4.0)
     assert plain is None or base == pytest.approx(plain)
 
 
-def test_further_terms_of_an_entry_count():
-    loss, (metrics, _) = ask(ELBO(2), hand(aux={"commitment": jnp.array([1.0, 3.0])}))
+def test_terms_of_the_entry_are_added_to_the_loss():
+    loss, (metrics, _) = evaluate(ELBO(2), constant_model(aux={"commitment": jnp.array([1.0, 3.0])}))
     assert loss == metrics["loss"] == pytest.approx(3.5 + 2.0)
     assert metrics["elbo"] == pytest.approx(-3.5)
 
 
-def test_iwae():
+def test_iwae_is_the_log_mean_of_the_weights():
     weight = np.array([[-1 - 1 + 0.5, -2 - 1 + 1.5], [-3 - 2 + 0.5, -4 - 2 + 0.5]])
-    loss, _ = ask(IWAE(2))
+    loss, _ = evaluate(IWAE(2))
     assert loss == pytest.approx(-np.log(np.exp(weight).mean(0)).mean(), rel=1e-6)
     assert log_mean_exp(jnp.full((5, 3), -1000.0)) == pytest.approx(np.full(3, -1000.0))
 
 
-def test_nvil_value_and_moments():
+def test_nvil_has_the_value_of_the_bound_and_moments_of_the_signal():
     objective = NVIL(2, decay=0.75)
     own = objective.init(jax.random.key(0), {"x": jnp.zeros((2, 3))})
-    loss, (metrics, updates) = ask(objective, variables=own)
+    loss, (metrics, updates) = evaluate(objective, variables=own)
     weight = np.array([[-1.5, -1.5], [-4.5, -5.5]])  # the baseline of x = 0 is 0
     assert loss == metrics["loss"] == pytest.approx(-weight.mean())
     assert updates["signal"]["mean"] == pytest.approx(0.25 * weight.mean())
     assert updates["signal"]["variance"] == pytest.approx(0.25 * weight.var())
 
 
-def test_nvil_baseline_learns_the_signal():
-    """Its gradient is that of the squared error alone, and it gets the optimizer that it asks for."""
+def test_the_baseline_of_nvil_learns_the_signal():
+    """Its gradient is that of the squared error alone, and it has an optimizer of its own."""
     objective = NVIL(2, decay=0.75)
     own = objective.init(jax.random.key(0), {"x": jnp.zeros((2, 3))})
-    gradient = jax.grad(lambda params: ask(objective, variables={**own, "params": params})[0])(own["params"])
+    gradient = jax.grad(lambda params: evaluate(objective, variables={**own, "params": params})[0])(own["params"])
     weight = np.array([[-1.5, -1.5], [-4.5, -5.5]])
     error = weight - 0.25 * weight.mean()
     assert gradient["baseline"]["Dense_0"]["bias"] == pytest.approx(-2 * error.mean(), rel=1e-5)

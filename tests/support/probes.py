@@ -1,6 +1,6 @@
-"""Probes: small modules and objectives for what entries need of the contract beyond the zoo's own.
+"""Probes: small modules and objectives that need more of the contract than the zoo's entries do.
 
-Each is as short as it can be and passes the battery. None is a model to be used.
+They exist for the battery and are not models to be used.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def all_codes(units: int) -> jax.Array:
 
 
 class MovingCodebook(nn.Module):
-    """State: each code is the moving average of the features nearest to it (van den Oord et al. 2017, appendix A.1)."""
+    """State: codes that are moving averages of the features nearest to them (van den Oord et al. 2017, appendix A.1)."""
 
     num_codes: int = 6
     width: int = 2
@@ -62,7 +62,7 @@ class MovingCodebook(nn.Module):
 
 
 class BoltzmannPrior(nn.Module):
-    """Chains per device, and a normalizer that `prepare` computes: bits under a fully connected Boltzmann machine."""
+    """A fully connected Boltzmann machine as prior of bits: chains on each device, and a log Z that `prepare` computes."""
 
     units: int = 3
     chains: int = 16
@@ -83,12 +83,12 @@ class BoltzmannPrior(nn.Module):
         q, z, *_ = self.layer.infer(self.encoder(flat(batch["x"], self.shape)), query, "z")
         log_z = self.log_z.value
         if query.train:
-            # The gradient of log Z is that of the mean potential under the model; its value is not needed.
+            # The gradient of log Z is that of the mean potential of samples from the model; training does not need its value.
             log_z = self.potential(self._sweep()).mean()
         log_p = self.potential(z) - log_z
         with relaxed_promotion():
             log_q = q.log_prob(z).sum(-1)
-        kl = (log_q - log_p)[..., None]  # the units are not independent: one "unit" in all
+        kl = (log_q - log_p)[..., None]  # dependent units count as one
         latent = Latent(z, z, log_p, log_q, kl, {"logits": q.logits, "mean": q.probs})
         p = self.likelihood(self.decoder(z), self.shape)
         return Evidence(log_likelihood(p, batch["x"]), {"z": latent}, parameters=parameters(p))
@@ -120,7 +120,7 @@ class BoltzmannPrior(nn.Module):
 
 
 class Labelled(nn.Module):
-    """Labels: a VAE of `p(x | label)`."""
+    """A context: a VAE of `p(x | label)`."""
 
     num_classes: int = 2
     shape: tuple[int, ...] = (2, 2)
@@ -148,9 +148,9 @@ class Labelled(nn.Module):
 
 
 class BayesianWeights(nn.Module):
-    """Variational weights: a logistic regression of each element on those before it.
+    """Variational weights of its own: a logistic regression of each element on the elements before it.
 
-    Where it trains, the K samples share one draw of the weights; otherwise their means are used.
+    In training the K samples share one draw of the weights; evaluation uses the means of the weights.
     """
 
     shape: tuple[int, ...] = (2, 2)
@@ -210,7 +210,7 @@ class LinearGaussian(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Enumeration(Objective):
-    """Coupled evaluations: the exact ELBO of one layer of bits, by scoring every code."""
+    """An objective that gives samples: the exact ELBO of one layer of bits, from the evidence of every code."""
 
     layer: str = "z"
     units: int = 3

@@ -1,4 +1,4 @@
-"""Variational layers: densities and divergences against SciPy and quadrature."""
+"""`VariationalLayer`: densities and divergences against SciPy and quadrature, samples, gradients, masks and refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -25,20 +25,20 @@ FEATURES = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32
 NUM = 2000
 
 
-def answer(layer, features=FEATURES, query=None, seed=0, above=None):
-    """A layer's answer where its heads have weights of some size, and its parameters."""
+def answer(layer, features=FEATURES, query=None, above=None):
+    """The answer of a layer whose parameters are normal with scale 0.4, and these parameters."""
     query = query or Query(NUM)
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
-    variables = jax.eval_shape(lambda features: layer.init(rngs, features, query, "z", above), features)
-    random = np.random.default_rng(seed)
-    spread = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.4, leaf.shape), leaf.dtype), variables)
+    shapes = jax.eval_shape(lambda features: layer.init(rngs, features, query, "z", above), features)
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.4, leaf.shape), leaf.dtype), shapes)
     rngs = {"sample": jax.random.key(2)}
-    ask = jax.jit(lambda variables, features: layer.apply(variables, features, query, "z", above, rngs=rngs))
-    return ask(spread, features), spread["params"]
+    apply = jax.jit(lambda variables, features: layer.apply(variables, features, query, "z", above, rngs=rngs))
+    return apply(variables, features), variables["params"]
 
 
 @pytest.mark.parametrize("family", SCIPY, ids=lambda family: family.__name__)
-def test_densities_samples_and_divergence(family):
+def test_densities_samples_and_divergence_are_those_of_the_family(family):
     latent, params = answer(VariationalLayer(units=2, posterior=family, prior=family, learned_prior=True))
     prior, _ = _prior(family, params)
     z = np.asarray(latent.sample, np.float64)
@@ -64,7 +64,7 @@ def test_densities_samples_and_divergence(family):
 
 
 def _prior(family, params, unit=slice(None)):
-    """The learned prior, worked out from its raw parameters: softplus where positive, shifted so that 0 gives 1."""
+    """The learned prior from its unconstrained parameters: a softplus where positive, shifted so that 0 gives 1."""
     unconstrained = np.asarray(params["prior_parameters"]["unconstrained"], np.float64)[unit]
     positive = [name not in ("loc",) for name in family.arg_constraints]
     values = [
@@ -75,14 +75,14 @@ def _prior(family, params, unit=slice(None)):
     return SCIPY[family](named), named
 
 
-def test_standard_prior_is_the_familys_standard_member():
+def test_the_default_prior_is_the_standard_member_of_its_family():
     latent, _ = answer(VariationalLayer(units=2))
     np.testing.assert_allclose(latent.log_p, stats.norm.logpdf(latent.sample).sum(-1), rtol=1e-4, atol=1e-4)
     kl = 0.5 * (latent.q["loc"] ** 2 + latent.q["scale"] ** 2 - 1) - np.log(latent.q["scale"])
     np.testing.assert_allclose(latent.kl, kl, rtol=1e-3, atol=1e-5)
 
 
-def test_bits():
+def test_bits_have_the_probabilities_and_divergence_of_bernoulli_variables():
     bits = dist.BernoulliLogits
     latent, params = answer(VariationalLayer(units=2, posterior=bits, prior=bits, learned_prior=True))
     q, p = (
@@ -98,7 +98,7 @@ def test_bits():
     assert (np.abs(z.mean(0) - q) < 4 * np.sqrt(q * (1 - q) / NUM)).all()
 
 
-def test_prior_given_the_layer_above():
+def test_the_prior_depends_on_each_sample_of_the_layer_above():
     """`p(z | above)` has parameters for each sample of the layer above, and so has the divergence."""
     above = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3, 6)), jnp.float32)
     latent, params = answer(VariationalLayer(units=2), query=Query(5), above=above)
@@ -114,8 +114,8 @@ def test_prior_given_the_layer_above():
     np.testing.assert_allclose(latent.kl, kl, rtol=1e-3, atol=1e-5)
 
 
-def test_gradient_runs_along_the_path_where_there_is_one():
-    """d E[z^2] / d mean = 2 mean for a normal; nothing for bits."""
+def test_gradients_pass_through_the_samples_of_reparameterized_families():
+    """d E[z^2] / d mean is 2 mean for a normal, and zero for bits."""
 
     def moment(params, layer):
         rngs = {"sample": jax.random.key(2)}
@@ -132,7 +132,7 @@ def test_gradient_runs_along_the_path_where_there_is_one():
         assert gradient["posterior_head"]["bias"][0] == pytest.approx(expected, abs=0.05 * factor)
 
 
-def test_features_of_every_sample():
+def test_features_may_differ_between_samples():
     features = jnp.broadcast_to(FEATURES[None], (5, 3, 4))
     latent, _ = answer(VariationalLayer(units=2), features, Query(5))
     assert latent.sample.shape == (5, 3, 2) and latent.q["loc"].shape == (5, 3, 2)
@@ -159,15 +159,16 @@ def test_bad_layers_are_refused():
     ],
     ids=lambda module: type(module).__name__,
 )
-def test_what_is_not_observed_does_not_reach_the_network(module):
+def test_missing_elements_do_not_reach_the_network(module):
     x = jnp.array([[1.0, jnp.nan], [0.0, 1.0]])
     mask = jnp.array([[True, False], [True, True]])
     model = functional(module)
     key = jax.random.key(0)
-    variables, ask = jax.jit(model.init)(key, {"x": jnp.zeros((2, 2)), "mask": mask}), jax.jit(model.evidence)
-    found, _ = ask(variables, {"x": x, "mask": mask}, key)
-    other, _ = ask(variables, {"x": x.at[0, 1].set(7.0), "mask": mask}, key)
-    assert jnp.isfinite(found.log_weight).all() and (found.log_weight == other.log_weight).all()
+    variables, evidence = jax.jit(model.init)(key, {"x": jnp.zeros((2, 2)), "mask": mask}), jax.jit(model.evidence)
+    with_nan, _ = evidence(variables, {"x": x, "mask": mask}, key)
+    with_number, _ = evidence(variables, {"x": x.at[0, 1].set(7.0), "mask": mask}, key)
+    assert jnp.isfinite(with_nan.log_weight).all()
+    np.testing.assert_array_equal(with_nan.log_weight, with_number.log_weight)
 
 
 def test_an_autoregressive_network_takes_no_mask():

@@ -1,3 +1,5 @@
+"""Convolutional encoders and decoders: sizes, equivariance and refusals."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
 
 
 @pytest.mark.parametrize("shape", [(7, 10, 3), (28, 28, 1), (2, 5, 1)])
-def test_images_of_any_size_come_back(shape):
+def test_images_of_any_size_are_encoded_and_decoded(shape):
     encoder, decoder = ConvEncoder(shape, (4, 8)), ConvDecoder(shape, (8, 4))
     x = jax.random.uniform(jax.random.key(0), (2, 3, int(np.prod(shape))))
     features, _ = encoder.init_with_output(jax.random.key(1), x)
@@ -19,8 +21,8 @@ def test_images_of_any_size_come_back(shape):
     assert p.flat.batch_shape == (2, 3, np.prod(shape)) and p.shape == shape
 
 
-def test_what_an_encoder_sees_moves_with_the_image():
-    """Shifted by the product of the strides, the features shift by one, away from the border."""
+def test_features_move_with_the_image():
+    """Away from the border, features move by one when the image moves by the product of the strides."""
     shape = (16, 16, 1)
     encoder = ConvEncoder(shape, (4, 8))
     x = jax.random.uniform(jax.random.key(0), shape)
