@@ -1,4 +1,4 @@
-"""Typed command-line options for every field of an experiment and of its module, by tyro."""
+"""Options of `train`, `bench` and `compare`, parsed by tyro: their own, and one for every field of the experiment."""
 
 import dataclasses
 import shlex

@@ -1,4 +1,4 @@
-"""Variants of an experiment: layers and overrides become named experiments."""
+"""Variants of an experiment to compare: one named experiment for each latent layer or set of overrides."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Conversion of a Linen module to the pure functions of a `Model`."""
+"""`functional`, which makes a `Model` of pure functions from a Linen module; its random streams, mean weights and size."""
 
 import math
 import zlib

@@ -1,4 +1,4 @@
-"""The tree of modules below a Linen module: its fields, and the items of tuples, lists and mappings among them.
+"""Walking and rebuilding the modules below a Linen module, through its fields and the tuples, lists and mappings in them.
 
 A path names a place in the tree: `model.latent`, `model.latents.0`.
 """

@@ -1,4 +1,4 @@
-"""Dtype of the matrix products of dense layers: the one ambient setting of a call of a model."""
+"""Dtype of the matrix products of dense layers, set for one call of a model by a context variable."""
 
 import contextvars
 import functools

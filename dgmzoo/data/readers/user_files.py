@@ -1,4 +1,4 @@
-"""Reading a user's files as arrays: `.npy`, `.npz`, a table, or a folder of images, as `split/field`."""
+"""Reader of a user's `.npy`, `.npz`, table or folder of images: arrays by the names of their split and field."""
 
 from collections.abc import Mapping
 from pathlib import Path

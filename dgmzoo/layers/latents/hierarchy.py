@@ -1,4 +1,4 @@
-"""Hierarchies of latents z_1, z_2, ... from the data upwards, with bottom-up inference and top-down generation.
+"""Functions for stacked latent layers z_1, z_2, ...: inference from the data upwards, and sampling from the top down.
 
 q(z | x) = q(z_1 | encoder(x)) q(z_2 | encoder(z_1)) ...,   p(z) = p(z_L) ... p(z_2 | decoder(z_3)) p(z_1 | decoder(z_2))
 """
