@@ -20,7 +20,9 @@ Variables = Mapping[str, Any]  # "params" and the mutable collections of an entr
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["step", "given", "weights"], meta_fields=["num_samples", "train"]
+    jax.tree_util.register_dataclass,
+    data_fields=["step", "given", "noise", "rows", "weights"],
+    meta_fields=["num_samples", "train", "resample"],
 )
 @dataclasses.dataclass(frozen=True)
 class Query:
@@ -30,7 +32,12 @@ class Query:
       num_samples: `K`, samples of the latents per example.
       train: allow changes of the collections, and switch on training-only noise (dropout, relaxations).
       step: training step, for annealed quantities.
-      given: layer name -> sample `[K, B, ...]` to score instead of a newly drawn one.
+      given: layer name -> sample `[K, B, ...]` to score instead of a newly drawn one. Layers without a given sample
+        draw one. A discrete layer also takes relaxed values.
+      noise: layer name -> uniform numbers in (0, 1) `[K, B, ...]`, from which the layer makes its sample instead of new
+        random numbers. Discrete layers take it, so that estimators can couple samples (antithetic pairs).
+      resample: whether a model that carries log-weights over steps resamples them.
+      rows: the rows that initialize the parameters; None except in `Model.init`. See `layers.from_rows`.
       weights: outside training, key of one sample of all random weights of the network; None: their posterior means.
 
     Raises:
@@ -44,6 +51,9 @@ class Query:
     train: bool = False
     step: Array | int = 0
     given: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    noise: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    resample: bool = False
+    rows: Batch | None = None
     weights: chex.PRNGKey | None = None
 
     def __post_init__(self):
@@ -77,7 +87,7 @@ class Evidence(NamedTuple):
     [[-2.0, -2.0, -2.0]]
     """
 
-    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x)
+    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x), [1, B] or [K, B]
     latents: dict[str, Latent] = {}
     weight_kl: Array | float = 0.0  # []  KL of random weights, once for the whole data set
     aux: dict[str, Array] = {}  # name -> [B]  further loss terms of the entry
@@ -110,8 +120,11 @@ class Draw(NamedTuple):
     """
 
     x: Array  # [num, ...]  exact samples of p(x)
-    mean: Array  # [num, ...]  mean of each element given the elements sampled before it (pictured in papers)
+    # [num, ...]  mean of each element given the elements sampled before it (pictured in papers); None: it has no meaning
+    mean: Array | None = None
     latents: dict[str, Array] = {}  # layer -> [num, U]  latents of these samples; empty where the entry omits them
+    mask: Array | None = None  # [num, ...]  True = part of the sample; None: all of x
+    length: Array | None = None  # [num]  number of steps of each sampled sequence; None: all of x
 
 
 class Model(NamedTuple):

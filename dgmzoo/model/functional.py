@@ -74,7 +74,7 @@ def functional(module: nn.Module) -> Model:
 
     def init(key: chex.PRNGKey, batch: Batch) -> Variables:
         rngs = {"params": key, **streams(key)}
-        variables = module.init(rngs, batch, Query(train=True), method="evidence")
+        variables = module.init(rngs, batch, Query(train=True, rows=batch), method="evidence")
         return {name: value for name, value in variables.items() if name != "intermediates"}
 
     def evidence(variables, batch, key, query=_DEFAULT_QUERY):
@@ -118,9 +118,10 @@ def functional(module: nn.Module) -> Model:
 def _check_shapes(evidence: Evidence, num_samples: int, num_examples: int, module_name: str) -> None:
     """Refuse evidence that would be summed over the wrong axes, or fail only after training."""
     per_sample = (num_samples, num_examples)
+    is_exact = not evidence.latents and jnp.shape(evidence.log_likelihood) == (1, num_examples)
     per_unit = f"({' or '.join(map(str, sorted({1, num_samples})))}, {num_examples}, units)"
     checks = [
-        ("log_likelihood", evidence.log_likelihood, per_sample),
+        ("log_likelihood", evidence.log_likelihood, (1, num_examples) if is_exact else per_sample),
         *((f"aux[{name!r}]", term, (num_examples,)) for name, term in evidence.aux.items()),
     ]
     for name, latent in evidence.latents.items():

@@ -146,7 +146,8 @@ def test_draws_follow_the_density(subject):
         assert density.sum() == pytest.approx(1, abs=4 * float(np.sqrt(variance.sum())) + 1e-5)
         assert (density > 1e-3).sum() >= 8, "the density is too narrow for a test"
         context = {name: np.repeat(rows[name][:1], num, 0) for name in ("label", "context") if name in rows} or None
-        x, mean, _ = subject.generate(subject.variables, jax.random.key(8), num, context)
+        draw = subject.generate(subject.variables, jax.random.key(8), num, context)
+        x, mean = draw.x, draw.mean
         assert x.shape == mean.shape == (num, *rows["x"].shape[1:])
         assert x.dtype == subject.batch["x"].dtype
         number_of = {tuple(row): i for i, row in enumerate(rows["x"].reshape(16, -1).tolist())}
