@@ -1,4 +1,4 @@
-"""`experiment`, `train` and `load`: the verbs of the command line as functions."""
+"""`experiment`, `train`, `load`: look up an experiment, train and measure it, load a trained run."""
 
 import contextlib
 import sys

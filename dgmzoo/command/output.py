@@ -1,4 +1,4 @@
-"""Common to the verbs that compute: the printed result, and the cache of compiled programs."""
+"""Helpers of the verbs that run JAX: print a result, and keep compiled programs between processes."""
 
 import hashlib
 import importlib.metadata

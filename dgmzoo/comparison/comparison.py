@@ -1,4 +1,4 @@
-"""`Comparison`, the trained variants of an experiment: records, table, figure and files."""
+"""`Comparison`: the trained runs of an experiment's variants, as flat records, a table, a figure and files."""
 
 import dataclasses
 import html

@@ -1,4 +1,4 @@
-"""`resolve`: an experiment and its data as a model that is ready to train, after every check that needs no training.
+"""`resolve`: check an experiment against its data before training, and make the model that is ready to train.
 
 The checks stand in one list, `CHECKS`. They trace shapes and compute nothing, so that a mistake is reported within
 seconds and not after hours of training.

@@ -1,4 +1,4 @@
-"""`Observe`: encode stored rows as a batch for the model, inside the training step."""
+"""`Observe`: scale or binarize stored rows, so that they are a batch for the model; runs inside the training step."""
 
 import math
 from collections.abc import Mapping

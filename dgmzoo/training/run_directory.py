@@ -1,4 +1,4 @@
-"""A run directory: configuration, metrics, checkpoints and result of one run, written by one process at a time."""
+"""`RunDirectory`: the files of one run, its state from empty to measured, and a lock that admits one writer."""
 
 import contextlib
 import enum

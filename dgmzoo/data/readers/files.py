@@ -1,4 +1,4 @@
-"""Reading files that are not trusted: bounded memory and time, no unpickling, damage reported as a ValueError.
+"""Readers of untrusted files (gzip, zip, npy, npz, idx, csv): sizes are bounded, and damage raises ValueError.
 
 Headers are checked against the bytes that are really there before memory is allocated.
 """

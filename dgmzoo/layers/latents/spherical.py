@@ -1,4 +1,4 @@
-"""The spherical layer: codes on the unit sphere under a uniform prior."""
+"""The spherical layer: codes on the unit sphere, with a power spherical posterior and a uniform prior."""
 
 import jax
 import jax.numpy as jnp
