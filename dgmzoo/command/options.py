@@ -21,8 +21,8 @@ from tyro.constructors import (
 )
 
 from dgmzoo.config.experiment import Experiment, load_experiment
-from dgmzoo.config.names import choices, family
-from dgmzoo.config.overrides import fields, is_part, override, parts_in, type_hints
+from dgmzoo.config.names import axis_of_value, family, names_of
+from dgmzoo.config.overrides import axis_of, fields, is_part, override, parts_in, type_hints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,16 +188,17 @@ def _chosen(base: Experiment, words: list[str]) -> tuple[dict[str, str], list[st
     return chosen, rest
 
 
-def _choosable(part: Any, path: str = "") -> dict[str, list[str]]:
+def _choosable(part: Any, path: str = "", axis: str | None = None) -> dict[str, list[str]]:
     """Path -> names, of every part that is chosen by name."""
     if is_part(part):
-        below = {name: getattr(part, name) for name in fields(part)}
+        below = {name: (getattr(part, name), axis_of(type(part), name)) for name in fields(part)}
+        axis = axis or axis_of_value(part)
+        names = {path: names_of(axis)} if path and axis else {}
     else:
-        below = parts_in(part) or {}
-    named = path and choices(part)
-    names = {path: list(named)} if named else {}
-    for name, value in below.items():
-        names |= _choosable(value, f"{path}.{name}" if path else name)
+        below = {name: (item, axis) for name, item in (parts_in(part) or {}).items()}
+        names = {}
+    for name, (value, its_axis) in below.items():
+        names |= _choosable(value, f"{path}.{name}" if path else name, its_axis)
     return names
 
 

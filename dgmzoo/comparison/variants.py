@@ -8,9 +8,8 @@ from typing import Any
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.names import LATENTS
-from dgmzoo.layers.latents.base import LatentLayer
+from dgmzoo.layers.latents.base import LatentLayer, variational_layers
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.objectives.base import variational_layers
 
 Overrides = Mapping[str, Any]  # path -> value
 
@@ -96,7 +95,7 @@ def _is_kind(layer: LatentLayer, kind: str) -> bool:
     cls = LATENTS.get(kind)
     if type(layer) is not cls:
         return False
-    return cls is not VariationalLayer or layer.posterior is cls.posterior
+    return cls is not VariationalLayer or layer.posterior == cls.posterior
 
 
 def retained_settings(kind: str, base: Experiment) -> str:

@@ -11,6 +11,7 @@ import flax.linen as nn
 
 from dgmzoo import experiments
 from dgmzoo.config import experiment_file
+from dgmzoo.config.layer_check import check_fields
 from dgmzoo.config.training import Execution, Training
 from dgmzoo.data import Data
 from dgmzoo.model.contract import ExtraLoss
@@ -110,8 +111,7 @@ class Experiment:
                 "expected objective.free_bits 0 with training.accumulate: the floor is on means over a whole batch, got "
                 f"{self.objective.free_bits} and {self.training.accumulate} micro-batches; use several devices instead"
             )
-        corrected, _ = self.objective.corrected(self.model)  # `resolve` takes the corrected module
-        self.objective.check(corrected)
+        check_fields(self.model, self.objective)
 
 
 class Origin(NamedTuple):

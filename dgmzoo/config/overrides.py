@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import numpyro.distributions as dist
 import typeguard
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.experiment_file import written_name
 from dgmzoo.config.function_identity import identity
-from dgmzoo.config.names import FAMILIES, choices, family
+from dgmzoo.config.names import AXES, BASES, FAMILIES, axis_of_value, build, family
 from dgmzoo.config.training import LENGTHS, Training
 from dgmzoo.model.module_tree import members, with_members
 
@@ -63,8 +64,29 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
         if isinstance(part, Experiment) and name == "extra_losses":
             flat[field_path] = {key: _identity(loss) for key, loss in value.items()}
         else:
-            flat |= _flat(value, field_path)
+            flat |= _flat(value, field_path, axis_of(type(part), name))
     return flat
+
+
+def axis_of(kind: type, name: str) -> str | None:
+    """The axis of the registry that a field of a class is chosen from, by its metadata or declared type; None: none.
+
+    >>> from dgmzoo import VAE
+    >>> axis_of(VAE, "latent"), axis_of(VAE, "encoder"), axis_of(VAE, "latent_dim")
+    ('latent', 'network', None)
+    """
+    if axis := fields(kind)[name].metadata.get("axis"):
+        return axis
+    classes, hints = [], [type_hints(kind).get(name)]
+    while hints:
+        hint = hints.pop()
+        (classes.append if isinstance(hint, type) else hints.extend)(
+            hint
+            if isinstance(hint, type)
+            else [arg for arg in typing.get_args(hint) if typing.get_origin(hint) is not type]
+        )
+    axes = (axis for axis in AXES if axis not in ("network", "family"))
+    return next((axis for axis in axes for cls in classes if issubclass(cls, BASES[axis])), None)
 
 
 NO_IDENTITY = "no identity: "
@@ -78,16 +100,17 @@ def _identity(function: Any) -> str:
         return f"{NO_IDENTITY}{reason}"
 
 
-def _flat(value: Any, path: str) -> dict[str, Any]:
+def _flat(value: Any, path: str, axis: str | None) -> dict[str, Any]:
     """The flat form of a field's value, or of a member of one."""
     if is_part(value):
-        names = {cls: name for name, cls in (choices(value) or {}).items()}
+        axis = axis or axis_of_value(value)
+        names = {cls: name for name, cls in AXES[axis].items()} if axis else {}
         internal = {f"{path}.{name}": plain(own) for name, own in _set_by_entry(value).items()}
         return {path: names.get(type(value), type(value).__name__)} | flatten(value, path) | internal
     if items := parts_in(value):
         flat = {path: [str(key) for key in items]}
         for key, item in items.items():
-            flat |= _flat(item, f"{path}.{key}")
+            flat |= _flat(item, f"{path}.{key}", axis)
         return flat
     return {path: plain(value)}
 
@@ -113,6 +136,15 @@ def _set_by_entry(part: Any) -> dict[str, Any]:
         return {}
     internal = [field for field in dataclasses.fields(part) if not field.metadata.get("cli", True)]
     return {field.name: value for field in internal if (value := getattr(part, field.name, None)) != field.default}
+
+
+def _taken_over(part: Any) -> dict[str, Any]:
+    """Fields of a part that another part of its axis takes over (the family, where `learned` replaces `standard`)."""
+    if not is_part(part):
+        return {}
+    return {
+        field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.metadata.get("taken_over")
+    }
 
 
 def source(experiment: Experiment) -> tuple[str | None, dict[str, Any]]:
@@ -183,7 +215,7 @@ def _names_the_present_part(experiment: Experiment, path: str, value: Any) -> bo
         part = getattr(part, name, None) if items is None else {str(key): item for key, item in items.items()}.get(name)
     if items := parts_in(part):
         return value == [str(key) for key in items]
-    return is_part(part) and choices(part) is None and value == type(part).__name__
+    return is_part(part) and value == type(part).__name__
 
 
 def _merged(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,21 +237,24 @@ def _rebuild(part: Any, tree: dict, path: str) -> Any:
     for name, subtree in tree.items():
         field_path = f"{path}.{name}" if path else name
         if name not in known:
+            if advice := getattr(type(part), "former_fields", {}).get(name):
+                raise ValueError(f"expected a field of {type(part).__name__}, got {field_path!r}; {advice}")
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             raise ValueError(
                 f"expected a field of {type(part).__name__} ({', '.join(known)}), got {field_path!r}"
                 + (f"; did you mean {' or '.join(near)}?" if near else "")
             )
-        changes[name] = _changed(getattr(part, name), hints[name], subtree, field_path)
+        value, axis = getattr(part, name), axis_of(type(part), name)
+        changes[name] = _changed(value, hints[name], axis, subtree, field_path)
     if isinstance(part, Training) and set(changes) & set(LENGTHS):
         changes = {**dict.fromkeys(LENGTHS, None), **changes}
     return part.clone(**changes) if isinstance(part, nn.Module) else dataclasses.replace(part, **changes)
 
 
-def _changed(value: Any, hint: Any, tree: dict, path: str) -> Any:
+def _changed(value: Any, hint: Any, axis: str | None, tree: dict, path: str) -> Any:
     """A field's value, or a member of one, with the overrides of its own path and of the paths below it."""
     if _VALUE in tree:
-        value = _coerce(tree[_VALUE], value, hint, path)
+        value = _coerce(tree[_VALUE], value, hint, axis or axis_of_value(value), path)
     subtrees = {key: subtree for key, subtree in tree.items() if key is not _VALUE}
     if not subtrees:
         return value
@@ -234,20 +269,18 @@ def _changed(value: Any, hint: Any, tree: dict, path: str) -> Any:
     for name, subtree in subtrees.items():
         item = items[keys[name]]
         kind = nn.Module if isinstance(item, nn.Module) else type(item)
-        items[keys[name]] = _changed(item, kind, subtree, f"{path}.{name}")
+        items[keys[name]] = _changed(item, kind, axis, subtree, f"{path}.{name}")
     return with_members(value, items)
 
 
-def _coerce(value: Any, current: Any, hint: Any, path: str) -> Any:
+def _coerce(value: Any, current: Any, hint: Any, axis: str | None, path: str) -> Any:
     """An override's value as the field takes it: a part by its name, a family by its name, or a checked plain value."""
-    named = choices(current)
-    if named and isinstance(value, str):
-        if value not in named:
-            raise ValueError(f"expected {path} one of {', '.join(named)}, got {value!r}")
-        names = {field.name for field in dataclasses.fields(named[value])}
-        return named[value](**{name: own for name, own in _set_by_entry(current).items() if name in names})
     if is_part(current) and value == type(current).__name__:
         return current
+    if axis and isinstance(value, str) and not parts_in(current):
+        return build(axis, value, path, **_set_by_entry(current), **_taken_over(current))
+    if axis and isinstance(value, type) and issubclass(value, dist.Distribution):
+        return build(axis, value.__name__, path)
     if (items := parts_in(current)) and value == [str(key) for key in items]:
         return current
     if typing.get_origin(hint) is type and isinstance(value, str):

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.layer_check import compatible
 from dgmzoo.config.overrides import fields
 from dgmzoo.data import Dataset
 from dgmzoo.layers.latents.base import LatentLayer
@@ -46,8 +47,9 @@ def resolve(experiment: Experiment, dataset: Dataset) -> Resolved:
     Raises:
       ValueError: a check of `CHECKS` fails, or the module has another shape than the data.
     """
-    module, corrections = experiment.objective.corrected(experiment.model)
-    module = bind(module, dataset)
+    module, corrections = compatible(
+        bind(experiment.model, dataset), experiment.objective, functools.partial(trace, experiment, dataset)
+    )
     resolved = Resolved(experiment, dataset, module, functional(module), corrections)
     for check in CHECKS:
         check(resolved)
@@ -104,36 +106,37 @@ def check_support(resolved: Resolved) -> None:
             likelihood.check_support(x)
 
 
-def check_shapes(resolved: Resolved) -> None:
-    """Trace training and evaluation on two rows: refuse wrong shapes, and layers that no field of the module holds."""
-    experiment, dataset, module, model, _ = resolved
+def check_bound(resolved: Resolved) -> None:
+    """Refuse a layer without a bound that no field of the module holds, so that the bound of the module is unknown."""
+
+    def note(method, arguments, named, context):
+        layer = context.module
+        without = isinstance(layer, LatentLayer) and context.method_name == "infer" and not layer.has_bound
+        if without and resolved.model.bound is not None:
+            raise ValueError(
+                f"expected {type(resolved.module).__name__} to hold its {type(layer).__name__} "
+                f"{'/'.join(layer.path)!r} in a field (`latent: LatentLayer`), got one made outside of its fields: there "
+                "is no bound on log p(x) with it"
+            )
+        return method(*arguments, **named)
+
+    with nn.intercept_methods(note):
+        trace(resolved.experiment, resolved.dataset, resolved.model)
+
+
+def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
+    """Trace training and evaluation of a model on two rows, which refuses wrong shapes and computes nothing."""
     rows = {name: np.asarray(leaf[:2]) for name, leaf in dataset.splits["train"].items()}
     variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, rows)), jax.random.key(0))
     trained = with_extra_losses(model, experiment.extra_losses)
-    layers: list[LatentLayer] = []
 
     def evidence(query, variables, key):
         return trained.evidence(variables, dataset.observe(key, rows), key, query)
 
-    def note_layers(method, arguments, named, context):
-        if context.method_name == "infer" and isinstance(context.module, LatentLayer):
-            layers.append(context.module)
-        return method(*arguments, **named)
-
     measured = Query(1 if model.bound == "exact" else len(rows["x"]) + 1)  # neither 1 nor the number of rows
-    with nn.intercept_methods(note_layers):
-        for query in (Query(experiment.objective.num_samples, train=True), measured):
-            jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
-    for layer in layers:
-        reason = experiment.objective.refusal(layer, module)
-        if reason is None and model.bound is not None and not layer.has_bound:
-            reason = "there is no bound on log p(x) with it"
-        if reason:
-            raise ValueError(
-                f"expected {type(module).__name__} to hold its {type(layer).__name__} {'/'.join(layer.path)!r} in a "
-                f"field (`latent: LatentLayer`), got one made outside of its fields: {reason}"
-            )
+    for query in (Query(experiment.objective.num_samples, train=True), measured):
+        jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
 
 
-CHECKS: tuple[Callable[[Resolved], None], ...] = (check_splits, check_batch, check_support, check_shapes)
+CHECKS: tuple[Callable[[Resolved], None], ...] = (check_splits, check_batch, check_support, check_bound)
 """Every check of an experiment with its data, in the order in which they run. Each raises `ValueError`."""

@@ -13,7 +13,8 @@ How to choose an objective (by the name that `--objective` accepts):
   three times.
 - `nvil`: for discrete latents, whose samples have no pathwise gradient.
 
-A combination of objective and layer whose gradient would be wrong is corrected or refused before training.
+A combination of objective and layer whose gradient would be wrong is corrected or refused before training, by the
+compatibility table (`dgmzoo compatibility` prints it).
 """
 
 import dataclasses
@@ -21,12 +22,10 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import chex
-import flax.linen as nn
 import optax
 
-from dgmzoo.layers.latents.base import LatentLayer
+from dgmzoo.model.compatibility import Needs
 from dgmzoo.model.contract import Array, Batch, Evidence, Variables
-from dgmzoo.model.module_tree import map_fields, parts
 
 Result = tuple[Array, tuple[dict[str, Array], Variables]]
 
@@ -36,12 +35,11 @@ class Objective:
     """A loss with its gradient estimate.
 
     Attributes:
-      estimate: path of the gradient to the posterior, "closed" | "sampled" | "importance" | "doubly" | "score", see
-        `LatentLayer.refusal`.
+      needs: the objective's side of the compatibility table (`dgmzoo.model.compatibility`).
 
     >>> from dgmzoo import ELBO, IWAE
-    >>> IWAE(num_samples=50).estimate, ELBO().estimate
-    ('importance', 'closed')
+    >>> IWAE(num_samples=50).needs.kl, ELBO().needs.kl
+    ('sampled', 'closed')
 
     Raises:
       ValueError: `num_samples` is not an integer of at least 1.
@@ -50,63 +48,11 @@ class Objective:
     num_samples: int = 1
     """Samples of the latents per example (K)."""
 
-    estimate: ClassVar[str] = "closed"
+    needs: ClassVar[Needs] = Needs()
 
     def __post_init__(self):
         if type(self.num_samples) is not int or self.num_samples < 1:
             raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
-
-    def corrected(
-        self, module: nn.Module, path: str = "model", estimate: str | None = None
-    ) -> tuple[nn.Module, tuple[str, ...]]:
-        """Replace the layers of a module whose gradients would be wrong by forms with exact gradients.
-
-        Args:
-          path: of the module, for the descriptions.
-          estimate: of the layers, if it is not that of the objective: an entry that `samples_kl` (a hierarchy) has no
-            KL in closed form below its top layer.
-
-        Returns:
-          The module, and a description of each replacement.
-        """
-        if self.estimate == "closed" and getattr(module, "samples_kl", False):
-            estimate = "sampled"
-        if isinstance(module, LatentLayer):
-            correction = module.correction(estimate or self.estimate)
-            if correction is None:
-                return module, ()
-            layer, description = correction
-            return layer, (f"{path}: {description}",)
-        descriptions, corrected_by_id = [], {}  # a layer that is used in two places remains one layer
-
-        def change(field_path, value):
-            if isinstance(value, nn.Module) and id(value) not in corrected_by_id:
-                corrected_by_id[id(value)], new_descriptions = self.corrected(value, field_path, estimate)
-                descriptions.extend(new_descriptions)
-            return corrected_by_id.get(id(value), value)
-
-        return map_fields(module, change, path), tuple(descriptions)
-
-    def check(self, module: nn.Module) -> None:
-        """Refuse a module with a layer whose gradient would be wrong under this objective.
-
-        Raises:
-          ValueError: with the layer and the reason.
-        """
-        for path, layer in variational_layers(module):
-            if reason := self.refusal(layer, module):
-                raise ValueError(
-                    f"expected an objective with exact gradients for {path}, got {type(self).__name__}: {reason}"
-                )
-
-    def refusal(self, layer: LatentLayer, module: nn.Module) -> str | None:
-        """Reason why the gradients of a layer of this module would be wrong under this objective; None if exact."""
-        return next(filter(None, map(layer.refusal, self._estimates(module))), None)
-
-    def _estimates(self, module: nn.Module) -> tuple[str, ...]:
-        """Every estimate under which the layers of the module must have exact gradients."""
-        is_sampled = self.estimate == "closed" and getattr(module, "samples_kl", False)
-        return ("sampled" if is_sampled else self.estimate,)
 
     @property
     def bound_samples(self) -> int:
@@ -120,16 +66,6 @@ class Objective:
     def optimizers(self) -> Mapping[str, optax.GradientTransformation]:
         """Optimizers of the objective's own parameters, by top-level name in "params"."""
         return {}
-
-
-def variational_layers(module: nn.Module, path: str = "model") -> list[tuple[str, LatentLayer]]:
-    """Paths of the variational layers among the fields of a module, at any depth, and the layers.
-
-    >>> from dgmzoo import VAE
-    >>> [(path, type(layer).__name__) for path, layer in variational_layers(VAE())]
-    [('model.latent', 'VariationalLayer')]
-    """
-    return [(part_path, part) for part_path, part in parts(module, path) if isinstance(part, LatentLayer)]
 
 
 def finish(loss: Array, evidence: Evidence, num_data: int, updates: Variables) -> Result:

@@ -4,10 +4,10 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dgmzoo.model.compatibility import Needs
 from dgmzoo.model.contract import Array, Model, Query
 from dgmzoo.objectives.base import Objective, Result, finish
 
@@ -25,7 +25,7 @@ class IWAE(Objective):
     num_samples: int = 5
     """Samples of the latents per example (K)."""
 
-    estimate: ClassVar[str] = "importance"
+    needs: ClassVar[Needs] = Needs(kl="sampled", several=True)
 
     @property
     def bound_samples(self) -> int:
@@ -61,8 +61,7 @@ class DReG(IWAE):
       ValueError: when called, the model has no latents.
     """
 
-    def _estimates(self, module: nn.Module) -> tuple[str, ...]:
-        return (*super()._estimates(module), "doubly")
+    needs: ClassVar[Needs] = Needs(kl="sampled", several=True, doubly=True)
 
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)

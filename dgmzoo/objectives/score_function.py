@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.model.compatibility import Needs
 from dgmzoo.model.contract import Array, Batch, Model, Query, Variables
 from dgmzoo.objectives.base import Objective, Result, finish
 from dgmzoo.reparam.estimators.score_function import normalized_signal, score_surrogate
@@ -27,7 +28,7 @@ class NVIL(Objective):
 
     Source: Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
 
-    >>> NVIL().estimate, list(NVIL().optimizers())
+    >>> NVIL().needs.gradient, list(NVIL().optimizers())
     ('score', ['baseline'])
 
     Raises:
@@ -41,7 +42,7 @@ class NVIL(Objective):
     decay: float = 0.8
     """Decay of the running mean and variance of the learning signal."""
 
-    estimate: ClassVar[str] = "score"
+    needs: ClassVar[Needs] = Needs(gradient="score", kl="sampled")
 
     def __post_init__(self):
         super().__post_init__()

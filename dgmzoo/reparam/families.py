@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution, biject_to, constraints
 
+from dgmzoo.reparam.distributions.one_hot import OneHot
 from dgmzoo.reparam.ops import relaxed_promotion
 
 LOCATIONS = ("loc", "locs")
@@ -32,87 +33,6 @@ def num_unconstrained(family: type[Distribution]) -> int:
       ValueError: a parameter is a vector or matrix, and the family does not state its size in `unconstrained_sizes`.
     """
     return sum(_sizes(family).values())
-
-
-@functools.cache
-def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None:
-    """Refuse a pair of families that has no unconstrained parameters or an infinite KL(posterior || prior).
-
-    >>> check_pair(dist.Normal, dist.Laplace)
-    >>> check_pair(dist.Cauchy, dist.Laplace)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ValueError: expected a prior with tails as heavy as those of the posterior Cauchy, got Laplace...
-
-    Raises:
-      ValueError: with the reason.
-    """
-    for family in (posterior, prior):
-        if not isinstance(family, type):  # NumPyro's Bernoulli, Categorical and similar names are functions
-            raise ValueError(
-                f"expected a class of distributions, got {family!r}; use a class such as BernoulliLogits in place of "
-                "NumPyro's functions that choose between probabilities and logits"
-            )
-        unconstrained = jax.ShapeDtypeStruct((1, 1, 1, num_unconstrained(family)), jnp.float32)
-        try:
-            outputs = jax.eval_shape(functools.partial(_zeros_and_sample, family), unconstrained)
-        except Exception as error:
-            raise ValueError(
-                f"expected a family whose parameters can be learned one by one, got {family.__name__} "
-                f"({type(error).__name__}: {error})"
-            ) from error
-        shape, sample_shape = (output.shape for output in outputs)
-        if shape != (1, 1, 1) or sample_shape != shape:
-            raise ValueError(f"expected a family of single numbers, got {family.__name__} with events {shape[3:]}")
-    q, p = (default(family, (1,), jnp.float32) for family in (posterior, prior))
-    if q.support.is_discrete != p.support.is_discrete:
-        raise ValueError(
-            "expected posterior and prior both discrete or both continuous, "
-            f"got {posterior.__name__} and {prior.__name__}"
-        )
-    if getattr(posterior, "has_atom", False) and not getattr(prior, "has_atom", False):
-        raise ValueError(
-            f"expected a prior with a point mass where the posterior {posterior.__name__} has one, got "
-            f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
-        )
-    if not _covers_support(q, p) or constraints.is_dependent(prior.support):
-        raise ValueError(
-            f"expected a prior with density wherever the posterior {posterior.__name__} has some, got {prior.__name__}: "
-            "their KL is infinite"
-        )
-    if posterior is not prior and not q.support.is_discrete and _tails_diverge(q, p):
-        raise ValueError(
-            f"expected a prior with tails as heavy as those of the posterior {posterior.__name__}, got "
-            f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
-        )
-
-
-def _zeros_and_sample(family: type[Distribution], unconstrained: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """Zeros of the distribution's batch and event shape, and one sample."""
-    distribution = from_unconstrained(family, unconstrained)
-    with relaxed_promotion():
-        zeros = jnp.zeros(distribution.batch_shape + distribution.event_shape)
-        return zeros, distribution.sample(jax.random.key(0))
-
-
-def _covers_support(q: Distribution, p: Distribution) -> bool:
-    """True if samples of q and the points +-1e4, as far as q's support has them, lie in the support of p."""
-    if p.support is constraints.real:
-        return True
-    with relaxed_promotion():
-        samples = q.sample(jax.random.key(0), (200,)).ravel().astype(jnp.float32)
-        points = jnp.concatenate([samples, jnp.array([-1e4, 1e4], jnp.float32)])
-        return bool(jnp.all(p.support(points) | ~q.support(points)))
-
-
-def _tails_diverge(q: Distribution, p: Distribution) -> bool:
-    """True if E_q log p is infinite: t q(t) |log p(t)| does not decay like a power of t towards an end of the support."""
-    with relaxed_promotion():
-        ends = jnp.array([[20.0, 80.0], [-20.0, -80.0], [1e-8, 1e-16]])
-        supported = (p.support(ends) & q.support(ends)).all(-1)
-        ends = jnp.where(supported[:, None], ends, q.sample(jax.random.key(0)))
-        terms = jnp.log(jnp.abs(ends)) + q.log_prob(ends) + jnp.log1p(jnp.abs(p.log_prob(ends)))
-        distance = jnp.abs(jnp.log(jnp.abs(ends[:, 1] / ends[:, 0])))
-    return bool((supported & (terms[:, 1] - terms[:, 0] > -0.3 * distance)).any())
 
 
 def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) -> Distribution:
@@ -237,6 +157,53 @@ def parameters(distribution: Distribution) -> dict[str, chex.Array]:
     arrays = {name: getattr(distribution, name) for name in distribution.arg_constraints}
     with relaxed_promotion():
         return {**arrays, "mean": distribution.mean}
+
+
+def mean(distribution: Distribution) -> chex.Array:
+    """The mean of a distribution.
+
+    >>> float(mean(dist.Normal(2.0, 1.0)))
+    2.0
+    """
+    with relaxed_promotion():
+        return distribution.mean
+
+
+def is_discrete(family: type[Distribution]) -> bool:
+    """Whether the family is discrete.
+
+    >>> is_discrete(dist.BernoulliLogits), is_discrete(dist.Normal)
+    (True, False)
+    """
+    return default(family, (1,), jnp.float32).support.is_discrete
+
+
+def from_uniform(distribution: Distribution, uniform: chex.Array) -> chex.Array:
+    """The sample that uniform numbers in (0, 1) give: a bit is 1 where the number is below its probability.
+
+    Continuous families use their inverse distribution function, and one-hot classes the Gumbel-max trick with one number
+    a class. Samples of discrete families carry no gradient.
+
+    Raises:
+      ValueError: the family has no such form.
+
+    >>> from_uniform(dist.BernoulliLogits(jnp.zeros(2)), jnp.array([0.4, 0.6])).tolist()
+    [1.0, 0.0]
+    """
+    with relaxed_promotion():
+        if isinstance(distribution, dist.BernoulliLogits):
+            return (uniform < jax.nn.sigmoid(distribution.logits)).astype(distribution.logits.dtype)
+        if isinstance(distribution, OneHot):
+            gumbel = -jnp.log(-jnp.log(uniform))
+            classes = jnp.argmax(distribution.logits + gumbel, -1)
+            return jax.nn.one_hot(classes, uniform.shape[-1], dtype=distribution.logits.dtype)
+        try:
+            return distribution.icdf(uniform)
+        except NotImplementedError as error:
+            raise ValueError(
+                f"expected a family with an inverse distribution function for Query.noise, got "
+                f"{type(distribution).__name__}"
+            ) from error
 
 
 def positive(unconstrained: chex.Array, start: float = 1.0) -> chex.Array:

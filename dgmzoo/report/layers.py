@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from dgmzoo.layers.latents.base import variational_layers
 from dgmzoo.model.contract import Variables
-from dgmzoo.model.module_tree import parts
+from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PiecewiseNormal
 from dgmzoo.report import plots
 
@@ -35,28 +36,17 @@ def dead_units(alive: np.ndarray) -> np.ndarray:
 
 def prior_densities(module: nn.Module, variables: Variables, grid: np.ndarray) -> dict[str, np.ndarray]:
     """Layer -> density of its learned prior at the points `grid [N]`, `[N, U]`, for layers with a density per unit."""
-    layers = {path.partition(".")[2].replace(".", "_"): part for path, part in parts(module) if hasattr(part, "infer")}
+    layers = {path.partition(".")[2].replace(".", "_"): layer for path, layer in variational_layers(module)}
     template = next(iter(layers.values())) if len(layers) == 1 else None  # a single field may serve several layers
     densities = {}
     for name, tree in variables["params"].items():
-        layer = layers.get(name, template)
-        if (
-            hasattr(layer, "density")
-            and not _is_discrete(layer)
-            and isinstance(tree, Mapping)
-            and "prior_parameters" in tree
-        ):
-            layer = layer.clone(
-                units=tree["prior_parameters"]["unconstrained"].shape[0], learned_prior=True, parent=None
-            )
+        layer, free = layers.get(name, template), isinstance(tree, Mapping) and tree.get("p", {}).get("free")
+        if free and not families.is_discrete(layer.prior.family):
+            layer = layer.clone(units=len(free["unconstrained"]), parent=None)
             densities[name] = np.asarray(
                 layer.apply({"params": tree}, jnp.asarray(grid, jnp.float32), method="density")
             )
     return densities
-
-
-def _is_discrete(layer: nn.Module) -> bool:
-    return getattr(getattr(getattr(layer, "prior", None), "support", None), "is_discrete", False)
 
 
 def figures(module: nn.Module, variables: Variables, codes: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -77,7 +67,7 @@ def figures(module: nn.Module, variables: Variables, codes: Mapping[str, Mapping
             caption = f"How often the units of {name} are not zero: {num} of {units} are dead"
             curves = {"mean over examples": q["alive"].mean(0), "largest": q["alive"].max(0)}
             svgs[caption] = plots.sorted_units(curves, "P(z > 0)")
-    noncentred = any(getattr(part, "_noncentred", False) for _, part in parts(module))  # q is then that of the noise
+    noncentred = any(layer.is_noncentred for _, layer in variational_layers(module))  # q is then that of the noise
     for name, q in codes.items():
         if {"loc", "scales", "mean"} <= set(q) and not noncentred:  # a piecewise normal posterior of z itself
             unit = int(q["mean"].var(0).argmax())

@@ -12,25 +12,27 @@ import pytest
 import dgmzoo
 from dgmzoo.comparison.variants import make_variants
 from dgmzoo.config import overrides
+from dgmzoo.config.layer_check import check_fields
 from dgmzoo.config.preflight import resolve
 from dgmzoo.data import load_dataset
-from dgmzoo.layers.latents.base import LatentLayer
+from dgmzoo.layers.latents.base import LatentLayer, variational_layers
 from dgmzoo.layers.latents.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latents.piecewise import PiecewiseLayer
 from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.layers.weights.base import VariationalWeights
 from dgmzoo.model.contract import Evidence
 from dgmzoo.model.functional import functional
 from dgmzoo.model.module_tree import has_random_weights, parts
-from dgmzoo.objectives.base import variational_layers
 from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.objectives.importance import IWAE, DReG
 from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal
 from dgmzoo.reparam.ops import relaxed_promotion
 from dgmzoo.report.layers import prior_densities
+from tests.support.compatibility import corrected
 
 X = np.random.default_rng(0).integers(0, 2, (60, 4)).astype(np.float32)
 ONE_SAMPLE = ELBO()
@@ -109,9 +111,9 @@ def test_layers_are_seen_in_tuples_lists_and_mappings(kind):
     assert functional(Held(kind([normal(), normal()]))).bound == "elbo"
     with pytest.raises(ValueError, match=r"model\.latents\.\w+, got ELBO: .*no pathwise gradient"):
         experiment(Held(kind([normal(), bits()])))
-    NVIL().check(Held(kind([bits(), bits()])))
-    module, corrections = IWAE().corrected(
-        Held(kind([normal(), PiecewiseLayer(3, prior=PiecewiseNormal, centred=True)]))
+    check_fields(Held(kind([bits(), bits()])), NVIL())
+    module, corrections = corrected(
+        Held(kind([normal(), PiecewiseLayer(3, prior=PiecewiseNormal, centred=True)])), IWAE()
     )
     assert len(corrections) == 1 and re.match(r"model\.latents\.[1b]: .*centred=False", corrections[0])
     first, second = (layer for _, layer in variational_layers(module))
@@ -120,20 +122,20 @@ def test_layers_are_seen_in_tuples_lists_and_mappings(kind):
 
 def test_a_correction_keeps_order_sharing_and_size():
     layer = PiecewiseLayer(3, prior=PiecewiseNormal, centred=True)
-    model, corrections = IWAE().corrected(Held({"z": layer, "a": normal(), "m": layer}))
+    model, corrections = corrected(Held({"z": layer, "a": normal(), "m": layer}), IWAE())
     assert len(corrections) == 1 and corrections[0].startswith("model.latents.z: ")
     assert list(model.latents) == ["z", "a", "m"] and not model.latents["z"].centred
     assert model.latents["z"] is model.latents["m"]
-    model, corrections = ELBO().corrected(Held([normal(prior=Horseshoe)]))
+    model, corrections = corrected(Held([normal(prior=Horseshoe)]), ELBO())
     assert corrections[0].startswith("model.latents.0: ") and model.latents[0].units == 3
     functional(Held(({1: "a", "b": None}, np.ones(3))))  # fields may hold anything
 
 
 def test_layers_in_a_tuple_are_overridden_and_told_apart(tmp_path):
     base = experiment(Held())
-    laplace = {"model.latents.1": "horseshoe", "model.latents.1.slab": 0.5, "model.latents.0.learned_prior": True}
+    laplace = {"model.latents.1": "horseshoe", "model.latents.1.slab": 0.5, "model.latents.0.prior": "learned"}
     changed = overrides.override(base, laplace)
-    assert changed.model.latents == (normal(learned_prior=True), HorseshoeLayer(3, slab=0.5))
+    assert changed.model.latents == (normal(prior=LearnedPrior()), HorseshoeLayer(3, slab=0.5))
     told = overrides.flatten(experiment(Held((normal(), VariationalLayer(4)))))
     assert told["model.latents"] == ["0", "1"] and told["model.latents.1.units"] == 4
     assert (
@@ -166,7 +168,7 @@ def test_paths_and_random_weights_of_what_a_field_holds():
 
 
 def test_layers_in_a_tuple_train():
-    layers = (HorseshoeLayer(3, learned_prior=True), normal(learned_prior=True))
+    layers = (HorseshoeLayer(3, learned_prior=True), normal(prior=LearnedPrior()))
     run = dgmzoo.train(experiment(Held(layers)), progress=False)
     assert run.record["bound"] == "iw" and set(run.encode(X[:5])) == {"z0", "z1"}
     density = prior_densities(run.module, run.variables, np.linspace(-9, 9, 500))

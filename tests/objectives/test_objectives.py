@@ -8,6 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
+from dgmzoo.config.layer_check import check_fields
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.model.contract import Evidence, Latent, Model
@@ -123,13 +124,15 @@ def test_objectives_without_exact_gradients_are_refused():
     bits = SigmoidBeliefNetwork(latent_dims=(3,))
     for objective in (ELBO(), IWAE()):
         with pytest.raises(ValueError, match=r"expected an objective with exact gradients for model\.latent.*nvil"):
-            objective.check(bits)
+            check_fields(bits, objective)
     with pytest.raises(ValueError, match=r"model\.latent.*elbo, iwae"):
-        NVIL().check(VAE(2))
+        check_fields(VAE(2), NVIL())
     with pytest.raises(ValueError, match=r"model\.latent.*BernoulliLogits"):
-        ELBO().check(VAE(2, latent=VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)))
+        check_fields(
+            VAE(2, latent=VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)), ELBO()
+        )
     for objective, module in ((ELBO(), VAE(2)), (IWAE(), VAE(2)), (NVIL(), bits), (ELBO(), MADE()), (ELBO(), MLP())):
-        objective.check(module)
+        check_fields(module, objective)
 
 
 @pytest.mark.parametrize(

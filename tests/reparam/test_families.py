@@ -5,7 +5,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from dgmzoo.reparam import families
+from dgmzoo.reparam import families, pairs
 from dgmzoo.reparam.distributions import NormalMixture, PiecewiseNormal, SpikeAndSlab
 
 
@@ -50,10 +50,10 @@ def test_unconstrained_zeros_give_the_default_parameters(x64):
 def test_pairs_with_an_infinite_divergence_are_refused(q, p, infinite):
     """Finiteness follows from moments: a Cauchy has no mean, a Student t with 3 degrees of freedom has a variance."""
     if not infinite:
-        families.check_pair(q, p)
+        pairs.check_pair(q, p)
         return
     with pytest.raises(ValueError, match="KL is infinite"):
-        families.check_pair(q, p)
+        pairs.check_pair(q, p)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.mlp import MLP, flat
+from dgmzoo.model.compatibility import Needs
 from dgmzoo.model.contract import Draw, Evidence, Latent, Query
 from dgmzoo.objectives.base import Objective
 from dgmzoo.reparam.collectives import batch_sum
-from dgmzoo.reparam.ops import relaxed_promotion
 
 
 def all_codes(units: int) -> jax.Array:
@@ -80,16 +80,16 @@ class BoltzmannPrior(nn.Module):
         self.log_z = self.variable("prepared", "log_z", lambda: jnp.asarray(jnp.nan, jnp.float32))
 
     def evidence(self, batch, query: Query) -> Evidence:
-        q, z, *_ = self.layer.infer(self.encoder(flat(batch["x"], self.shape)), query, "z")
+        inferred = self.layer.infer(self.encoder(flat(batch["x"], self.shape)), query, "z")
+        q, z = inferred.q, inferred.sample
         log_z = self.log_z.value
         if query.train:
             # The gradient of log Z is that of the mean potential of samples from the model; training does not need its value.
             log_z = self.potential(self._sweep()).mean()
         log_p = self.potential(z) - log_z
-        with relaxed_promotion():
-            log_q = q.log_prob(z).sum(-1)
+        log_q = q.log_prob(z).sum(-1)
         kl = (log_q - log_p)[..., None]  # dependent units count as one
-        latent = Latent(z, z, log_p, log_q, kl, {"logits": q.logits, "mean": q.probs})
+        latent = Latent(z, z, log_p, log_q, kl, dict(q.parameters))
         p = self.likelihood(self.decoder(z), self.shape)
         return Evidence(log_likelihood(p, batch["x"]), {"z": latent}, parameters=parameters(p))
 
@@ -215,7 +215,7 @@ class Enumeration(Objective):
     layer: str = "z"
     units: int = 3
 
-    estimate: ClassVar[str] = "enumeration"
+    needs: ClassVar[Needs] = Needs(gradient="enumeration")
 
     def __call__(self, model, variables, batch, key, step, num_data):
         codes = all_codes(self.units)

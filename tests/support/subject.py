@@ -57,7 +57,7 @@ class Subject:
         random = np.random.default_rng(1)
 
         def enlarge(path, leaf):
-            if "posterior_head" in jax.tree_util.keystr(path):
+            if "posterior_head" in (name := jax.tree_util.keystr(path)) or "['q']" in name:
                 return leaf / 10  # the posterior stays wide, so that importance samples cover the true posterior
             return random.normal(0, 0.6, leaf.shape).astype(leaf.dtype)
 

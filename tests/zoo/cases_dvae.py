@@ -17,7 +17,11 @@ CASES = [
     Case(
         "sigmoid-belief-network-bayes",
         SigmoidBeliefNetwork(
-            (3, 2), (8,), weights=VariationalWeights(), likelihood=Bernoulli(weights=VariationalWeights()), shape=SHAPE
+            (3, 2),
+            hidden=(8,),
+            weights=VariationalWeights(),
+            likelihood=Bernoulli(weights=VariationalWeights()),
+            shape=SHAPE,
         ),
         NVIL(num_samples=4, baseline_hidden=(8,)),
         num_data=10_000,  # the KL of the weights is paid once for all data

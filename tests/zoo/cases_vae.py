@@ -8,6 +8,7 @@ from dgmzoo.layers.latents.spherical import SphericalLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.layers.weights.base import PiecewiseWeights, VariationalWeights
 from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.objectives.importance import IWAE, DReG
@@ -29,7 +30,7 @@ CASES = [
     ),
     Case(
         "vae-iwae",
-        VAE(latent_dim=2, latent=VariationalLayer(learned_prior=True), **_SMALL),
+        VAE(latent_dim=2, latent=VariationalLayer(prior=LearnedPrior()), **_SMALL),
         IWAE(num_samples=4),
         thorough=True,
     ),
@@ -93,7 +94,7 @@ CASES = [
     ),
     Case(
         "hierarchical-vae-bayes",
-        HierarchicalVAE((1, 1), (16, 4), depth=1, weights=PiecewiseWeights(), shape=SHAPE),
+        HierarchicalVAE((1, 1), hidden=(16, 4), depth=1, weights=PiecewiseWeights(), shape=SHAPE),
         DReG(num_samples=4),
         num_data=10_000,
         steps=4000,

@@ -12,6 +12,7 @@ from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Query
 from dgmzoo.model.functional import functional, num_parameters
 from dgmzoo.objectives.elbo import ELBO
@@ -21,13 +22,14 @@ from dgmzoo.reparam.families import _inverse_softplus
 from dgmzoo.zoo.dvae.sigmoid_belief_network import SigmoidBeliefNetwork
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
+from tests.support.compatibility import corrected
 
 
 class Biased(VariationalLayer):
     """A layer whose gradient is exact for a KL in closed form only."""
 
-    def refusal(self, estimate):
-        return None if estimate == "closed" else "it jumps"
+    def facts(self):
+        return Facts(prior_jumps="it jumps")
 
 
 # z2 ~ N(0, 1), z1 = A z2 + a + S1 noise, x = W z1 + b + S noise.
@@ -176,11 +178,11 @@ def test_bad_sizes_are_refused(fields, message):
 
 def test_layers_below_the_top_need_exact_gradients_of_a_sampled_kl():
     with pytest.raises(ValueError, match=r"expected an objective with exact gradients for model\.latent, .*it jumps"):
-        ELBO().check(HierarchicalVAE(latent=Biased()))
-    ELBO().check(HierarchicalVAE(latent_dims=(3,), hidden=(4,), latent=Biased()))
+        corrected(HierarchicalVAE(latent=Biased()), ELBO())
+    corrected(HierarchicalVAE(latent_dims=(3,), hidden=(4,), latent=Biased()), ELBO())
     module = HierarchicalVAE(latent=PiecewiseLayer(posterior=dist.Normal, prior=PiecewiseNormal, centred=True))
-    corrected, notes = ELBO().corrected(module)
-    assert not corrected.latent.centred and len(notes) == 1
+    fixed, notes = corrected(module, ELBO())
+    assert not fixed.latent.centred and len(notes) == 1
 
 
 def test_layers_without_noise_are_refused_for_their_reason():
@@ -189,4 +191,4 @@ def test_layers_without_noise_are_refused_for_their_reason():
         (PointLayer(), IWAE(), "use elbo"),
     ):
         with pytest.raises(ValueError, match=reason):
-            objective.check(HierarchicalVAE(latent_dims=(3, 2), latent=layer))
+            corrected(HierarchicalVAE(latent_dims=(3, 2), latent=layer), objective)

@@ -1,14 +1,21 @@
-"""Functions for stacked latent layers z_1, z_2, ...: inference from the data upwards, and sampling from the top down.
+"""Stacked latent layers z_1, z_2, ...: inference from the data upwards, and sampling from the top down.
 
 q(z | x) = q(z_1 | encoder(x)) q(z_2 | encoder(z_1)) ...,   p(z) = p(z_L) ... p(z_2 | decoder(z_3)) p(z_1 | decoder(z_2))
 """
 
 from collections.abc import Callable, Sequence
 
+import flax.linen as nn
 import jax
 
 from dgmzoo.layers.latents.base import LatentLayer
-from dgmzoo.model.contract import Latent, Query
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
+from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.mlp import flat
+from dgmzoo.layers.validation import check_entry
+from dgmzoo.layers.weights.base import PointWeights, Weights
+from dgmzoo.model.contract import Batch, Draw, Evidence, Latent, Query
 
 Network = Callable[[jax.Array], jax.Array]
 
@@ -56,3 +63,52 @@ def sample_top_down(
 
 def _name(level: int) -> str:
     return f"z{level + 1}"
+
+
+class BottomUpHierarchy(nn.Module):
+    """Base class of entries with layers of latents z1, z2, ... that are inferred from the data upwards.
+
+    A subclass defines `setup`, which sets `layers`, `encoders` and `decoders`, from the data upwards.
+
+    >>> from dgmzoo import HierarchicalVAE, SigmoidBeliefNetwork
+    >>> issubclass(HierarchicalVAE, BottomUpHierarchy), issubclass(SigmoidBeliefNetwork, BottomUpHierarchy)
+    (True, True)
+
+    Raises:
+      ValueError: a size is below 1.
+    """
+
+    latent_dims: tuple[int, ...] = (100, 50)
+    """Number of units in each layer of latents, from the data upwards."""
+    latent: LatentLayer = VariationalLayer()
+    """Posterior and prior of every layer of latents; below the top, the prior depends on the layer above."""
+    weights: Weights = PointWeights()
+    """Weights of the decoder between layers: plain parameters, or random weights with a posterior and a prior."""
+    likelihood: Likelihood = Bernoulli()
+    """Likelihood p(x | features)."""
+    shape: tuple[int, ...] | None = None
+    """Shape of one x; None: that of the data."""
+
+    bound = "elbo"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_entry(self)
+        if not self.latent_dims or any(size < 1 for size in self.latent_dims):
+            raise ValueError(f"expected latent_dims of at least one size >= 1, got {self.latent_dims}")
+
+    @nn.nowrap
+    def latent_layers(self) -> list[LatentLayer]:
+        """A copy of `latent` for each layer."""
+        return [self.latent.clone(units=size, weights=self.weights) for size in self.latent_dims]
+
+    def evidence(self, batch: Batch, query: Query) -> Evidence:
+        x, mask = batch["x"], batch.get("mask")  # [B, *shape]
+        inputs = flat(x, self.shape, mask)
+        latents, features = infer_and_score(self.layers, self.encoders, self.decoders, inputs, query)
+        p = self.likelihood(features, self.shape, batch)  # [K, B, *shape]
+        return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
+
+    def generate(self, num: int, context=None) -> Draw:
+        latents, features = sample_top_down(self.layers, self.decoders, num)
+        return sample(self.likelihood(features, self.shape), self.make_rng("sample"), latents)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from dgmzoo.layers.latents.base import Inferred, LatentLayer
+from dgmzoo.layers.latents.base import Inferred, JointLayer
 from dgmzoo.model.contract import Latent
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, augmented_horseshoe_kl, augmented_horseshoe_log_prob
@@ -17,7 +17,7 @@ _MAX_LOC = 6.0  # of the absolute mean
 _MIN_SCALE, _MAX_SCALE, _INITIAL_SCALE = 0.01, 2.0, 0.6
 
 
-class HorseshoeLayer(LatentLayer):
+class HorseshoeLayer(JointLayer):
     """A normal posterior under the horseshoe prior, with the local scale lambda as a second latent in training.
 
     The prior is `z ~ N(0, tau^2 lambda^2)` times the slab `exp(-z^2 / 2 slab^2)`, with one half-Cauchy lambda for each
@@ -66,7 +66,7 @@ class HorseshoeLayer(LatentLayer):
         return sample[..., 0]
 
     def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
-        q, sample = inferred.q, inferred.sample
+        q, sample = inferred.q.distribution, inferred.sample
         p = self._prior(above, sample.dtype)
         with relaxed_promotion():
             log_q = q.log_prob(sample)  # [K, B, U, 2]

@@ -5,11 +5,11 @@ import numpyro.distributions as dist
 
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
+from dgmzoo.layers.priors.base import Prior, StandardPrior
+from dgmzoo.model.compatibility import Facts
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PiecewiseNormal
-
-_SAMPLES_LOG_P = ("sampled", "importance", "doubly")  # estimates that differentiate log p at samples
-_JUMPS = "the density of its centred piecewise prior jumps where the parameters move it"
 
 
 class PiecewiseLayer(VariationalLayer):
@@ -29,8 +29,7 @@ class PiecewiseLayer(VariationalLayer):
       ValueError: neither family is piecewise normal, or a centred pair has no KL in closed form.
     """
 
-    posterior: type[dist.Distribution] = PiecewiseNormal
-    """Family of q(z | x)."""
+    posterior: Posterior = FactorizedPosterior(PiecewiseNormal)
     pieces: int = 5
     """Number of pieces, of equal mass."""
     centred: bool = False
@@ -39,34 +38,38 @@ class PiecewiseLayer(VariationalLayer):
     def __post_init__(self):
         if isinstance(self.pieces, bool) or not isinstance(self.pieces, int) or self.pieces < 1:
             raise ValueError(f"expected pieces to be an integer >= 1, got {self.pieces!r}")
-        if PiecewiseNormal not in (self.posterior, self.prior):
+        super().__post_init__()
+        q, p = (getattr(part, "family", None) for part in (self.posterior, self.prior))
+        if PiecewiseNormal not in (q, p):
             raise ValueError(
-                "expected a piecewise normal posterior or prior, "
-                f"got {self.posterior.__name__} and {self.prior.__name__}; choose the layer `normal`"
+                f"expected a piecewise normal posterior or prior, got {_name(self.posterior)} and {_name(self.prior)}; "
+                "choose the layer `normal`"
             )
-        if self.centred and (self.prior is not PiecewiseNormal or self.posterior not in (PiecewiseNormal, dist.Normal)):
+        if self.centred and (p is not PiecewiseNormal or q not in (PiecewiseNormal, dist.Normal)):
             raise ValueError(
                 "expected a piecewise prior and a normal or piecewise posterior, whose KL is closed, with centred=True, "
-                f"got {self.prior.__name__} and {self.posterior.__name__}"
+                f"got {_name(self.prior)} and {_name(self.posterior)}"
             )
-        super().__post_init__()
-
-    def refusal(self, estimate: str) -> str | None:
-        if self.centred and estimate in _SAMPLES_LOG_P:
-            return f"{_JUMPS}; use elbo, or centred=False"
-        return super().refusal(estimate)
 
     @nn.nowrap
-    def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
-        if self.centred and estimate in _SAMPLES_LOG_P:
+    def facts(self) -> Facts:
+        posterior = self.posterior.facts()
+        return self.prior.clone(**self._sizes(self.prior), parent=None).facts(posterior)
+
+    @nn.nowrap
+    def alternative(self) -> tuple[LatentLayer, str] | None:
+        if self.centred:
             corrected = self.clone(centred=False, parent=None)
-            return corrected, f"{_JUMPS}, so the noise of the prior is the latent instead (centred=False)"
-        return super().correction(estimate)
-
-    @property
-    def _noncentred(self) -> bool:
-        return super()._noncentred and not self.centred
+            return corrected, "the noise of the prior is the latent instead (centred=False)"
+        return super().alternative()
 
     @nn.nowrap
-    def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
-        return families.with_sizes(family, scales=self.pieces) if family is PiecewiseNormal else family
+    def _sizes(self, part: Posterior | Prior) -> dict:
+        if getattr(part, "family", None) is not PiecewiseNormal:
+            return {}
+        fields = {"family": families.with_sizes(PiecewiseNormal, scales=self.pieces)}
+        return fields | ({"centred": self.centred} if isinstance(part, StandardPrior) else {})
+
+
+def _name(part: Posterior | Prior) -> str:
+    return getattr(part, "family", type(part)).__name__

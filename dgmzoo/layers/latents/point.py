@@ -3,16 +3,19 @@
 import dataclasses
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from dgmzoo.layers.latents.base import Inferred, LatentLayer
+from dgmzoo.layers.conditional import Conditional
+from dgmzoo.layers.latents.base import Inferred, JointLayer
+from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Latent
 from dgmzoo.reparam.ops import relaxed_promotion
 
 
-class PointLayer(LatentLayer):
+class PointLayer(JointLayer):
     """A deterministic code: z is a linear function of the features.
 
     It has no prior, a KL of 0, no bound on log p(x), and cannot be sampled. An entry that holds it has no `generate`.
@@ -27,13 +30,9 @@ class PointLayer(LatentLayer):
     has_prior: ClassVar[bool] = False
     has_bound: ClassVar[bool] = False
 
-    def refusal(self, estimate: str) -> str | None:
-        """See `LatentLayer.refusal`; "closed" is accepted, because the KL is 0."""
-        if estimate == "sampled":
-            return "x would depend on the lowest layer only, and those above never be trained; use one layer of latents"
-        if estimate in ("importance", "doubly"):
-            return "it has no noise, so that all samples are equal; use elbo"
-        return super().refusal(estimate)
+    @nn.nowrap
+    def facts(self) -> Facts:
+        return Facts(posterior="Delta", training_value="deterministic")
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
         """Refuse to sample.
@@ -53,10 +52,15 @@ class PointLayer(LatentLayer):
         with relaxed_promotion():
             return dist.Delta(unconstrained[..., 0].astype(jnp.promote_types(unconstrained.dtype, jnp.float32)))
 
-    def _sample(self, q: dist.Distribution, num: int) -> jax.Array:
-        return jnp.broadcast_to(q.v, (num, *q.batch_shape[1:]))
+    def condition(self, features: jax.Array) -> Conditional:
+        q = super().condition(features)
+
+        def sample(key, leading):
+            return jnp.broadcast_to(q.distribution.v, (*leading, self.units))
+
+        return dataclasses.replace(q, sample=sample)
 
     def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
-        value, point = inferred.value, inferred.q.v
+        value, point = inferred.value, inferred.q.distribution.v
         zero = jnp.zeros(value.shape[:2], value.dtype)
         return Latent(value, value, zero, zero, jnp.zeros_like(point), {"mean": point})

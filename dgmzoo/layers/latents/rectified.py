@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from dgmzoo.layers.latents.base import Inferred, LatentLayer
+from dgmzoo.layers.latents.base import Inferred, JointLayer
 from dgmzoo.model.contract import Latent
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import RectifiedNormal, expected_softplus
@@ -13,7 +13,7 @@ from dgmzoo.reparam.distributions.special import ndtr
 from dgmzoo.reparam.ops import relaxed_promotion
 
 
-class RectifiedLayer(LatentLayer):
+class RectifiedLayer(JointLayer):
     """`z = max(0, y)` with normal `q(y | features)` and `p(y)`. The value of the layer is z, its sample is y.
 
     The KL in closed form is that of z, including its point mass at 0, and is at most the KL of y. In training importance
@@ -51,7 +51,7 @@ class RectifiedLayer(LatentLayer):
         return expected_softplus(q.loc / 2, q.scale / 2) if self.smooth else _rectified(q).mean
 
     def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
-        q, y, p = inferred.q, inferred.sample, self._prior(above, inferred.sample.dtype)
+        q, y, p = inferred.q.distribution, inferred.sample, self._prior(above, inferred.sample.dtype)
         has_atom = not self.smooth
         with relaxed_promotion():
             if has_atom and not inferred.train:

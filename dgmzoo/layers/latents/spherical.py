@@ -1,20 +1,26 @@
 """The spherical layer: codes on the unit sphere, with a power spherical posterior and a uniform prior."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from dgmzoo.layers.latents.base import Inferred, LatentLayer
+from dgmzoo.layers.latents.base import Inferred, JointLayer
+from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Latent
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PowerSpherical, UniformSphere
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.ops import relaxed_promotion
 
+_HEAVY = (
+    "in {} dimensions the gradient of log p at samples has infinite variance, if p is not uniform: it grows without bound "
+    "near the point opposite to p's direction"
+)
 _MIN_SQUARED_LENGTH = 1e-12  # of unconstrained parameters; shorter vectors have no direction
 
 
-class SphericalLayer(LatentLayer):
+class SphericalLayer(JointLayer):
     """z on the unit sphere in U dimensions, with a power spherical `q(z | features)` and a uniform `p(z)`.
 
     All U coordinates together are one unit of the KL. Below another layer, or with a learned prior, p is power spherical
@@ -31,12 +37,20 @@ class SphericalLayer(LatentLayer):
       ValueError: there are fewer than 2 dimensions.
     """
 
-    def setup(self):
+    @nn.nowrap
+    def check_units(self) -> None:
         if self.units < 2:
             raise ValueError(f"expected a spherical layer in at least 2 dimensions, got {self.units}")
-        super().setup()
+
+    @nn.nowrap
+    def facts(self) -> Facts:
+        # The pathwise gradient of log p is 2 kappa / angle near the antipode of p: its square is integrable from 4 on.
+        heavy = _HEAVY.format(self.units) if 0 < self.units < 4 else ""
+        learned = heavy if self.learned_prior else ""
+        return Facts(posterior="PowerSpherical", heavy_gradient=learned, heavy_below=heavy)
 
     def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
+        self.check_units()
         p = self._prior(above, jnp.float32)
         with relaxed_promotion():
             return p.expand((1, num)).sample(self.make_rng("sample"))
@@ -61,7 +75,7 @@ class SphericalLayer(LatentLayer):
         return super()._prior(above, dtype)
 
     def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
-        q, z = inferred.q, inferred.sample
+        q, z = inferred.q.distribution, inferred.sample
         p = self._prior(above, z.dtype)
         with relaxed_promotion():
             log_p, log_q = p.log_prob(z), q.log_prob(z)  # [K, B]

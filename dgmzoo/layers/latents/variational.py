@@ -1,5 +1,6 @@
-"""The variational layer for any pair of posterior and prior families, from NumPyro or this package."""
+"""The variational layer for any posterior and any prior: two sockets, each filled by a module."""
 
+import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -8,126 +9,140 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
+from dgmzoo.layers.conditional import Conditional, per_unit
 from dgmzoo.layers.latents.base import Inferred, LatentLayer
 from dgmzoo.layers.latents.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
+from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
+from dgmzoo.layers.priors.base import Prior, StandardPrior
+from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Latent
-from dgmzoo.reparam import families
+from dgmzoo.reparam import pairs
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
 from dgmzoo.reparam.distributions.kl import closed_kl
-from dgmzoo.reparam.estimators import pathwise
-from dgmzoo.reparam.ops import relaxed_promotion
+
+Family = type[dist.Distribution]
 
 
 class VariationalLayer(LatentLayer):
-    """A layer of independent units with `q(z | features)` and `p(z)` or `p(z | above)` of any families.
+    """A layer of latents with a posterior `q(z | features)` and a prior `p(z)` or `p(z | above)`.
 
-    A piecewise normal prior is always learned, and non-centred: the latent is the noise n of `z = T(n)`, with
-    `q(n | features)` and `p(n) = N(0, 1)`, and the value of the layer is T(n). No density then jumps at a point that
-    parameters of the prior move.
+    Posterior and prior are modules. The class of a distribution stands for independent units of that family. The KL is in
+    closed form where there is one for the pair of families, and otherwise log q - log p at the sample.
 
     Samples of a family without a pathwise gradient (a discrete one, for example) carry no gradient. Only objectives with
     a score-function gradient are exact for it.
 
     >>> layer = VariationalLayer(prior=dist.Laplace)
-    >>> layer.posterior.__name__, layer.prior.__name__
+    >>> layer.posterior.family.__name__, layer.prior.family.__name__
     ('Normal', 'Laplace')
 
     Raises:
       ValueError: the KL of the pair is infinite, or the pair belongs to another layer.
     """
 
-    posterior: type[dist.Distribution] = dist.Normal
-    """Family of q(z | x)."""
-    prior: type[dist.Distribution] = dist.Normal
-    """Family of p(z), for example laplace, student_t, spike_slab, mixture or piecewise; the last two are always learned."""
+    posterior: Posterior = FactorizedPosterior()
+    """Posterior q(z | features), chosen by name; the name of a family (`laplace`) gives independent units of it."""
+    prior: Prior = StandardPrior()
+    """Prior p(z), chosen by name; the name of a family (`laplace`) gives independent units of its default distribution."""
+    learned_prior: bool = dataclasses.field(default=False, kw_only=True, metadata={"cli": False})
+    """Always False; `prior` chooses a learned prior."""
+
+    former_fields = {"learned_prior": "choose the prior by name: prior=learned (in Python prior=LearnedPrior())"}
 
     def __post_init__(self):
+        if self.learned_prior:
+            raise ValueError(
+                f"expected no learned_prior, got {self.learned_prior}; {self.former_fields['learned_prior']}"
+            )
+        for name, module in (("posterior", FactorizedPosterior), ("prior", StandardPrior)):
+            if isinstance(value := getattr(self, name), type) and not issubclass(value, nn.Module):
+                object.__setattr__(self, name, module(value))
         super().__post_init__()
-        if (self.posterior, self.prior) in _REPLACEMENTS:
+        q, p = self._families()
+        if q is None or p is None or (q, p) in _REPLACEMENTS:
             return
-        _check_pair(self.posterior, self.prior)
+        _check_pair(q, p)
         with jax.ensure_compile_time_eval():
-            families.check_pair(self._sized(self.posterior), self._sized(self.prior))
+            pairs.check_pair(q, p)
 
     def setup(self):
-        if replacement := _REPLACEMENTS.get((self.posterior, self.prior)):
+        shared = {name: None for name in ("encoder", "posterior") if hasattr(self.prior, name)}
+        self.q = self.posterior.clone(units=self.units, **self._sizes(self.posterior))
+        if shared:
+            shared = {"encoder": self.encoder, "posterior": self.q}
+        self.p = self.prior.clone(units=self.units, weights=self.weights, **shared, **self._sizes(self.prior))
+
+    def condition(self, features: jax.Array) -> Conditional:
+        self.check_units()
+        self._check_replaced()
+        return self.q(features[None] if features.ndim == 2 else features)
+
+    def score(self, inferred: Inferred, above: jax.Array | None = None, bottom_up: bool = False) -> Latent:
+        q, sample = inferred.q, inferred.sample
+        z = sample if q.transform is None else inferred.value
+        p = self.p(above, inferred.query)
+        log_q, log_p = per_unit(q.log_prob(sample), p.log_prob(z))
+        if inferred.log_det is not None:
+            log_q, log_p, log_det = per_unit(log_q, log_p, inferred.log_det)
+            log_p = log_p + log_det  # of the sample, which is the noise of the posterior
+        kl = log_q - log_p
+        if not bottom_up and q.transform is None and q.distribution is not None and p.distribution is not None:
+            closed = closed_kl(q.distribution, p.distribution)
+            if closed is not None:
+                kl = jnp.broadcast_to(closed, jnp.broadcast_shapes(closed.shape, q.distribution.batch_shape))
+        mean = {} if q.mean is None else {"mean": q.mean}
+        value = self._value(z if p.transform is None else p.transform(z)[0])
+        return Latent(value, sample, log_p.sum(-1), log_q.sum(-1), kl, {**q.parameters, **mean})
+
+    def draw(self, num: int, above: jax.Array | None = None) -> jax.Array:
+        self.check_units()
+        p = self.p(above)
+        z = p.sample(self.make_rng("sample"), (1, num))
+        return self._value(z if p.transform is None else p.transform(z)[0])
+
+    def density(self, grid: jax.Array) -> jax.Array:
+        """Density `[N, U]` of the prior of each unit at values `grid [N]`, if the prior has independent units."""
+        return self.p.density(grid)
+
+    @property
+    def is_noncentred(self) -> bool:
+        return self.prior.clone(**self._sizes(self.prior), parent=None).is_noncentred
+
+    @nn.nowrap
+    def facts(self) -> Facts:
+        facts = self.prior.facts(self.posterior.facts())
+        if replacement := _REPLACEMENTS.get(self._families()):
+            return dataclasses.replace(facts, heavy_gradient=replacement.reason)
+        return facts
+
+    @nn.nowrap
+    def alternative(self) -> tuple[LatentLayer, str] | None:
+        if replacement := _REPLACEMENTS.get(self._families()):
+            return replacement.layer(units=self.units, weights=self.weights, template=self.template), replacement.effect
+        return None
+
+    @nn.nowrap
+    def _families(self) -> tuple[Family | None, Family | None]:
+        """The families of posterior and prior, with the sizes of their vector parameters; None for other modules."""
+        return tuple(
+            self._sizes(part).get("family", part.family)
+            if isinstance(part, FactorizedPosterior | StandardPrior)
+            else None
+            for part in (self.posterior, self.prior)
+        )
+
+    @nn.nowrap
+    def _sizes(self, part: Posterior | Prior) -> dict:
+        """Fields of the posterior or prior that the layer sets (a family with the lengths of its vector parameters)."""
+        return {}
+
+    def _check_replaced(self) -> None:
+        if replacement := _REPLACEMENTS.get(self._families()):
             raise ValueError(
                 f"expected families for a layer of plain densities, got a pair where {replacement.reason}; "
                 f"{replacement.advice}"
             )
-        super().setup()
-
-    @nn.nowrap
-    def correction(self, estimate: str) -> tuple[LatentLayer, str] | None:
-        if replacement := _REPLACEMENTS.get((self.posterior, self.prior)):
-            layer = replacement.layer(units=self.units, weights=self.weights)
-            return layer, f"{replacement.reason}, so {replacement.effect}"
-        return super().correction(estimate)
-
-    def refusal(self, estimate: str) -> str | None:
-        if replacement := _REPLACEMENTS.get((self.posterior, self.prior)):
-            return f"{replacement.reason}; {replacement.advice}"
-        name, is_reparameterized = self.posterior.__name__, pathwise.is_reparameterized(self.posterior)
-        if estimate == "score":
-            return super().refusal(estimate) if is_reparameterized else None
-        if estimate in ("closed", "sampled", "importance", "doubly") and not is_reparameterized:
-            return f"its posterior {name} has no pathwise gradient, so use a score-function objective (nvil)"
-        if estimate == "doubly" and constraints.is_dependent(self.posterior.support):
-            return f"the support of its posterior {name} moves with the parameters, so use iwae"
-        if estimate == "doubly" and self.posterior is PiecewiseNormal:
-            return f"the density of its posterior {name} jumps where the parameters move it, so use iwae"
-        return super().refusal(estimate)
-
-    def density(self, grid: jax.Array) -> jax.Array:
-        """Density `[N, U]` of the prior of each unit at values `grid [N]`."""
-        p = self._prior(None, grid.dtype)
-        points = jnp.broadcast_to(grid[:, None, None], (len(grid), 1, self.units))
-        with relaxed_promotion():
-            return jnp.exp(p.log_prob(points)[:, 0])
-
-    @property
-    def _noncentred(self) -> bool:
-        return self.prior is PiecewiseNormal
-
-    def _num_unconstrained(self) -> tuple[int, int]:
-        posterior, prior = self._sized(self.posterior), self._sized(self.prior)
-        return families.num_unconstrained(posterior), families.num_unconstrained(prior)
-
-    @nn.nowrap
-    def _sized(self, family: type[dist.Distribution]) -> type[dist.Distribution]:
-        """The family with the lengths of its vector parameters."""
-        return family
-
-    def _posterior(self, unconstrained: jax.Array) -> dist.Distribution:
-        return families.from_unconstrained(self._sized(self.posterior), unconstrained)
-
-    def _prior_from(self, unconstrained: jax.Array) -> dist.Distribution:
-        return families.from_unconstrained(self._sized(self.prior), unconstrained)
-
-    def _prior(self, above: jax.Array | None, dtype: jnp.dtype) -> dist.Distribution:
-        if above is not None or self.learned_prior:
-            return super()._prior(above, dtype)
-        if getattr(self.prior, "free_form", False):
-            return self._prior_from(self.prior_parameters()[None, None])
-        return families.default(self.prior, (1, 1, self.units), dtype)
-
-    def _score(self, inferred: Inferred, above: jax.Array | None, closed: bool) -> Latent:
-        q, z = inferred.q, inferred.sample
-        p, value = self._prior(above, z.dtype), z
-        if self._noncentred:
-            value, p = p.transform(z), families.default(dist.Normal, (1, 1, self.units), z.dtype)
-        with relaxed_promotion():
-            log_p, log_q = p.log_prob(z), q.log_prob(z)  # [K, B, U]
-        kl = closed_kl(q, p) if closed else None
-        return Latent(
-            value=value,
-            sample=z,
-            log_p=log_p.sum(-1),
-            log_q=log_q.sum(-1),
-            kl=log_q - log_p if kl is None else jnp.broadcast_to(kl, jnp.broadcast_shapes(kl.shape, q.batch_shape)),
-            q=families.parameters(q),
-        )
 
 
 class _Replacement(NamedTuple):
@@ -155,16 +170,17 @@ _REPLACEMENTS = {
 }
 
 
-def _check_pair(q: type[dist.Distribution], p: type[dist.Distribution]) -> None:
+def _check_pair(q: Family, p: Family) -> None:
     """Refuse families that belong to another layer, and a posterior without a KL against a piecewise normal prior."""
     for family, layer, reason in (
         (Horseshoe, "horseshoe", "the gradient against it has infinite variance"),
         (RectifiedNormal, "rectified", "it has a point mass at 0, where densities of samples jump"),
+        (dist.CategoricalLogits, "categorical", "its classes would enter the next network as numbers"),
     ):
         if family in (q, p):
             raise ValueError(
                 f"expected families for a layer of plain densities, got {family.__name__}: {reason}; "
                 f"choose the layer `{layer}`"
             )
-    if p is PiecewiseNormal and q.support is not constraints.real:
+    if issubclass(p, PiecewiseNormal) and q.support is not constraints.real:
         raise ValueError(f"expected a posterior on the real line for a piecewise normal prior, got {q.__name__}")

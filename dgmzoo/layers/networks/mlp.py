@@ -1,5 +1,6 @@
 """The multilayer perceptron, and the conversion of x to its flat input."""
 
+import dataclasses
 import math
 from typing import Literal
 
@@ -42,6 +43,17 @@ class MLP(nn.Module):
         for width in self.hidden:
             x = getattr(nn, self.activation)(dense(width, self.weights)(x))
         return x
+
+
+def network(default: nn.Module) -> nn.Module:
+    """A field of an entry that holds a network, which is chosen by name: `encoder: nn.Module = network(MLP((200,)))`.
+
+    >>> class Entry(nn.Module):
+    ...     encoder: nn.Module = network(MLP((200,)))
+    >>> Entry().encoder.hidden
+    (200,)
+    """
+    return dataclasses.field(default_factory=lambda: default, metadata={"axis": "network"})
 
 
 def flat(x: jax.Array, shape: tuple[int, ...] | None, mask: jax.Array | None = None) -> jax.Array:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from dgmzoo.reparam import families
+from dgmzoo.reparam import families, pairs
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
 from dgmzoo.reparam.distributions.kl import closed_kl
 from dgmzoo.reparam.estimators import pathwise
@@ -113,7 +113,7 @@ class VariationalWeights(Weights):
                 )
         check_estimator(self.estimator, q)
         with jax.ensure_compile_time_eval():
-            families.check_pair(q, p)
+            pairs.check_pair(q, p)
             defaults = [families.default(family, (1,), jnp.float32) for family in (q, p)]
             has_closed_kl = jax.eval_shape(lambda: closed_kl(*defaults)) is not None
             with relaxed_promotion():

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.normal import Normal
-from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.networks.mlp import MLP, network
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
@@ -31,7 +31,7 @@ class Regression(nn.Module):
       ValueError: when called, the rows have no context.
     """
 
-    network: nn.Module = MLP(())
+    network: nn.Module = network(MLP(()))
     """Network from the flattened context to features; without hidden layers the features are the context."""
     likelihood: Likelihood = Normal(homoscedastic=True)
     """Likelihood p(x | features); the weights of its head are the coefficients of a linear regression."""

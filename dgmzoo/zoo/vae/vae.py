@@ -14,7 +14,7 @@ from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
-from dgmzoo.layers.networks.mlp import MLP, flat
+from dgmzoo.layers.networks.mlp import MLP, flat, network
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
@@ -33,9 +33,9 @@ class VAE(nn.Module):
     """Number of latent units."""
     latent: LatentLayer = VariationalLayer()
     """Posterior q(z | x) and prior p(z)."""
-    encoder: nn.Module = MLP((200, 200))
+    encoder: nn.Module = network(MLP((200, 200)))
     """Network from flattened x to features."""
-    decoder: nn.Module = MLP((200, 200))
+    decoder: nn.Module = network(MLP((200, 200)))
     """Network from z to features."""
     likelihood: Likelihood = Bernoulli()
     """Likelihood p(x | features)."""
@@ -49,7 +49,7 @@ class VAE(nn.Module):
         check_entry(self, sizes=("latent_dim",))
 
     def setup(self):
-        self.z = self.latent.clone(units=self.latent_dim)
+        self.z = self.latent.clone(units=self.latent_dim, encoder=self.encoder)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]

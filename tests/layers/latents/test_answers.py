@@ -15,6 +15,7 @@ from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.model.contract import Query
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, PiecewiseNormal, RectifiedNormal, SpikeAndSlab
+from tests.support.compatibility import refusal
 from tests.support.exact_layers import softplus
 
 pytestmark = [pytest.mark.usefixtures("x64")]
@@ -129,4 +130,4 @@ def test_pairs_without_an_exact_form_are_refused(build, reason):
 )  # fmt: skip
 def test_each_layer_refuses_the_estimates_whose_gradient_is_wrong(layer, refused):
     estimates = ("closed", "sampled", "importance", "doubly", "score")
-    assert {estimate for estimate in estimates if layer.refusal(estimate)} == refused
+    assert {estimate for estimate in estimates if refusal(layer, estimate)} == refused

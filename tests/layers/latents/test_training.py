@@ -15,6 +15,7 @@ from dgmzoo.layers.latents.piecewise import PiecewiseLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.model.compatibility import judge
 from dgmzoo.model.functional import functional
 from dgmzoo.model.precision import in_precision
 from dgmzoo.objectives.elbo import ELBO
@@ -49,7 +50,7 @@ def trainable(names):
         (name, objective)
         for name in names
         for objective in OBJECTIVES
-        if not LAYERS[name].refusal(OBJECTIVES[objective].estimate)
+        if judge(LAYERS[name].facts(), OBJECTIVES[objective].needs).kind == "exact"
     ]
 
 

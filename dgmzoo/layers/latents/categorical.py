@@ -1,0 +1,42 @@
+"""The categorical layer: units of several classes each, as one-hot vectors."""
+
+import flax.linen as nn
+import jax
+
+from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
+from dgmzoo.layers.priors.base import Prior, StandardPrior
+from dgmzoo.reparam import families
+from dgmzoo.reparam.distributions.one_hot import OneHot
+
+
+class CategoricalLayer(VariationalLayer):
+    """Units of `classes` classes each, with a categorical posterior and prior; the default prior is uniform.
+
+    The sample `[K, B, U, C]` is one-hot, and the value `[K, B, U * C]` is its flat form, so that classes never enter a
+    network as numbers. A given sample may be relaxed. Samples carry no gradient, as the objective `nvil` expects.
+
+    >>> CategoricalLayer(classes=8).facts().reparameterized
+    False
+
+    Raises:
+      ValueError: there are fewer than 2 classes.
+    """
+
+    posterior: Posterior = FactorizedPosterior(OneHot)
+    prior: Prior = StandardPrior(OneHot)
+    classes: int = 10
+    """Number of classes of a unit."""
+
+    def __post_init__(self):
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 2:
+            raise ValueError(f"expected classes to be an integer >= 2, got {self.classes!r}")
+        super().__post_init__()
+
+    @nn.nowrap
+    def _sizes(self, part: Posterior | Prior) -> dict:
+        sized = isinstance(part, FactorizedPosterior | StandardPrior) and part.family is OneHot
+        return {"family": families.with_sizes(OneHot, logits=self.classes)} if sized else {}
+
+    def _value(self, sample: jax.Array) -> jax.Array:
+        return sample.reshape(*sample.shape[:2], -1)

@@ -1,0 +1,1 @@
+"""Posteriors q(z | features), which plug into `VariationalLayer`."""
