@@ -21,8 +21,9 @@ from tyro.constructors import (
 )
 
 from dgmzoo.config.experiment import Experiment, load_experiment
+from dgmzoo.config.fields import axis_of, fields, is_part, type_hints
 from dgmzoo.config.names import axis_of_value, family, names_of
-from dgmzoo.config.overrides import axis_of, fields, is_part, override, parts_in, type_hints
+from dgmzoo.config.overrides import override, parts_in
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,10 +70,8 @@ def _replaced(module: nn.Module, objective: Objective, uses: list[Use]) -> tuple
     alternatives, descriptions = {}, []
     for path, layer in fields.items():
         judgment, alternative = answer(layer, _needs(objective, below[path]))
-        if judgment.kind == "corrected":
-            alternatives[id(layer)] = alternatives.get(
-                id(layer), alternative
-            )  # a layer in two places remains one layer
+        if judgment.kind == "corrected" and id(layer) not in alternatives:  # a layer in two places remains one layer
+            alternatives[id(layer)] = alternative
             descriptions.append(f"{path}: {judgment.reason}, so {judgment.advice}")
     for use in uses:
         judgment, _ = answer(use.layer, _needs(objective, use.below))

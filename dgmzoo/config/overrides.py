@@ -2,8 +2,6 @@
 
 import dataclasses
 import difflib
-import inspect
-import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -14,41 +12,11 @@ import typeguard
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.experiment_file import written_name
+from dgmzoo.config.fields import axis_of, fields, is_part, type_hints
 from dgmzoo.config.function_identity import identity
-from dgmzoo.config.names import AXES, BASES, FAMILIES, axis_of_value, build, family
+from dgmzoo.config.names import AXES, FAMILIES, axis_of_value, build, family
 from dgmzoo.config.training import LENGTHS, Training
 from dgmzoo.model.module_tree import members, with_members
-
-
-def fields(part: Any) -> dict[str, dataclasses.Field]:
-    """Name -> field of a config dataclass or a Linen module, without the fields that are not a user's to set."""
-    internal = ("parent", "name") if isinstance(part, nn.Module) else ()
-    return {
-        field.name: field
-        for field in dataclasses.fields(part)
-        if field.name not in internal and field.metadata.get("cli", True)
-    }
-
-
-def is_part(value: Any) -> bool:
-    """Whether a value has fields that overrides can set."""
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-def type_hints(kind: type) -> dict[str, Any]:
-    """Field name -> type.
-
-    Names in the annotations of a class are looked up among the globals of its own methods: another module may have taken
-    the name of the class's module since.
-    """
-    hints = {}
-    for cls in reversed(kind.__mro__):
-        methods = (inspect.unwrap(method) for method in vars(cls).values() if inspect.isfunction(method))
-        spaces = (method.__globals__ for method in methods if method.__globals__.get("__name__") == cls.__module__)
-        space = next(spaces, None) or vars(sys.modules[cls.__module__])
-        annotated = type(cls.__name__, (), {"__annotations__": vars(cls).get("__annotations__", {})})
-        hints |= typing.get_type_hints(annotated, space, include_extras=True)
-    return hints
 
 
 def flatten(part: Any, path: str = "") -> dict[str, Any]:
@@ -66,27 +34,6 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
         else:
             flat |= _flat(value, field_path, axis_of(type(part), name))
     return flat
-
-
-def axis_of(kind: type, name: str) -> str | None:
-    """The axis of the registry that a field of a class is chosen from, by its metadata or declared type; None: none.
-
-    >>> from dgmzoo import VAE
-    >>> axis_of(VAE, "latent"), axis_of(VAE, "encoder"), axis_of(VAE, "latent_dim")
-    ('latent', 'network', None)
-    """
-    if axis := fields(kind)[name].metadata.get("axis"):
-        return axis
-    classes, hints = [], [type_hints(kind).get(name)]
-    while hints:
-        hint = hints.pop()
-        (classes.append if isinstance(hint, type) else hints.extend)(
-            hint
-            if isinstance(hint, type)
-            else [arg for arg in typing.get_args(hint) if typing.get_origin(hint) is not type]
-        )
-    axes = (axis for axis in AXES if axis not in ("network", "family"))
-    return next((axis for axis in axes for cls in classes if issubclass(cls, BASES[axis])), None)
 
 
 NO_IDENTITY = "no identity: "

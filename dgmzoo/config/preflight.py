@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from dgmzoo.config.experiment import Experiment
+from dgmzoo.config.fields import fields
 from dgmzoo.config.layer_check import compatible
-from dgmzoo.config.overrides import fields
 from dgmzoo.data import Dataset
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.likelihoods.base import Likelihood

@@ -80,6 +80,16 @@ def factorized(distribution: dist.Distribution) -> Conditional:
     )
 
 
+def in_dtype(distribution: dist.Distribution, dtype: jax.typing.DTypeLike) -> dist.Distribution:
+    """A distribution with its floating-point parameters in another dtype.
+
+    >>> import jax.numpy as jnp
+    >>> in_dtype(dist.Normal(jnp.zeros(2), 1.0), jnp.bfloat16).loc.dtype
+    dtype(bfloat16)
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), distribution)
+
+
 def per_unit(*terms: jax.Array) -> list[jax.Array]:
     """Log-densities `[K, B, U or 1]` with one last axis: as they are, or summed to one coupled unit where they differ.
 

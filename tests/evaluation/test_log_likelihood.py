@@ -47,9 +47,11 @@ def linear_gaussian(shift=0.0, widen=1.0):
     encoder[..., 0], decoder[..., 0] = gain, W.T
     params = {
         "z": {
-            "posterior_head": {
-                "kernel": encoder.reshape(4, 4),
-                "bias": np.stack([-MEAN @ gain + shift * sd, _unconstrained(widen * sd)], -1).reshape(4),
+            "q": {
+                "head": {
+                    "kernel": encoder.reshape(4, 4),
+                    "bias": np.stack([-MEAN @ gain + shift * sd, _unconstrained(widen * sd)], -1).reshape(4),
+                }
             }
         },
         "likelihood": {

@@ -16,6 +16,7 @@ from dgmzoo.layers.latents.piecewise import PiecewiseLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.model.contract import Evidence, Latent, Query
 from dgmzoo.model.functional import functional
 from dgmzoo.objectives.importance import IWAE, DReG
@@ -44,12 +45,12 @@ class Shared(nn.Module):
 
 
 SHAPE = (4,)
-LEARNED = VariationalLayer(learned_prior=True)
+LEARNED = VariationalLayer(prior=LearnedPrior())
 MODELS = {
     "one layer": VAE(
         latent_dim=2, latent=LEARNED, encoder=MLP((4,)), decoder=MLP((4,)), likelihood=Normal(), shape=SHAPE
     ),
-    "two layers": HierarchicalVAE((2, 2), (4, 3), 1, latent=LEARNED, likelihood=Normal(), shape=SHAPE),
+    "two layers": HierarchicalVAE((2, 2), hidden=(4, 3), depth=1, latent=LEARNED, likelihood=Normal(), shape=SHAPE),
     "shared": Shared(),
 }
 NUM, CHUNK = 20_000, 500

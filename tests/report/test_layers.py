@@ -32,12 +32,12 @@ def test_shrunk_and_dead_units_are_counted():
 def test_the_density_of_a_learned_prior_is_that_of_its_samples(layer):
     module = VAE(2, latent=layer, encoder=MLP((3,)), decoder=MLP((3,)), shape=(2, 2))
     variables = jax.jit(functional(module).init)(jax.random.key(0), {"x": jnp.zeros((2, 2, 2))})
-    start = variables["params"]["z"]["prior_parameters"]["unconstrained"]
+    start = variables["params"]["z"]["p"]["free"]["unconstrained"]
     changed = start + 0.5 * jax.random.normal(jax.random.key(1), start.shape)
     variables = {
         "params": {
             **variables["params"],
-            "z": {**variables["params"]["z"], "prior_parameters": {"unconstrained": changed}},
+            "z": {**variables["params"]["z"], "p": {"free": {"unconstrained": changed}}},
         }
     }
     density = prior_densities(module, variables, GRID)["z"]

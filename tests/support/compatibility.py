@@ -7,7 +7,7 @@ from dgmzoo.model.compatibility import Needs, judge
 from dgmzoo.model.contract import Query
 from dgmzoo.objectives.importance import IWAE, DReG
 from dgmzoo.objectives.score_function import NVIL
-from tests.support.toy_rows import BITS, SHAPE
+from tests.support.toy_rows import BITS
 
 NEEDS = {
     "closed": Needs(),
@@ -24,13 +24,12 @@ def refusal(layer, needs: str) -> str | None:
     return answer.message if answer.kind == "refused" else None
 
 
-def corrected(module, objective):
+def corrected(module, objective, batch=BITS):
     """The entry with layers for which the objective's gradients are right, and the descriptions of replacements."""
 
     def trace(model):
-        batch = BITS
         variables = jax.eval_shape(model.init, jax.random.key(0), batch)
         query = Query(objective.num_samples, train=True)
         jax.eval_shape(lambda v: model.evidence(v, batch, jax.random.key(0), query), variables)
 
-    return compatible(module.clone(shape=SHAPE), objective, trace)
+    return compatible(module.clone(shape=batch["x"].shape[1:]), objective, trace)

@@ -15,6 +15,7 @@ from dgmzoo.layers.latents.rectified import RectifiedLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.model.contract import Query
 from dgmzoo.model.functional import functional
 from dgmzoo.reparam.distributions import PiecewiseNormal
@@ -23,7 +24,7 @@ from tests.support.noise_quadrature import NODES, WEIGHTS
 
 PIECEWISE = PiecewiseNormal
 LAYERS = {
-    "normal": VariationalLayer(learned_prior=True),
+    "normal": VariationalLayer(prior=LearnedPrior()),
     "horseshoe": HorseshoeLayer(),
     "rectified": RectifiedLayer(),
     "piecewise": PiecewiseLayer(pieces=3),
@@ -111,7 +112,7 @@ class Subject:
 
     def prior(self, vector):
         """The learned piecewise prior."""
-        unconstrained = self.unflatten(vector)["z"]["prior_parameters"]["unconstrained"][0]
+        unconstrained = self.unflatten(vector)["z"]["p"]["free"]["unconstrained"][0]
         return PiecewiseNormal(unconstrained[0], jnp.logaddexp(0.0, unconstrained[1:] + np.log(np.expm1(1))))
 
     def jumps(self, vector):
@@ -128,9 +129,9 @@ class Subject:
             q, points = self.posterior(vector), [jnp.zeros(0)]
             if self.name == "rectified":
                 points.append(jnp.zeros(1))
-            elif getattr(self.layer, "posterior", None) is PIECEWISE:
+            elif getattr(getattr(self.layer, "posterior", None), "family", None) is PIECEWISE:
                 points.append(q.breakpoints)
-            if getattr(self.layer, "prior", None) is PIECEWISE:
+            if getattr(getattr(self.layer, "prior", None), "family", None) is PIECEWISE:
                 p = self.prior(vector)
                 points.append(p.breakpoints if getattr(self.layer, "centred", False) else p.edges)
             points = jnp.concatenate(points)

@@ -12,6 +12,7 @@ from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Query
 from dgmzoo.model.functional import functional, num_parameters
@@ -62,10 +63,10 @@ def linear_gaussian():
     one = np.ones(1)
     parameters = {
         "layers_0": {
-            "posterior_head": dense(to_z1, one / np.sqrt(precision), one * shift_z1),
-            "prior_head": dense(np.full((1, 1), A), one * S1, one * SHIFT),
+            "q": {"head": dense(to_z1, one / np.sqrt(precision), one * shift_z1)},
+            "p": {"head": dense(np.full((1, 1), A), one * S1, one * SHIFT)},
         },
-        "layers_1": {"posterior_head": dense(np.full((1, 1), gain), one * S1 / np.sqrt(variance), -one * gain * SHIFT)},
+        "layers_1": {"q": {"head": dense(np.full((1, 1), gain), one * S1 / np.sqrt(variance), -one * gain * SHIFT)}},
         "likelihood": {"Dense_0": dense(W[None], S, B)},
     }
     model = functional(HierarchicalVAE(latent_dims=(1, 1), hidden=(1, 1), depth=0, likelihood=Normal(), shape=(3,)))
@@ -99,7 +100,9 @@ def test_draws_have_the_moments_of_the_marginal():
 
 IMAGES = np.stack(np.meshgrid(*[[0.0, 1.0]] * 4, indexing="ij"), -1).reshape(16, 4).astype(np.float32)
 NETS = {
-    "normal": HierarchicalVAE((2, 2, 1), (4, 4, 4), 1, latent=VariationalLayer(learned_prior=True), shape=(4,)),
+    "normal": HierarchicalVAE(
+        (2, 2, 1), hidden=(4, 4, 4), depth=1, latent=VariationalLayer(prior=LearnedPrior()), shape=(4,)
+    ),
     "bits": SigmoidBeliefNetwork(latent_dims=(3, 2), hidden=(4,), shape=(4,)),
 }
 
@@ -139,7 +142,7 @@ def test_draws_follow_the_density():
 
 
 def test_one_layer_is_the_plain_vae():
-    one = functional(HierarchicalVAE((3,), (5,), 1, shape=(4,)))
+    one = functional(HierarchicalVAE((3,), hidden=(5,), depth=1, shape=(4,)))
     plain = functional(VAE(3, encoder=MLP((5,)), decoder=MLP((5,)), shape=(4,)))
     params = jax.jit(plain.init)(jax.random.key(0), {"x": IMAGES})["params"]
     names = {"encoder": "encoders_0", "decoder": "decoders_0", "z": "layers_0", "likelihood": "likelihood"}

@@ -10,9 +10,8 @@ import jax
 
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
+from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
-from dgmzoo.layers.networks.mlp import flat
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.layers.weights.base import PointWeights, Weights
 from dgmzoo.model.contract import Batch, Draw, Evidence, Latent, Query
@@ -104,11 +103,11 @@ class BottomUpHierarchy(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        inputs = flat(x, self.shape, mask)
+        inputs = self.likelihood.inputs(x, self.shape, mask)
         latents, features = infer_and_score(self.layers, self.encoders, self.decoders, inputs, query)
         p = self.likelihood(features, self.shape, batch)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, mask), latents, parameters=parameters(p))
+        return Evidence(p.log_prob(x, mask), latents, parameters=p.parameters())
 
     def generate(self, num: int, context=None) -> Draw:
         latents, features = sample_top_down(self.layers, self.decoders, num)
-        return sample(self.likelihood(features, self.shape), self.make_rng("sample"), latents)
+        return self.likelihood(features, self.shape).draw(self.make_rng("sample"), latents)

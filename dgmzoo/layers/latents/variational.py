@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from dgmzoo.layers.conditional import Conditional, per_unit
+from dgmzoo.layers.conditional import Conditional, in_dtype, per_unit
 from dgmzoo.layers.latents.base import Inferred, LatentLayer
 from dgmzoo.layers.latents.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
@@ -56,7 +56,7 @@ class VariationalLayer(LatentLayer):
                 f"expected no learned_prior, got {self.learned_prior}; {self.former_fields['learned_prior']}"
             )
         for name, module in (("posterior", FactorizedPosterior), ("prior", StandardPrior)):
-            if isinstance(value := getattr(self, name), type) and not issubclass(value, nn.Module):
+            if not isinstance(value := getattr(self, name), nn.Module):
                 object.__setattr__(self, name, module(value))
         super().__post_init__()
         q, p = self._families()
@@ -88,7 +88,7 @@ class VariationalLayer(LatentLayer):
             log_p = log_p + log_det  # of the sample, which is the noise of the posterior
         kl = log_q - log_p
         if not bottom_up and q.transform is None and q.distribution is not None and p.distribution is not None:
-            closed = closed_kl(q.distribution, p.distribution)
+            closed = closed_kl(q.distribution, in_dtype(p.distribution, log_q.dtype))
             if closed is not None:
                 kl = jnp.broadcast_to(closed, jnp.broadcast_shapes(closed.shape, q.distribution.batch_shape))
         mean = {} if q.mean is None else {"mean": q.mean}

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
+from dgmzoo.layers.networks.mlp import check_shape
 from dgmzoo.layers.weights.base import PointWeights, Weights
 from dgmzoo.layers.weights.linear import dense
 from dgmzoo.model.contract import Batch, Draw
@@ -46,6 +47,18 @@ class Elements(NamedTuple):
         axis = len(self.flat.batch_shape) - 1
         return array.reshape(*array.shape[:axis], *self.shape, *array.shape[axis + 1 :])
 
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """Log-likelihood `[K, B]` of x `[B, *shape]` in nats; elements with False in the mask contribute nothing."""
+        return log_likelihood(self, x, mask)
+
+    def parameters(self) -> dict[str, jax.Array]:
+        """The parameters of p and its "mean", `[K, B, *shape]`, for `Evidence.parameters`."""
+        return parameters(self)
+
+    def draw(self, key: jax.Array, latents: Mapping[str, jax.Array] | None = None) -> Draw:
+        """Sample x; the latents `{layer: [1, num, U]}` are added to the `Draw`."""
+        return sample(self, key, latents)
+
 
 class Likelihood(nn.Module):
     """p(x | features), with one independent distribution for each element of x.
@@ -67,6 +80,27 @@ class Likelihood(nn.Module):
     def size(self) -> int:
         """Number of unconstrained parameters per element of x."""
         return families.num_unconstrained(self.family)
+
+    @property
+    def input_size(self) -> int:
+        """Number of inputs of a network for one element of x (`encode`)."""
+        return 1
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """Elements of x `[...]` as floating-point inputs of a network, `[..., input_size]`."""
+        return (x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32))[..., None]
+
+    def inputs(self, x: jax.Array, shape: tuple[int, ...] | None, mask: jax.Array | None = None) -> jax.Array:
+        """x `[B, *shape]` as the flat input `[B, D * input_size]` of a network; elements with False in the mask are 0.
+
+        Raises:
+          ValueError: `shape` is None, or x has another shape.
+        """
+        check_shape(x, shape)
+        encoded = self.encode(x)
+        if mask is not None:
+            encoded = jnp.where(mask[..., None], encoded, jnp.zeros((), encoded.dtype))
+        return encoded.reshape(len(x), math.prod(shape) * self.input_size)
 
     @property
     def needs_own_head(self) -> bool:

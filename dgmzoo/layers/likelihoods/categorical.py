@@ -9,7 +9,7 @@ from dgmzoo.reparam import families
 
 
 class Categorical(Likelihood):
-    """Independent categorical distributions of integer x in {0, ..., num_classes - 1}.
+    """Independent categorical distributions of integer x in {0, ..., num_classes - 1}, which networks read as one-hot.
 
     >>> Categorical(num_classes=4).size
     4
@@ -29,6 +29,13 @@ class Categorical(Likelihood):
     @property
     def size(self) -> int:
         return self.num_classes
+
+    @property
+    def input_size(self) -> int:
+        return self.num_classes
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        return jax.nn.one_hot(x, self.num_classes)
 
     def check_support(self, x: np.ndarray) -> None:
         if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= self.num_classes:

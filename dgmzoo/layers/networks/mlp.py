@@ -45,7 +45,21 @@ class MLP(nn.Module):
         return x
 
 
-def network(default: nn.Module) -> nn.Module:
+def check_shape(x: jax.Array, shape: tuple[int, ...] | None) -> None:
+    """Refuse x `[B, ...]` of another shape than that of the entry.
+
+    Raises:
+      ValueError: `shape` is None, or x has another shape.
+
+    >>> check_shape(jnp.ones((5, 2)), (2,))
+    """
+    if shape is None:
+        raise ValueError("expected the entry's `shape` (of one x) to be set, got None; pass shape=... to the module")
+    if x.shape[1:] != tuple(shape):
+        raise ValueError(f"expected x of shape [B, {', '.join(map(str, shape))}], got {list(x.shape)}")
+
+
+def network(default: nn.Module | None) -> nn.Module:
     """A field of an entry that holds a network, which is chosen by name: `encoder: nn.Module = network(MLP((200,)))`.
 
     >>> class Entry(nn.Module):
@@ -68,10 +82,7 @@ def flat(x: jax.Array, shape: tuple[int, ...] | None, mask: jax.Array | None = N
     >>> flat(jnp.ones((5, 2, 3), int), (2, 3)).shape
     (5, 6)
     """
-    if shape is None:
-        raise ValueError("expected the entry's `shape` (of one x) to be set, got None; pass shape=... to the module")
-    if x.shape[1:] != tuple(shape):
-        raise ValueError(f"expected x of shape [B, {', '.join(map(str, shape))}], got {list(x.shape)}")
+    check_shape(x, shape)
     if mask is not None:
         x = jnp.where(mask, x, jnp.zeros((), x.dtype))
     x = x.reshape(x.shape[0], math.prod(shape))

@@ -49,6 +49,14 @@ class FactorizedPosterior(Posterior):
     family: type[dist.Distribution] = dataclasses.field(default=dist.Normal, metadata={"taken_over": True})
     """Distribution family of a unit, such as Normal, Laplace or BernoulliLogits."""
 
+    def __post_init__(self):
+        if not isinstance(self.family, type):  # NumPyro's Bernoulli, Categorical and similar names are functions
+            raise ValueError(
+                f"expected a class of distributions, got {self.family!r}; use a class such as BernoulliLogits in place of "
+                "NumPyro's functions that choose between probabilities and logits"
+            )
+        super().__post_init__()
+
     def setup(self):
         self.head = dense(self.units * families.num_unconstrained(self.family), PointWeights())
 

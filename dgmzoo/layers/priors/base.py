@@ -82,6 +82,14 @@ class StandardPrior(Prior):
     takes_above: ClassVar[bool] = True
     is_learned: ClassVar[bool] = False
 
+    def __post_init__(self):
+        if not isinstance(self.family, type):  # NumPyro's Bernoulli, Categorical and similar names are functions
+            raise ValueError(
+                f"expected a class of distributions, got {self.family!r}; use a class such as BernoulliLogits in place of "
+                "NumPyro's functions that choose between probabilities and logits"
+            )
+        super().__post_init__()
+
     def setup(self):
         size = families.num_unconstrained(self.family)
         self.head = dense(self.units * size, self.weights)
@@ -102,7 +110,7 @@ class StandardPrior(Prior):
         elif self.is_learned or getattr(self.family, "free_form", False):
             unconstrained = self.free()[None, None]
         else:
-            return families.default(self.family, (1, 1, self.units), jnp.result_type(float))
+            return families.default(self.family, (1, 1, self.units), jnp.float32)
         return families.from_unconstrained(self.family, unconstrained)
 
     def density(self, grid: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
+from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP, network
 from dgmzoo.layers.validation import check_entry
@@ -46,11 +46,11 @@ class Regression(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         p = self.conditional(batch, len(batch["x"]))
-        log_p = log_likelihood(p, batch["x"], batch.get("mask"))
-        return Evidence(jnp.repeat(log_p, query.num_samples, 0), parameters=parameters(p))
+        log_p = p.log_prob(batch["x"], batch.get("mask"))
+        return Evidence(jnp.repeat(log_p, query.num_samples, 0), parameters=p.parameters())
 
     def generate(self, num: int, context=None) -> Draw:
-        return sample(self.conditional(context or {}, num), self.make_rng("sample"))
+        return self.conditional(context or {}, num).draw(self.make_rng("sample"))
 
     def conditional(self, rows: Batch, num: int):
         """`p(x | context)` with batch shape `[1, B, *shape]`."""

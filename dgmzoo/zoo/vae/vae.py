@@ -12,9 +12,9 @@ import flax.linen as nn
 
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
-from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
+from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
-from dgmzoo.layers.networks.mlp import MLP, flat, network
+from dgmzoo.layers.networks.mlp import MLP, network
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
@@ -53,10 +53,10 @@ class VAE(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        z = self.z(self.encoder(flat(x, self.shape, mask)), query, "z")
+        z = self.z(self.encoder(self.likelihood.inputs(x, self.shape, mask)), query, "z")
         p = self.likelihood(self.decoder(z.value), self.shape, batch)  # [K, B, *shape]
-        return Evidence(log_likelihood(p, x, mask), {"z": z}, parameters=parameters(p))
+        return Evidence(p.log_prob(x, mask), {"z": z}, parameters=p.parameters())
 
     def generate(self, num: int, context=None) -> Draw:
         z = self.z.draw(num)
-        return sample(self.likelihood(self.decoder(z), self.shape), self.make_rng("sample"), {"z": z})
+        return self.likelihood(self.decoder(z), self.shape).draw(self.make_rng("sample"), {"z": z})

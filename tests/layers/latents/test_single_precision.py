@@ -11,20 +11,22 @@ from dgmzoo.layers.latents.piecewise import PiecewiseLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
 from dgmzoo.layers.latents.spherical import SphericalLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.model.contract import Query
 from dgmzoo.reparam.distributions import NormalMixture, PiecewiseNormal, SpikeAndSlab
+from tests.support.layer_parameters import layer_parameters, prior_parameters
 
 UNITS, ROWS = 2, 300
 LAYERS = {
-    "normal": VariationalLayer(learned_prior=True),
+    "normal": VariationalLayer(prior=LearnedPrior()),
     "horseshoe": HorseshoeLayer(),
     "rectified": RectifiedLayer(),
     "piecewise": PiecewiseLayer(prior=PiecewiseNormal),
     "spherical": SphericalLayer(),
 }
 VARIANTS = {
-    "laplace, student t": VariationalLayer(posterior=dist.Laplace, prior=dist.StudentT, learned_prior=True),
-    "mixture, spike and slab": VariationalLayer(posterior=NormalMixture, prior=SpikeAndSlab, learned_prior=True),
+    "laplace, student t": VariationalLayer(posterior=dist.Laplace, prior=LearnedPrior(dist.StudentT)),
+    "mixture, spike and slab": VariationalLayer(posterior=NormalMixture, prior=LearnedPrior(SpikeAndSlab)),
     "plain horseshoe": HorseshoeLayer(slab=None),
     "smooth": RectifiedLayer(smooth=True),
     "centred": PiecewiseLayer(prior=PiecewiseNormal, centred=True),
@@ -68,15 +70,13 @@ def answer_of(layer, unconstrained, train):
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
     params = jax.eval_shape(lambda unconstrained: layer.init(rngs, unconstrained, query, "z"), unconstrained)["params"]
     random = np.random.default_rng(1)
-    prior = jax.tree.map(
-        lambda leaf: random.uniform(-1, 1, leaf.shape).astype(np.float32), params.get("prior_parameters", {})
-    )
+    prior = jax.tree.map(lambda leaf: random.uniform(-1, 1, leaf.shape).astype(np.float32), prior_parameters(params))
 
     def answer(unconstrained, given):
         size = unconstrained.shape[1]
         head = {"kernel": jnp.eye(size, dtype=unconstrained.dtype), "bias": jnp.zeros(size, unconstrained.dtype)}
         cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, unconstrained.dtype), prior)
-        variables = {"params": {**params, "posterior_head": head, "prior_parameters": cast}}
+        variables = {"params": layer_parameters(params, head, cast)}
         query = Query(1, train=train, given={} if given is None else {"z": given})
         return layer.apply(variables, unconstrained, query, "z", rngs={"sample": jax.random.key(2)})
 

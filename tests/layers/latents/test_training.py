@@ -15,6 +15,7 @@ from dgmzoo.layers.latents.piecewise import PiecewiseLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.model.compatibility import judge
 from dgmzoo.model.functional import functional
 from dgmzoo.model.precision import in_precision
@@ -36,9 +37,9 @@ LAYERS = {
     "smooth": RectifiedLayer(smooth=True),
     "piecewise prior": VariationalLayer(prior=PiecewiseNormal),
     "laplace": VariationalLayer(posterior=dist.Laplace, prior=dist.Laplace),
-    "student t": VariationalLayer(prior=dist.StudentT, learned_prior=True),
+    "student t": VariationalLayer(prior=LearnedPrior(dist.StudentT)),
     "mixture": VariationalLayer(posterior=NormalMixture, prior=NormalMixture),
-    "spike and slab": VariationalLayer(prior=SpikeAndSlab, learned_prior=True),
+    "spike and slab": VariationalLayer(prior=LearnedPrior(SpikeAndSlab)),
     "centred": PiecewiseLayer(prior=PiecewiseNormal, centred=True),
 }
 OBJECTIVES = {"elbo": ELBO(), "iwae": IWAE(5)}

@@ -9,6 +9,7 @@ from scipy import integrate, special, stats
 
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.priors.base import LearnedPrior
 from dgmzoo.model.contract import Query
 from dgmzoo.model.functional import functional
 from dgmzoo.zoo.ddnn.made import MADE
@@ -39,7 +40,7 @@ def answer(layer, features=FEATURES, query=None, above=None):
 
 @pytest.mark.parametrize("family", SCIPY, ids=lambda family: family.__name__)
 def test_densities_samples_and_divergence_are_those_of_the_family(family):
-    latent, params = answer(VariationalLayer(units=2, posterior=family, prior=family, learned_prior=True))
+    latent, params = answer(VariationalLayer(units=2, posterior=family, prior=LearnedPrior(family)))
     prior, _ = _prior(family, params)
     z = np.asarray(latent.sample, np.float64)
     q = SCIPY[family](latent.q)
@@ -65,7 +66,7 @@ def test_densities_samples_and_divergence_are_those_of_the_family(family):
 
 def _prior(family, params, unit=slice(None)):
     """The learned prior from its unconstrained parameters: a softplus where positive, shifted so that 0 gives 1."""
-    unconstrained = np.asarray(params["prior_parameters"]["unconstrained"], np.float64)[unit]
+    unconstrained = np.asarray(params["p"]["free"]["unconstrained"], np.float64)[unit]
     positive = [name not in ("loc",) for name in family.arg_constraints]
     values = [
         np.logaddexp(0, unconstrained[..., i] + np.log(np.expm1(1))) if is_positive else unconstrained[..., i]
@@ -84,10 +85,10 @@ def test_the_default_prior_is_the_standard_member_of_its_family():
 
 def test_bits_have_the_probabilities_and_divergence_of_bernoulli_variables():
     bits = dist.BernoulliLogits
-    latent, params = answer(VariationalLayer(units=2, posterior=bits, prior=bits, learned_prior=True))
+    latent, params = answer(VariationalLayer(units=2, posterior=bits, prior=LearnedPrior(bits)))
     q, p = (
         special.expit(np.asarray(latent.q["logits"][0])),
-        special.expit(np.asarray(params["prior_parameters"]["unconstrained"])[:, 0]),
+        special.expit(np.asarray(params["p"]["free"]["unconstrained"])[:, 0]),
     )
     z = np.asarray(latent.sample)
     assert set(np.unique(z)) == {0.0, 1.0}
@@ -102,8 +103,8 @@ def test_the_prior_depends_on_each_sample_of_the_layer_above():
     """`p(z | above)` has parameters for each sample of the layer above, and so has the divergence."""
     above = jnp.asarray(np.random.default_rng(1).normal(size=(5, 3, 6)), jnp.float32)
     latent, params = answer(VariationalLayer(units=2), query=Query(5), above=above)
-    unconstrained = np.asarray(above) @ np.asarray(params["prior_head"]["kernel"]) + np.asarray(
-        params["prior_head"]["bias"]
+    unconstrained = np.asarray(above) @ np.asarray(params["p"]["head"]["kernel"]) + np.asarray(
+        params["p"]["head"]["bias"]
     )
     unconstrained = unconstrained.astype(np.float64).reshape(5, 3, 2, 2)
     loc, scale = unconstrained[..., 0], np.logaddexp(0, unconstrained[..., 1] + np.log(np.expm1(1)))
@@ -129,7 +130,7 @@ def test_gradients_pass_through_the_samples_of_reparameterized_families():
         _, params = answer(layer)
         gradient, latent = jax.jit(jax.grad(moment, has_aux=True), static_argnums=1)(params, layer)
         expected = factor * float(latent.q["mean"].sum())
-        assert gradient["posterior_head"]["bias"][0] == pytest.approx(expected, abs=0.05 * factor)
+        assert gradient["q"]["head"]["bias"][0] == pytest.approx(expected, abs=0.05 * factor)
 
 
 def test_features_may_differ_between_samples():

@@ -1,0 +1,169 @@
+"""Scans over the elements of a sequence: `ancestral` sampling, and inference `over_time`; parameters made `from_rows`."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core.scope import DenyList
+
+from dgmzoo.model.contract import Latent, Query
+
+_SHARED = {
+    "variable_broadcast": DenyList("intermediates"),
+    "variable_axes": {"intermediates": 0},
+    "split_rngs": {"params": False, "sample": True, "dropout": True, "weights": False},
+}
+
+
+def ancestral(
+    module: nn.Module, step: Callable[[nn.Module, Any, jax.Array], tuple[Any, Any]], start: Any, order: jax.Array | int
+) -> tuple[Any, Any]:
+    """Sample elements one after another, each given the elements before it.
+
+    All steps share their parameters, and each has random numbers of its own. The carry may hold caches, so that a step
+    costs no more than one element (the keys and values of an attention, the rows of a causal convolution).
+
+    Args:
+      module: the Linen module whose submodules `step` calls.
+      step: `(module, carry, index) -> (carry, output)`.
+      start: the first carry.
+      order: indices `[T]` in the order of sampling, or T for 0, 1, ..., T - 1.
+
+    Returns:
+      The last carry, and the outputs of all steps, stacked on a new first axis.
+
+    >>> class Walk(nn.Module):
+    ...     @nn.compact
+    ...     def __call__(self):
+    ...         def step(module, x, index):
+    ...             x = x + jax.random.normal(module.make_rng("sample"))
+    ...             return x, x
+    ...         return ancestral(self, step, jnp.zeros(()), 5)[1]
+    >>> Walk().apply({}, rngs={"sample": jax.random.key(0)}).shape
+    (5,)
+    """
+    order = jnp.arange(order) if isinstance(order, int) else order
+    return nn.scan(step, **_SHARED)(module, start, order)
+
+
+class OverTime(NamedTuple):
+    """The evidence of a scan over T steps."""
+
+    log_likelihood: jax.Array  # [K, B]
+    latents: dict[str, Latent]  # sample and value [K, B, T, U], kl [K or 1, B, T * U], q [K or 1, B, T, ...]
+    carry: Any  # the last carry
+    outputs: Any  # outputs of all steps, [T, ...]
+
+
+def over_time(
+    module: nn.Module,
+    step: Callable[[nn.Module, Any, Any, Query], tuple[Any, Latent, jax.Array, Any]],
+    start: Any,
+    inputs: Any,
+    query: Query,
+    name: str,
+    length: jax.Array | None = None,
+) -> OverTime:
+    """Scan a model with one latent a step: parameters are shared, noise is split, and `query.given` is given in steps.
+
+    With `query.resample` and K > 1 the K samples are particles: after every step but the last, particles are resampled in
+    proportion to their weights. The log-mean-exp of `log_weight` over K is then the bound of FIVO. The ancestors are a
+    latent `<name>_ancestors`, which `query.given` takes back. Resampling has no gradient, so the gradient is biased.
+
+    Args:
+      module: the Linen module whose submodules `step` calls.
+      step: `(module, carry, input, query) -> (carry, latent, log_likelihood [K, B], output)`; the query holds the given
+        sample of this step, `[K, B, U]`. Leaves of the carry have leading axes `[K, B]`.
+      start: the first carry.
+      inputs: arrays with a leading axis of T steps.
+      name: of the latent.
+      length: `[B]`, number of steps of each example; steps beyond it count as nothing.
+
+    Source: Maddison et al. 2017, "Filtering variational objectives" (arXiv 1705.09279), algorithm 1.
+    """
+    num_steps, num = jax.tree.leaves(inputs)[0].shape[0], query.num_samples
+    resamples = query.resample and num > 1
+    given = {key: jnp.moveaxis(query.given[key], 2, 0) for key in (name, f"{name}_ancestors") if key in query.given}
+
+    def body(module, carry, xs):
+        inner, log_p, log_q, weight = carry
+        i, inputs, given = xs
+        steps_query = _replaced(query, {name: given[name]} if name in given else {})
+        inner, latent, log_likelihood, output = step(module, inner, inputs, steps_query)
+        is_step = jnp.ones((1, 1), bool) if length is None else (i < length)[None]  # [1, B]
+        latent = jax.tree.map(lambda leaf: _masked(leaf, is_step), latent)
+        log_p, log_q = log_p + latent.log_p, log_q + latent.log_q
+        weight = weight + jnp.where(is_step, log_likelihood, 0) + latent.log_p - latent.log_q
+        ancestors = jnp.broadcast_to(jnp.arange(num)[:, None], weight.shape)
+        if resamples:
+            last = num_steps - 1 if length is None else (length - 1)[None]
+            goes_on = jnp.broadcast_to(i < last, is_step.shape)  # [1, B]  nothing is resampled after the last step
+            drawn = jax.random.categorical(module.make_rng("sample"), weight, 0, shape=weight.shape)
+            drawn = given.get(f"{name}_ancestors", drawn).astype(jnp.int32)
+            ancestors = jnp.where(goes_on, drawn, ancestors)
+            inner, log_p, log_q = jax.tree.map(lambda leaf: _take(leaf, ancestors), (inner, log_p, log_q))
+            mean = jax.nn.logsumexp(weight, 0, keepdims=True) - math.log(num)
+            weight = jnp.where(goes_on, mean, weight)
+        return (inner, log_p, log_q, weight), (latent, ancestors, output)
+
+    zero = jnp.zeros((num, _num_examples(inputs)))
+    xs = (jnp.arange(num_steps), inputs, given)
+    (carry, log_p, log_q, weight), (steps, ancestors, outputs) = nn.scan(body, **_SHARED)(
+        module, (start, zero, zero, zero), xs
+    )
+    per_step = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 2), steps)  # [K, B, T, ...]
+    kl = per_step.kl.reshape(*per_step.kl.shape[:2], -1)
+    latents = {name: Latent(per_step.value, per_step.sample, log_p, log_q, kl, per_step.q)}
+    if resamples:
+        sample = jnp.moveaxis(ancestors, 0, 2).astype(log_p.dtype)
+        nothing = jnp.zeros_like(log_p)
+        latents[f"{name}_ancestors"] = Latent(sample, sample, nothing, nothing, nothing[..., None], {})
+    return OverTime(weight - log_p + log_q, latents, carry, outputs)
+
+
+def _replaced(query: Query, given: dict) -> Query:
+    return Query(query.num_samples, query.train, query.step, given, weights=query.weights)
+
+
+def _num_examples(inputs: Any) -> int:
+    return jax.tree.leaves(inputs)[0].shape[1]
+
+
+def _masked(leaf: jax.Array, is_step: jax.Array) -> jax.Array:
+    """`[K or 1, B, ...]` with zeros where the example has no such step."""
+    shape = is_step.shape + (1,) * (leaf.ndim - 2)
+    return jnp.where(is_step.reshape(shape), leaf, jnp.zeros((), leaf.dtype))
+
+
+def _take(leaf: jax.Array, ancestors: jax.Array) -> jax.Array:
+    """Rows `[K, B, ...]` of the ancestors `[K, B]`."""
+    index = ancestors.reshape(ancestors.shape + (1,) * (leaf.ndim - 2))
+    return jnp.take_along_axis(leaf, index, 0)
+
+
+def from_rows(module: nn.Module, name: str, num: int, query: Query) -> jax.Array:
+    """Parameters `[num, ...]` that start at training rows (the pseudo-inputs of a VampPrior).
+
+    Args:
+      name: of the parameter.
+      query: of the evidence, whose `rows` initialize the parameter.
+
+    Raises:
+      ValueError: there are fewer than `num` rows, when the parameter is initialized.
+    """
+
+    def start(key):
+        if query.rows is None or len(query.rows["x"]) < num:
+            count = 0 if query.rows is None else len(query.rows["x"])
+            raise ValueError(
+                f"expected at least {num} training rows for the parameters {name!r}, got {count}; use fewer"
+            )
+        x = query.rows["x"]
+        index = jnp.linspace(0, len(x) - 1, num).astype(jnp.int32)
+        rows = x[index].astype(jnp.float32)
+        return rows if "mask" not in query.rows else jnp.where(query.rows["mask"][index], rows, jnp.zeros(()))
+
+    return module.param(name, start)
