@@ -126,6 +126,7 @@ class Model(NamedTuple):
         needed.
       bound: meaning of the mean of `log_weight`: "exact" | "elbo" | "predictive" (at the means of random weights, or over
         samples of them: no bound) | None (a point or quantized code: no bound on log p(x)).
+      reductions: pairs of a mutable collection and its reduction over devices, see `dgmzoo.model.collections`.
     """
 
     init: Callable[..., Variables]
@@ -133,3 +134,4 @@ class Model(NamedTuple):
     generate: Callable[..., Draw] | None
     prepare: Callable[..., Variables] | None
     bound: str | None
+    reductions: tuple[tuple[str, str], ...] = ()

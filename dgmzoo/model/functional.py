@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dgmzoo.model.collections import check_declared, declared
 from dgmzoo.model.contract import Array, Batch, Evidence, Model, Query, Variables
 from dgmzoo.model.module_tree import has_random_weights, parts
 from dgmzoo.model.random_weights import random_weights, weight_kl, weights_drawn
@@ -46,10 +47,12 @@ def functional(module: nn.Module) -> Model:
 
     The module may also have `generate(num, context)`, `prepare()` and a class attribute `bound` ("elbo" by default). If
     a module among its fields has no bound or no prior (a point layer), neither has the whole. `init` asks for evidence
-    once, as in training, so a module that updates its own collections must check `is_initializing()`.
+    once, as in training, so a module that updates its own collections must check `is_initializing()`. A collection that
+    changes in training names its reduction over devices, see `dgmzoo.model.collections`.
 
     Raises:
-      ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`.
+      ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`,
+        or a collection changes in training whose reduction over devices is not declared.
 
     >>> class Coin(nn.Module):
     ...     bound = "exact"
@@ -71,6 +74,7 @@ def functional(module: nn.Module) -> Model:
     bound = getattr(module, "bound", "elbo")
     bound = "predictive" if bound and has_random_weights(module) else bound
     bound = bound if parts_have_bound else None
+    reductions = declared(module)
 
     def init(key: chex.PRNGKey, batch: Batch) -> Variables:
         rngs = {"params": key, **streams(key)}
@@ -86,6 +90,7 @@ def functional(module: nn.Module) -> Model:
         ) as noise:
             answer = module.apply(variables, batch, query, rngs=keys, mutable=mutable, method="evidence")
         evidence, updates = answer if query.train else (answer, {})
+        check_declared(type(module).__name__, reductions, variables, updates)
         _check_shapes(evidence, query.num_samples, len(batch["x"]), type(module).__name__)
         if unknown := set(query.given) - set(evidence.latents):
             raise ValueError(f"expected given samples for {sorted(evidence.latents)}, got {sorted(unknown)}")
@@ -112,6 +117,7 @@ def functional(module: nn.Module) -> Model:
         generate=generate if hasattr(module, "generate") and parts_have_prior else None,
         prepare=prepare if hasattr(module, "prepare") else None,
         bound=bound,
+        reductions=tuple(reductions.items()),
     )
 
 

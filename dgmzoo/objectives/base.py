@@ -38,6 +38,7 @@ class Objective:
     Attributes:
       estimate: path of the gradient to the posterior, "closed" | "sampled" | "importance" | "doubly" | "score", see
         `LatentLayer.refusal`.
+      collections: the objective's own mutable collection -> its reduction over devices, see `dgmzoo.model.collections`.
 
     >>> from dgmzoo import ELBO, IWAE
     >>> IWAE(num_samples=50).estimate, ELBO().estimate
@@ -51,6 +52,7 @@ class Objective:
     """Samples of the latents per example (K)."""
 
     estimate: ClassVar[str] = "closed"
+    collections: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self):
         if type(self.num_samples) is not int or self.num_samples < 1:

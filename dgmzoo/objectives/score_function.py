@@ -42,6 +42,7 @@ class NVIL(Objective):
     """Decay of the running mean and variance of the learning signal."""
 
     estimate: ClassVar[str] = "score"
+    collections: ClassVar[Mapping[str, str]] = {"signal": "equal"}
 
     def __post_init__(self):
         super().__post_init__()

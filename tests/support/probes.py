@@ -36,6 +36,7 @@ class MovingCodebook(nn.Module):
     shape: tuple[int, ...] = (2, 2)
 
     bound = None
+    collections = {"codebook": "equal"}
 
     @nn.compact
     def evidence(self, batch, query: Query) -> Evidence:
