@@ -1,9 +1,12 @@
 """`functional`, which makes a `Model` of pure functions from a Linen module; its random streams, mean weights and size."""
 
+import contextlib
 import math
 import zlib
+from collections.abc import Iterator
 
 import chex
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,7 +55,8 @@ def functional(module: nn.Module) -> Model:
 
     Raises:
       ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`,
-        or a collection changes in training whose reduction over devices is not declared.
+        a collection changes in training whose reduction over devices is not declared, or dropout or batch statistics
+        stay on in evaluation.
 
     >>> class Coin(nn.Module):
     ...     bound = "exact"
@@ -83,11 +87,14 @@ def functional(module: nn.Module) -> Model:
 
     def evidence(variables, batch, key, query=_DEFAULT_QUERY):
         mutable = [name for name in variables if name != "params"] if query.train else False
-        keys = streams(key)
+        keys = streams(key) if query.train else _evaluation_streams(key)
         own_weights = query.train and query.num_samples == 1  # every example may have weights of its own
-        with weights_drawn(
-            keys["weights"] if query.train else query.weights, len(batch["x"]) if own_weights else None
-        ) as noise:
+        with (
+            weights_drawn(
+                keys["weights"] if query.train else query.weights, len(batch["x"]) if own_weights else None
+            ) as noise,
+            _plain_errors(type(module).__name__, query.train),
+        ):
             answer = module.apply(variables, batch, query, rngs=keys, mutable=mutable, method="evidence")
         evidence, updates = answer if query.train else (answer, {})
         check_declared(type(module).__name__, reductions, variables, updates)
@@ -104,7 +111,8 @@ def functional(module: nn.Module) -> Model:
         return evidence._replace(weight_kl=evidence.weight_kl + kl), updates
 
     def generate(variables, key, num, context=None):
-        return module.apply(variables, num, context, rngs=streams(key), method="generate")
+        with _plain_errors(type(module).__name__, train=False):
+            return module.apply(variables, num, context, rngs=_evaluation_streams(key), method="generate")
 
     def prepare(variables, key):
         mutable = [name for name in variables if name != "params"]
@@ -119,6 +127,30 @@ def functional(module: nn.Module) -> Model:
         bound=bound,
         reductions=tuple(reductions.items()),
     )
+
+
+def _evaluation_streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
+    """Random streams outside training: without "dropout", so that dropout that stays on is noticed."""
+    return {name: stream for name, stream in streams(key).items() if name != "dropout"}
+
+
+@contextlib.contextmanager
+def _plain_errors(module_name: str, train: bool) -> Iterator[None]:
+    """Translate Flax's errors about random streams and changed collections."""
+    try:
+        yield
+    except (flax.errors.InvalidRngError, flax.errors.ModifyScopeVariableError) as error:
+        if train:
+            raise ValueError(
+                f"expected {module_name} to draw from the random streams {', '.join(map(repr, _STREAMS))}, got: {error}"
+            ) from None
+        is_random = isinstance(error, flax.errors.InvalidRngError)
+        found = "one that needs a random stream other than 'sample'" if is_random else "one that changes a collection"
+        raise ValueError(
+            f"expected an evaluation of {module_name} without dropout and with fixed batch statistics, got {found}; give "
+            "the network's `__call__` an argument `train`, which the entry sets (`dgmzoo.layers.networks.call`), and pass "
+            f"deterministic=not train to nn.Dropout, use_running_average=not train to nn.BatchNorm. Flax says: {error}"
+        ) from None
 
 
 def _check_shapes(evidence: Evidence, num_samples: int, num_examples: int, module_name: str) -> None:

@@ -14,6 +14,7 @@ from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import Likelihood, log_likelihood, parameters, sample
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.call import apply_network
 from dgmzoo.layers.networks.mlp import MLP, flat
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
@@ -53,10 +54,12 @@ class VAE(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        z = self.z(self.encoder(flat(x, self.shape, mask)), query, "z")
-        p = self.likelihood(self.decoder(z.value), self.shape, batch)  # [K, B, *shape]
+        z = self.z(apply_network(self.encoder, flat(x, self.shape, mask), query), query, "z")
+        p = self.likelihood(apply_network(self.decoder, z.value, query), self.shape, batch)  # [K, B, *shape]
         return Evidence(log_likelihood(p, x, mask), {"z": z}, parameters=parameters(p))
 
     def generate(self, num: int, context=None) -> Draw:
         z = self.z.draw(num)
-        return sample(self.likelihood(self.decoder(z), self.shape), self.make_rng("sample"), {"z": z})
+        return sample(
+            self.likelihood(apply_network(self.decoder, z, False), self.shape), self.make_rng("sample"), {"z": z}
+        )
