@@ -218,7 +218,7 @@ def _sums(model: Model, num_samples: int, chunk: int):
             log_sum, log_square, total, kl = sums
             key, size = inputs
             evidence = chunk_evidence(variables, rows, key, weights, chunk)
-            log_weight = evidence.log_weight  # [k, B]
+            log_weight = jnp.broadcast_to(evidence.log_weight, (chunk, len(total)))  # [k, B], of a density [1, B]
             mask = (jnp.arange(chunk) < size)[:, None]
             masked = jnp.where(mask, log_weight, -jnp.inf)
             log_sum = jnp.logaddexp(log_sum, jax.nn.logsumexp(masked, 0))

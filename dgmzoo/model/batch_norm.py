@@ -15,7 +15,7 @@ def synchronized_batch_norm(axis_name: str) -> Iterator[None]:
 
     >>> import jax
     >>> with synchronized_batch_norm("devices"):
-    ...     variables = nn.BatchNorm(use_running_average=True).init({}, jax.numpy.ones((2, 3)))
+    ...     variables = nn.BatchNorm(use_running_average=True).init(jax.random.key(0), jax.numpy.ones((2, 3)))
     >>> variables["batch_stats"]["mean"].shape
     (3,)
     """

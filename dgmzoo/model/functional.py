@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from dgmzoo.model.collections import check_declared, declared
 from dgmzoo.model.contract import Array, Batch, Evidence, Model, Query, Variables
 from dgmzoo.model.module_tree import has_random_weights, parts
+from dgmzoo.model.precision import check_densities
 from dgmzoo.model.random_weights import random_weights, weight_kl, weights_drawn
 
 _STREAMS = ("sample", "weights", "dropout")
@@ -55,7 +56,7 @@ def functional(module: nn.Module) -> Model:
 
     Raises:
       ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`,
-        a collection changes in training whose reduction over devices is not declared, or dropout or batch statistics
+        a density has fewer bits than float32,        a collection changes in training whose reduction over devices is not declared, or dropout or batch statistics
         stay on in evaluation.
 
     >>> class Coin(nn.Module):
@@ -98,7 +99,9 @@ def functional(module: nn.Module) -> Model:
             answer = module.apply(variables, batch, query, rngs=keys, mutable=mutable, method="evidence")
         evidence, updates = answer if query.train else (answer, {})
         check_declared(type(module).__name__, reductions, variables, updates)
+        evidence = _for_every_sample(evidence, query.num_samples)
         _check_shapes(evidence, query.num_samples, len(batch["x"]), type(module).__name__)
+        check_densities(evidence, type(module).__name__)
         if unknown := set(query.given) - set(evidence.latents):
             raise ValueError(f"expected given samples for {sorted(evidence.latents)}, got {sorted(unknown)}")
         if noise.layers and bound in ("elbo", "exact"):
@@ -151,6 +154,14 @@ def _plain_errors(module_name: str, train: bool) -> Iterator[None]:
             "the network's `__call__` an argument `train`, which the entry sets (`dgmzoo.layers.networks.call`), and pass "
             f"deterministic=not train to nn.Dropout, use_running_average=not train to nn.BatchNorm. Flax says: {error}"
         ) from None
+
+
+def _for_every_sample(evidence: Evidence, num_samples: int) -> Evidence:
+    """Repeat a log-likelihood `[1, B]` that does not depend on a sample, such as that of an exact density, to `[K, B]`."""
+    shape = jnp.shape(evidence.log_likelihood)
+    if len(shape) != 2 or shape[0] != 1 or num_samples == 1:
+        return evidence
+    return evidence._replace(log_likelihood=jnp.broadcast_to(evidence.log_likelihood, (num_samples, shape[1])))
 
 
 def _check_shapes(evidence: Evidence, num_samples: int, num_examples: int, module_name: str) -> None:

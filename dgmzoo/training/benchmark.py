@@ -18,9 +18,10 @@ from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.model.contract import Query
 from dgmzoo.training import devices
-from dgmzoo.training.loop import fit, training_model
+from dgmzoo.training.loop import fit
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
+from dgmzoo.training.training_model import training_model
 
 
 def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) -> dict[str, Any]:

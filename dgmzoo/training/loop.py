@@ -9,15 +9,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Model
-from dgmzoo.model.precision import in_precision
-from dgmzoo.model.transforms import rematerialized, with_extra_losses
 from dgmzoo.training import devices as placement
 from dgmzoo.training.batches import Batches, default_dispatch_size
 from dgmzoo.training.checkpoint import Checkpoints
@@ -25,6 +22,7 @@ from dgmzoo.training.optimizer import build
 from dgmzoo.training.seed_tracker import Callback, NonFinite, SeedTracker, restore_common_step
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
 from dgmzoo.training.stopwatch import Stopwatch
+from dgmzoo.training.training_model import training_model, warn_about_precision
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
@@ -92,14 +90,6 @@ def fit_seeds(
     """
     check_seeds(experiment, len(trackers))
     return _Loop(experiment, model, dataset, trackers, devices).fit()
-
-
-def training_model(experiment: Experiment, model: Model) -> Model:
-    """The model as it is trained: with extra losses, compute dtype and rematerialization of the experiment."""
-    model, training = with_extra_losses(model, experiment.extra_losses), experiment.training
-    if training.compute != "float32":
-        model = in_precision(model, jnp.dtype(training.compute))
-    return rematerialized(model) if training.remat else model
 
 
 def check_seeds(experiment: Experiment, num_seeds: int) -> None:
@@ -185,6 +175,7 @@ class _Loop:
     def _train(self, state: State, step: int) -> tuple[State, int]:
         """Train to the end; the final state and its step."""
         n = self.execution.dispatch or default_dispatch_size(self._is_slow_in_loop(), self.steps_per_epoch)
+        warn_about_precision(self.training.compute, self.step, *self._step_shapes())
         dispatch = placement.compile_dispatch(self.step, self.devices, self.batches.is_streamed, len(self.trackers))
         self.since_save = self.since_read = Stopwatch()
         reduce_flags = placement.FlagReduction(self.devices)
@@ -280,10 +271,13 @@ class _Loop:
         return placement.one_seed(state, i, len(self.trackers), self.num_devices)
 
     def _is_slow_in_loop(self) -> bool:
+        return placement.is_slow_in_loop(self.step, *self._step_shapes(), self.devices[0])
+
+    def _step_shapes(self) -> tuple[State, dict[str, jax.ShapeDtypeStruct]]:
         state = jax.eval_shape(self.init, self.keys[0], self.init_rows)
         shape = (self.training.batch_size,)
         rows = {name: jax.ShapeDtypeStruct(shape + leaf.shape[1:], leaf.dtype) for name, leaf in self.init_rows.items()}
-        return placement.is_slow_in_loop(self.step, state, rows, self.devices[0])
+        return state, rows
 
 
 def _max_unread_steps(steps_per_second: float) -> int:

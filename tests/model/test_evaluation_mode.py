@@ -1,11 +1,15 @@
 """Networks are told whether they are trained, and a network that cannot be switched to evaluation is refused (F22)."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dgmzoo.evaluation.code_metrics import sample_codes
+from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.layers.latents.hierarchy import infer_and_score, sample_top_down
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import log_likelihood, sample
@@ -13,6 +17,8 @@ from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.networks.mlp import flat
 from dgmzoo.model.contract import Evidence, Query
 from dgmzoo.model.functional import functional
+from dgmzoo.model.transforms import rematerialized
+from dgmzoo.objectives.importance import IWAE
 from dgmzoo.zoo.vae.vae import VAE
 from tests.support.own_entry import resolved_of
 
@@ -90,3 +96,36 @@ def test_f22_an_unknown_random_stream_is_refused_in_plain_words():
     model = functional(VAE(2, encoder=Own(), shape=(2, 2)))
     with pytest.raises(ValueError, match="random streams 'sample', 'weights', 'dropout'"):
         model.evidence(model.init(jax.random.key(0), BATCH), BATCH, jax.random.key(1), Query(train=True))
+
+
+def test_a_density_may_return_one_log_likelihood_for_every_number_of_samples():
+    class Coin(nn.Module):
+        bound = None
+
+        @nn.compact
+        def evidence(self, batch, query):
+            logit = self.param("logit", nn.initializers.ones, ())
+            return Evidence(nn.log_sigmoid(logit * (2 * batch["x"] - 1)).sum((1, 2))[None])
+
+    model = functional(Coin())
+    variables = model.init(jax.random.key(0), BATCH)
+    one, _ = model.evidence(variables, BATCH, jax.random.key(1))
+    several, _ = model.evidence(variables, BATCH, jax.random.key(1), Query(num_samples=5))
+    np.testing.assert_array_equal(several.log_likelihood, np.repeat(one.log_likelihood, 5, 0))
+
+    def unrepeated(variables, batch, key, query=None):
+        return Coin().apply(variables, batch, query, method="evidence"), {}
+
+    rows = {"x": np.asarray(BATCH["x"])}
+    for number in (1, 120):
+        exact = evaluate(model, variables, rows, jax.random.key(0), number)
+        np.testing.assert_allclose(exact.per_example, one.log_likelihood[0], rtol=1e-5)
+        again = evaluate(model._replace(evidence=unrepeated), variables, rows, jax.random.key(0), number)
+        np.testing.assert_array_equal(exact.per_example, again.per_example)
+    assert sample_codes(model, variables, rows, jax.random.key(0)).log_likelihood.shape == (6,)
+    objective = functools.partial(IWAE(num_samples=6), model, variables, BATCH, jax.random.key(0), 0, 6)
+    np.testing.assert_allclose(objective()[0], -one.log_likelihood.mean(), rtol=1e-6)
+    assert rematerialized(model).evidence(variables, BATCH, jax.random.key(0), Query(6, True))[0].log_weight.shape == (
+        6,
+        6,
+    )

@@ -1,4 +1,4 @@
-"""Experiments with an entry of the test's own on a few binary images of 2 x 2 pixels."""
+"""Experiments with an entry of the test's own on a few vectors of four bits."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from dgmzoo.config.experiment import Evaluation, Experiment
 from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.config.training import Training
 
-ROWS = np.random.default_rng(0).integers(0, 2, (60, 2, 2)).astype(np.float32)
+ROWS = np.random.default_rng(0).integers(0, 2, (60, 4)).astype(np.float32)
 
 
 def experiment_of(module, training=None, rows=ROWS, **parts) -> Experiment:
