@@ -19,6 +19,7 @@ from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.model.contract import Model, Query
 from dgmzoo.model.functional import functional
+from dgmzoo.model.module_checks import check_modules
 from dgmzoo.model.transforms import with_extra_losses
 
 
@@ -135,5 +136,5 @@ def check_shapes(resolved: Resolved) -> None:
             )
 
 
-CHECKS: tuple[Callable[[Resolved], None], ...] = (check_splits, check_batch, check_support, check_shapes)
+CHECKS: tuple[Callable[[Resolved], None], ...] = (check_modules, check_splits, check_batch, check_support, check_shapes)
 """Every check of an experiment with its data, in the order in which they run. Each raises `ValueError`."""
