@@ -14,6 +14,7 @@ from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import NO_IDENTITY, flatten, override
 from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.data.fetch_progress import console_progress
+from dgmzoo.evaluation.given_samples import check_given
 from dgmzoo.report import render
 from dgmzoo.run import Run, measure, training_seconds
 from dgmzoo.training import multihost
@@ -85,7 +86,7 @@ def train(
     with multihost.shared_errors():
         with console_progress(progress) as (log, fetching):
             dataset = data.load_dataset(exp.data, log, fetching)
-        resolved = resolve(exp, dataset)
+        resolved = check_given(resolve(exp, dataset))
     if is_first:
         _report_corrections(resolved, progress)
     configs = {number: run_config(resolved, number) for number in chosen}
@@ -241,7 +242,7 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
     dataset = data.load_dataset(exp.data)
     if dataset.sha256 != stored["dataset_sha256"]:
         raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
-    resolved = resolve(exp, dataset)
+    resolved = check_given(resolve(exp, dataset), law=False)
     variables, step = selected(exp, resolved.model, dataset, (directory.latest, directory.best))
     record = directory.result()
     if record and record["steps"] != step:  # the checkpoint of the measured parameters is damaged

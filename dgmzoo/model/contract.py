@@ -127,6 +127,8 @@ class Model(NamedTuple):
       bound: meaning of the mean of `log_weight`: "exact" | "elbo" | "predictive" (at the means of random weights, or over
         samples of them: no bound) | None (a point or quantized code: no bound on log p(x)).
       reductions: pairs of a mutable collection and its reduction over devices, see `dgmzoo.model.collections`.
+      takes_given: the samples in `Query.given` are scored; False: the entry ignores them, so that mutual information and
+        robustness of its codes are not available.
     """
 
     init: Callable[..., Variables]
@@ -135,3 +137,4 @@ class Model(NamedTuple):
     prepare: Callable[..., Variables] | None
     bound: str | None
     reductions: tuple[tuple[str, str], ...] = ()
+    takes_given: bool = True

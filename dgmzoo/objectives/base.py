@@ -39,6 +39,7 @@ class Objective:
       estimate: path of the gradient to the posterior, "closed" | "sampled" | "importance" | "doubly" | "score", see
         `LatentLayer.refusal`.
       collections: the objective's own mutable collection -> its reduction over devices, see `dgmzoo.model.collections`.
+      needs_given: the objective gives samples back through `Query.given`, so an entry must score them.
 
     >>> from dgmzoo import ELBO, IWAE
     >>> IWAE(num_samples=50).estimate, ELBO().estimate
@@ -53,6 +54,7 @@ class Objective:
 
     estimate: ClassVar[str] = "closed"
     collections: ClassVar[Mapping[str, str]] = {}
+    needs_given: ClassVar[bool] = False
 
     def __post_init__(self):
         if type(self.num_samples) is not int or self.num_samples < 1:

@@ -61,6 +61,8 @@ class DReG(IWAE):
       ValueError: when called, the model has no latents.
     """
 
+    needs_given: ClassVar[bool] = True
+
     def _estimates(self, module: nn.Module) -> tuple[str, ...]:
         return (*super()._estimates(module), "doubly")
 

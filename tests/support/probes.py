@@ -217,6 +217,7 @@ class Enumeration(Objective):
     units: int = 3
 
     estimate: ClassVar[str] = "enumeration"
+    needs_given: ClassVar[bool] = True
 
     def __call__(self, model, variables, batch, key, step, num_data):
         codes = all_codes(self.units)
