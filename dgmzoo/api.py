@@ -15,6 +15,7 @@ from dgmzoo.config.overrides import NO_IDENTITY, flatten, override
 from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.evaluation.given_samples import check_given
+from dgmzoo.evaluation.prepared import prepare
 from dgmzoo.report import render
 from dgmzoo.run import Run, measure, training_seconds
 from dgmzoo.training import multihost
@@ -190,18 +191,19 @@ def _measured(
     progress: bool,
 ) -> Run:
     """The run of a trained seed, with its result and its report; they are made unless they belong to these parameters."""
+    variables = prepare(resolved.model, fit.variables, jax.random.key(resolved.experiment.evaluation.seed))
     is_first = multihost.is_first()
     path = directory.path if directory is not None and is_first else None
     record = directory.result() if path is not None else None
     is_current = bool(record) and record["steps"] == fit.step and not fit.trained and (path / REPORT).is_file()
     if multihost.broadcast_flag(is_current):
-        return Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
+        return Run(resolved, variables, fit.step, seed, metrics, path, record)
     with multihost.shared_errors():
         if path is not None:
             directory.advance(RunState.TRAINED)  # deletes a result of other parameters
     seconds = training_seconds(metrics)
-    record, estimate = measure(resolved, fit.variables, fit.step, seed, seconds, progress=progress)
-    run = Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
+    record, estimate = measure(resolved, variables, fit.step, seed, seconds, progress=progress)
+    run = Run(resolved, variables, fit.step, seed, metrics, path, record)
     with multihost.shared_errors():
         if path is not None:
             files.write_json(path / RESULT, record)
@@ -244,6 +246,7 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
         raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
     resolved = check_given(resolve(exp, dataset), law=False)
     variables, step = selected(exp, resolved.model, dataset, (directory.latest, directory.best))
+    variables = prepare(resolved.model, variables, jax.random.key(exp.evaluation.seed))
     record = directory.result()
     if record and record["steps"] != step:  # the checkpoint of the measured parameters is damaged
         record = None

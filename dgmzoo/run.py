@@ -17,6 +17,7 @@ from dgmzoo.data.observe import broadcast_mask
 from dgmzoo.evaluation import inference
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive_log_likelihood
+from dgmzoo.evaluation.prepared import prepared_quantities
 from dgmzoo.evaluation.record import make_record
 from dgmzoo.model.contract import Model
 from dgmzoo.model.functional import mean_weights, num_parameters
@@ -36,7 +37,7 @@ class Run:
     resolved: Resolved
     """The experiment with its data and its model."""
     variables: Any
-    """The selected parameters and collections of the model."""
+    """The selected parameters and collections of the model, prepared for evaluation."""
     step: int
     """Step at which the parameters were selected."""
     seed: int
@@ -172,6 +173,7 @@ def measure(
     """Evaluate a split: the record, and the estimate it was made of.
 
     Args:
+      variables: as `prepared.prepare` returns them; both splits use them.
       step: the step of the parameters.
       seconds: duration of the training, for the record.
       progress: show a progress bar on standard error.
@@ -192,6 +194,7 @@ def measure(
         split=split,
         estimate=estimate,
         train_value=train.value,
+        prepared=prepared_quantities(variables),
         seed=seed,
         steps=step,
         parameters=num_parameters({"params": learned}),

@@ -93,6 +93,7 @@ def evaluate(
     several processes, all of them must make the same call.
 
     Args:
+      variables: as `prepared.prepare` returns them.
       progress: callback after each batch, with the number of finished examples and the total.
       devices: local devices that share the batches. Default: those of `local_devices`.
       weights: key of a sample of random weights that all examples share. None: their means.
@@ -110,8 +111,6 @@ def evaluate(
     key = jax.random.fold_in(
         key, zlib.crc32(b"evaluation")
     )  # independent of the initial values, which may have the same seed
-    if model.prepare is not None:
-        variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, _CHUNK)
     batch = examples_per_batch(num_samples)
     sums = _evaluate_batches(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)

@@ -4,6 +4,7 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment, Paper
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.prepared import with_prepared_error
 
 SCHEMA = 1
 _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
@@ -31,6 +33,7 @@ def make_record(
     discrete: bool,
     num_devices: int,
     seconds: float,
+    prepared: Mapping[str, float],
 ) -> dict[str, Any]:
     """Build the record: everything needed to judge the value or to reproduce it. Values are in nats per example.
 
@@ -45,6 +48,7 @@ def make_record(
       discrete: whether x is discrete, so that bits per dimension mean something.
       num_devices: devices of the training.
       seconds: duration of the training.
+      prepared: quantities that the entry prepared; the errors among them are part of the Monte Carlo error.
     """
     experiment, dataset, bound = resolved.experiment, resolved.dataset, resolved.model.bound
     name, requested = overrides.source(experiment)
@@ -68,13 +72,14 @@ def make_record(
         "weight_draws": experiment.evaluation.weight_draws if bound == "predictive" else None,
         "value": _rounded(estimate.value),
         "standard_error": _rounded(estimate.standard_error),
-        "monte_carlo_error": 0.0 if exact else _rounded(estimate.monte_carlo_error),
+        "monte_carlo_error": _rounded(with_prepared_error(0.0 if exact else estimate.monte_carlo_error, prepared)),
         "elbo": _rounded(estimate.elbo),
         "kl": {name: _rounded(float(units.sum())) for name, units in estimate.kl.items()},
         "active_units": estimate.active_units(),
         "bits_per_dim": _rounded(estimate.value / np.log(2) / num_terms) if discrete and whole else None,
         "num_terms": num_terms,
         "train_value": _rounded(train_value),
+        "prepared": {name: _rounded(value) for name, value in prepared.items()},
         "seed": seed,
         "data_seed": experiment.data.seed,
         "steps": steps,

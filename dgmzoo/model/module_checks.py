@@ -76,7 +76,7 @@ def _is_nnx(value: Any) -> bool:
 def _is_object(value: Any) -> bool:
     """Whether a value may be the module of a library: callable or a pytree node, and no function or container."""
     is_function = inspect.isroutine(value) or isinstance(value, functools.partial) or members(value) is not None
-    is_compiled = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")  # a function under `jax.jit`
+    is_compiled = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")  # a compiled function
     return not is_function and not is_compiled and (callable(value) or not jax.tree_util.all_leaves([value]))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
+from dgmzoo.evaluation.prepared import prepare
 from dgmzoo.model.contract import Model
 from dgmzoo.training import devices as placement
 from dgmzoo.training.batches import Batches, default_dispatch_size
@@ -255,7 +256,8 @@ class _Loop:
             tracker.end_epoch(step)
             if validates:
                 variables = self.variables(state, i)
-                estimate = evaluate(self.model, variables, self.validation_rows, self.keys[i], self.validation_samples)
+                ready = prepare(self.model, variables, self.keys[i])
+                estimate = evaluate(self.model, ready, self.validation_rows, self.keys[i], self.validation_samples)
                 tracker.add_validation(step, estimate, variables)
 
     def _is_out_of_patience(self) -> bool:
