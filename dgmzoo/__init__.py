@@ -38,7 +38,7 @@ _NAMES_OF_MODULE = {
     "layers.weights.linear": ("VariationalConv", "VariationalDense"),
     "model.contract": ("Draw", "Evidence", "Latent", "Model", "Query"),
     "model.functional": ("functional",),
-    "objectives.base": ("Objective",),
+    "objectives.base": ("Objective", "finish"),
     "objectives.elbo": ("ELBO",),
     "objectives.importance": ("DReG", "IWAE"),
     "objectives.score_function": ("NVIL",),

@@ -16,6 +16,7 @@ from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.evaluation.given_samples import check_given
 from dgmzoo.evaluation.prepared import prepare
+from dgmzoo.evaluation.training_value import training_value
 from dgmzoo.report import render
 from dgmzoo.run import Run, measure, training_seconds
 from dgmzoo.training import multihost
@@ -159,10 +160,14 @@ def _train(
 ) -> dict[int, Run]:
     """Train some seeds in one program, and measure those that are not measured yet."""
     is_first, callbacks, trackers = multihost.is_first(), [], []
+    meaning = training_value(resolved.module)
     for i, (seed, directory) in enumerate(directories.items()):
         own_writers = [_with_seed(writer, seed) for writer in writers] if several else writers
         callback = ProgressCallback(
-            directory if is_first else None, progress and i == 0, own_writers if is_first else ()
+            directory if is_first else None,
+            progress and i == 0,
+            own_writers if is_first else (),
+            training_value=meaning,
         )
         callbacks.append(callback)
         trackers.append(SeedTracker(resolved.experiment.name, seed, callback, _checkpoints(directory)))

@@ -56,6 +56,8 @@ def measure_run(variant: str, run: Run) -> dict[str, Any]:
             num = len(test.aggregate["x"])
             measures |= {"mutual_information_most": math.log(num), "num_aggregate": num}
         measures |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
+        for name, use in record.get("codes", {}).items():
+            measures |= {f"codes_used/{name}": use["used"], f"code_perplexity/{name}": use["perplexity"]}
         measures |= {f"sparsity/{name}": code_metrics.hoyer_sparsity(values) for name, values in codes.values.items()}
     if codes.values:
         measures["reconstruction"] = float(codes.log_likelihood.mean(dtype=np.float64))
@@ -90,7 +92,7 @@ def figure_row(run: Run) -> FigureRow:
         values=codes.values,
         prior=draw.latents if draw else {},
         labels=test.coded.get("label"),
-        samples=draw.mean[:_SAMPLES_SHOWN] if draw else None,
+        samples=draw.mean[:_SAMPLES_SHOWN] if draw and draw.mean is not None else None,
         traversal=traversal,
         flipped=flipped,
     )

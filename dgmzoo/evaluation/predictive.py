@@ -63,6 +63,7 @@ def average_over_networks(estimates: list[Estimate]) -> Estimate:
         per_example_elbo=mean("per_example_elbo"),
         kl=mean("kl"),
         means=mean("means"),
+        codes=estimates[0].codes,
     )
 
 

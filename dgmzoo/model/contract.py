@@ -65,7 +65,9 @@ class Latent(NamedTuple):
     log_p: Array  # [K, B]  log p(sample | layer above)
     log_q: Array  # [K, B]  log q(sample | x, ...)
     kl: Array  # [K or 1, B, U]  per independent unit: closed form where there is one, otherwise log_q - log_p
-    q: dict[str, Array]  # [K or 1, B, ...]  parameters of q, and its "mean"
+    # [K or 1, B, ...]  parameters of q; its "mean" where units are real numbers, and "class_probs" [K or 1, B, U, C] where
+    # they are classes, whose use is then reported
+    q: dict[str, Array]
 
 
 class Evidence(NamedTuple):
@@ -110,7 +112,8 @@ class Draw(NamedTuple):
     """
 
     x: Array  # [num, ...]  exact samples of p(x)
-    mean: Array  # [num, ...]  mean of each element given the elements sampled before it (pictured in papers)
+    # [num, ...]  mean of each element given the elements sampled before it (pictured in papers); None: it means nothing
+    mean: Array | None = None
     latents: dict[str, Array] = {}  # layer -> [num, U]  latents of these samples; empty where the entry omits them
 
 

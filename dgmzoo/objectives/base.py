@@ -40,13 +40,14 @@ class Objective:
         `LatentLayer.refusal`.
       collections: the objective's own mutable collection -> its reduction over devices, see `dgmzoo.model.collections`.
       needs_given: the objective gives samples back through `Query.given`, so an entry must score them.
+      least_samples: least `num_samples` with which the loss is defined (2 for baselines of the other samples).
 
     >>> from dgmzoo import ELBO, IWAE
     >>> IWAE(num_samples=50).estimate, ELBO().estimate
     ('importance', 'closed')
 
     Raises:
-      ValueError: `num_samples` is not an integer of at least 1.
+      ValueError: `num_samples` is not an integer of at least 1, or below `least_samples`.
     """
 
     num_samples: int = 1
@@ -55,10 +56,16 @@ class Objective:
     estimate: ClassVar[str] = "closed"
     collections: ClassVar[Mapping[str, str]] = {}
     needs_given: ClassVar[bool] = False
+    least_samples: ClassVar[int] = 1
 
     def __post_init__(self):
         if type(self.num_samples) is not int or self.num_samples < 1:
             raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
+        if self.num_samples < self.least_samples:
+            raise ValueError(
+                f"expected objective.num_samples >= {self.least_samples} with {type(self).__name__}, "
+                f"got {self.num_samples}"
+            )
 
     def corrected(
         self, module: nn.Module, path: str = "model", estimate: str | None = None

@@ -15,6 +15,7 @@ from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.evaluation.prepared import prepare
+from dgmzoo.evaluation.training_value import is_bound, training_value
 from dgmzoo.model.contract import Model
 from dgmzoo.training import devices as placement
 from dgmzoo.training.batches import Batches, default_dispatch_size
@@ -29,6 +30,7 @@ __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
 # Rows that initialize the parameters (the bias of a likelihood is set to their mean), spread over the training split.
 _INIT_ROWS, _INIT_BYTES = 1000, 2**26
+_READ_ROWS = 1000  # training rows whose bound is measured where the training value is none
 
 
 class Interrupted(Exception):
@@ -157,7 +159,8 @@ class _Loop:
         num = min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), self.batches.num_train)
         indices = np.linspace(0, self.batches.num_train - 1, num).astype(int)
         self.init_rows = {name: np.asarray(leaf[indices]) for name, leaf in rows.items()}
-        self.validation_rows = None  # loaded when they are needed
+        self.is_bound = is_bound(training_value(experiment.model))
+        self.validation_rows = self.training_rows = None  # loaded when they are needed
         self.unread_metrics: list[tuple[int, dict[str, jax.Array]]] = []  # first step, metrics on the device
         self.max_unread_steps = _max_unread_steps(0)
 
@@ -259,6 +262,11 @@ class _Loop:
                 ready = prepare(self.model, variables, self.keys[i])
                 estimate = evaluate(self.model, ready, self.validation_rows, self.keys[i], self.validation_samples)
                 tracker.add_validation(step, estimate, variables)
+                if not self.is_bound:
+                    if self.training_rows is None:
+                        self.training_rows = self.dataset.evaluation_rows("train", _READ_ROWS)
+                    bound = evaluate(self.model, ready, self.training_rows, self.keys[i], self.validation_samples)
+                    tracker.add_reading("train_bound", step, {"elbo": bound.elbo})
 
     def _is_out_of_patience(self) -> bool:
         patience = self.training.patience
