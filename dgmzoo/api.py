@@ -24,7 +24,7 @@ from dgmzoo.training.loop import Fitted, Interrupted, check_seeds, fit_seeds, se
 from dgmzoo.training.metric_writers import Writer
 from dgmzoo.training.metric_writers import check as check_writers
 from dgmzoo.training.progress import ProgressCallback
-from dgmzoo.training.run_config import MAY_CHANGE, differences, run_config
+from dgmzoo.training.run_config import MAY_CHANGE, differences, functions_of, run_config
 from dgmzoo.training.run_directory import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES, RunDirectory, RunState
 from dgmzoo.training.seed_tracker import SeedTracker
 from dgmzoo.validation import check_seed
@@ -142,9 +142,9 @@ def _open(
         locks.enter_context(directory.lock())
     for number, directory in directories.items():
         directory.open(configs[number])
-    for name, text in next(iter(configs.values()))["resolved"]["extra_losses"].items():
+    for name, text in functions_of(next(iter(configs.values()))["resolved"]).items():
         if text.startswith(NO_IDENTITY):
-            warnings.warn(f"the run cannot be resumed with its extra loss {name!r}: {text}", stacklevel=4)
+            warnings.warn(f"the run cannot be resumed with its {name}: {text}", stacklevel=4)
 
 
 def _is_measured(directory: RunDirectory) -> bool:
@@ -244,6 +244,8 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
     requested = flatten(exp)
     if requested["extra_losses"].keys() == stored["resolved"]["extra_losses"].keys():
         requested["extra_losses"] = stored["resolved"]["extra_losses"]  # extra losses act in training alone
+    if callable(exp.training.optimizer):  # and so does the optimizer
+        requested["training.optimizer"] = stored["resolved"]["training.optimizer"]
     if lines := differences(stored["resolved"], requested, MAY_CHANGE):
         raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
     dataset = data.load_dataset(exp.data)
