@@ -15,7 +15,7 @@ if (pathlib.Path(__file__).parent / "experiments").is_file():
 _NAMES_OF_MODULE = {
     "api": ("experiment", "load", "train"),
     "comparison.run": ("Comparison", "compare"),
-    "config.experiment": ("Evaluation", "Experiment", "Paper"),
+    "config.experiment": ("Diagnostic", "Evaluation", "Experiment", "Paper"),
     "config.training": ("Execution", "Training"),
     "data": ("Data", "from_arrays"),
     "files": ("CannotWrite",),
@@ -36,7 +36,7 @@ _NAMES_OF_MODULE = {
     "layers.weights.base": ("PiecewiseWeights", "PointWeights", "RectifiedWeights", "VariationalWeights", "Weights"),
     "layers.weights.horseshoe": ("HorseshoeWeights",),
     "layers.weights.linear": ("VariationalConv", "VariationalDense"),
-    "model.contract": ("Draw", "Evidence", "Latent", "Model", "Query"),
+    "model.contract": ("Draw", "Evidence", "Latent", "LossContext", "Model", "Query"),
     "model.functional": ("functional",),
     "objectives.base": ("Objective", "finish"),
     "objectives.elbo": ("ELBO",),

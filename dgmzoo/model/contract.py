@@ -101,7 +101,21 @@ class Evidence(NamedTuple):
         return self.log_joint - self.log_q
 
 
-ExtraLoss = Callable[[Evidence, Batch], Array]  # (evidence, batch) -> loss term [B]
+class LossContext(NamedTuple):
+    """What an extra loss may need beside the evidence and the batch.
+
+    >>> LossContext(jax.random.key(0), step=0, num_data=3, gather=lambda rows: rows).num_data
+    3
+    """
+
+    key: chex.PRNGKey  # of the step, the device and the loss
+    step: Array | int  # training step
+    num_data: int  # number of training rows
+    gather: Callable[[Array], Array]  # rows [B, ...] of this device -> those of all devices
+
+
+# (evidence, batch) or (evidence, batch, context: LossContext) -> loss term [B]
+ExtraLoss = Callable[..., Array]
 
 
 class Draw(NamedTuple):

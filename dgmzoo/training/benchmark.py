@@ -96,7 +96,7 @@ class _Program:
         rows, observe = resolved.dataset.splits["train"], resolved.dataset.observe
         optimizer = build(training, 1000, objective.optimizers())
         init = make_init(resolved.model, objective, optimizer, observe, ema=training.ema is not None)
-        model = training_model(experiment, resolved.model)
+        model = training_model(experiment, resolved.model, len(rows["x"]))
         step = make_step(model, objective, optimizer, observe, len(rows["x"]), training.ema)
         self._rows = {key: jnp.asarray(leaf[:10_000]) for key, leaf in rows.items()}
         num_rows = len(self._rows["x"])

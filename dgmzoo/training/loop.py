@@ -13,14 +13,12 @@ import numpy as np
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
-from dgmzoo.evaluation.log_likelihood import evaluate
-from dgmzoo.evaluation.prepared import prepare
-from dgmzoo.evaluation.training_value import is_bound, training_value
 from dgmzoo.model.contract import Model
 from dgmzoo.training import devices as placement
 from dgmzoo.training.batches import Batches, default_dispatch_size
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.optimizer import build
+from dgmzoo.training.readings import Readings
 from dgmzoo.training.seed_tracker import Callback, NonFinite, SeedTracker, restore_common_step
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
 from dgmzoo.training.stopwatch import Stopwatch
@@ -30,7 +28,6 @@ __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
 # Rows that initialize the parameters (the bias of a likelihood is set to their mean), spread over the training split.
 _INIT_ROWS, _INIT_BYTES = 1000, 2**26
-_READ_ROWS = 1000  # training rows whose bound is measured where the training value is none
 
 
 class Interrupted(Exception):
@@ -142,11 +139,11 @@ class _Loop:
         seeds = [tracker.seed for tracker in trackers]
         self.batches = Batches(training, experiment.execution.stream, rows, seeds, self.devices)
         self.steps_per_epoch, self.total = self.batches.steps_per_epoch, self.batches.total_steps
-        self.validation_samples = objective.bound_samples  # parameters are selected by the bound that is trained
+        self.readings = Readings(experiment, model, dataset)
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
         self.step = make_step(
-            training_model(experiment, model),
+            training_model(experiment, model, self.batches.num_train),
             objective,
             optimizer,
             dataset.observe,
@@ -159,8 +156,6 @@ class _Loop:
         num = min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), self.batches.num_train)
         indices = np.linspace(0, self.batches.num_train - 1, num).astype(int)
         self.init_rows = {name: np.asarray(leaf[indices]) for name, leaf in rows.items()}
-        self.is_bound = is_bound(training_value(experiment.model))
-        self.validation_rows = self.training_rows = None  # loaded when they are needed
         self.unread_metrics: list[tuple[int, dict[str, jax.Array]]] = []  # first step, metrics on the device
         self.max_unread_steps = _max_unread_steps(0)
 
@@ -192,6 +187,7 @@ class _Loop:
                 step += size
                 is_epoch_end = step % self.steps_per_epoch == 0 or step == self.total
                 self._read_metrics(everything=is_epoch_end)
+                self._diagnose(state, step - size, step)
                 if is_epoch_end:
                     self._end_epoch(state, step)
                     is_done = self._is_out_of_patience()
@@ -253,20 +249,15 @@ class _Loop:
     def _end_epoch(self, state: State, step: int) -> None:
         interval = self.training.validate_epochs * self.steps_per_epoch
         validates = "valid" in self.dataset.splits and (step % interval == 0 or step == self.total)
-        if validates and self.validation_rows is None:
-            self.validation_rows = self.dataset.evaluation_rows("valid")
         for i, tracker in enumerate(self.trackers):
             tracker.end_epoch(step)
             if validates:
-                variables = self.variables(state, i)
-                ready = prepare(self.model, variables, self.keys[i])
-                estimate = evaluate(self.model, ready, self.validation_rows, self.keys[i], self.validation_samples)
-                tracker.add_validation(step, estimate, variables)
-                if not self.is_bound:
-                    if self.training_rows is None:
-                        self.training_rows = self.dataset.evaluation_rows("train", _READ_ROWS)
-                    bound = evaluate(self.model, ready, self.training_rows, self.keys[i], self.validation_samples)
-                    tracker.add_reading("train_bound", step, {"elbo": bound.elbo})
+                self.readings.read_bounds(tracker, step, self.variables(state, i), self.keys[i])
+
+    def _diagnose(self, state: State, before: int, step: int) -> None:
+        if self.readings.is_due(before, step):
+            for i, tracker in enumerate(self.trackers):
+                self.readings.diagnose(tracker, before, step, self.variables(state, i))
 
     def _is_out_of_patience(self) -> bool:
         patience = self.training.patience

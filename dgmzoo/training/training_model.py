@@ -9,12 +9,18 @@ from dgmzoo.config.experiment import Experiment
 from dgmzoo.model.contract import Model
 from dgmzoo.model.precision import has_product_in, in_precision
 from dgmzoo.model.transforms import rematerialized, with_extra_losses
+from dgmzoo.reparam.collectives import batch_gather
 from dgmzoo.training.step import Step
 
 
-def training_model(experiment: Experiment, model: Model) -> Model:
-    """The model as it is trained: with extra losses, compute dtype and rematerialization of the experiment."""
-    model, training = with_extra_losses(model, experiment.extra_losses), experiment.training
+def training_model(experiment: Experiment, model: Model, num_data: int) -> Model:
+    """The model as it is trained: with extra losses, compute dtype and rematerialization of the experiment.
+
+    Args:
+      num_data: number of training rows.
+    """
+    model = with_extra_losses(model, experiment.extra_losses, num_data, batch_gather)
+    training = experiment.training
     if training.compute != "float32":
         model = in_precision(model, jnp.dtype(training.compute))
     return rematerialized(model) if training.remat else model

@@ -41,7 +41,7 @@ def products_of_step(experiment: Experiment, model: Model, dataset: Dataset) -> 
     optimizer = build(training, 1, objective.optimizers())
     init = make_init(model, objective, optimizer, dataset.observe, ema=False)
     step = make_step(
-        training_model(experiment, model),
+        training_model(experiment, model, len(rows["x"])),
         objective,
         optimizer,
         dataset.observe,
