@@ -14,6 +14,9 @@ from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import NO_IDENTITY, flatten, override
 from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.data.fetch_progress import console_progress
+from dgmzoo.evaluation.given_samples import check_given
+from dgmzoo.evaluation.prepared import prepare
+from dgmzoo.evaluation.training_value import training_value
 from dgmzoo.report import render
 from dgmzoo.run import Run, measure, training_seconds
 from dgmzoo.training import multihost
@@ -21,7 +24,7 @@ from dgmzoo.training.loop import Fitted, Interrupted, check_seeds, fit_seeds, se
 from dgmzoo.training.metric_writers import Writer
 from dgmzoo.training.metric_writers import check as check_writers
 from dgmzoo.training.progress import ProgressCallback
-from dgmzoo.training.run_config import MAY_CHANGE, differences, run_config
+from dgmzoo.training.run_config import MAY_CHANGE, differences, functions_of, run_config
 from dgmzoo.training.run_directory import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES, RunDirectory, RunState
 from dgmzoo.training.seed_tracker import SeedTracker
 from dgmzoo.validation import check_seed
@@ -85,7 +88,7 @@ def train(
     with multihost.shared_errors():
         with console_progress(progress) as (log, fetching):
             dataset = data.load_dataset(exp.data, log, fetching)
-        resolved = resolve(exp, dataset)
+        resolved = check_given(resolve(exp, dataset))
     if is_first:
         _report_corrections(resolved, progress)
     configs = {number: run_config(resolved, number) for number in chosen}
@@ -139,9 +142,9 @@ def _open(
         locks.enter_context(directory.lock())
     for number, directory in directories.items():
         directory.open(configs[number])
-    for name, text in next(iter(configs.values()))["resolved"]["extra_losses"].items():
+    for name, text in functions_of(next(iter(configs.values()))["resolved"]).items():
         if text.startswith(NO_IDENTITY):
-            warnings.warn(f"the run cannot be resumed with its extra loss {name!r}: {text}", stacklevel=4)
+            warnings.warn(f"the run cannot be resumed with its {name}: {text}", stacklevel=4)
 
 
 def _is_measured(directory: RunDirectory) -> bool:
@@ -157,10 +160,14 @@ def _train(
 ) -> dict[int, Run]:
     """Train some seeds in one program, and measure those that are not measured yet."""
     is_first, callbacks, trackers = multihost.is_first(), [], []
+    meaning = training_value(resolved.module)
     for i, (seed, directory) in enumerate(directories.items()):
         own_writers = [_with_seed(writer, seed) for writer in writers] if several else writers
         callback = ProgressCallback(
-            directory if is_first else None, progress and i == 0, own_writers if is_first else ()
+            directory if is_first else None,
+            progress and i == 0,
+            own_writers if is_first else (),
+            training_value=meaning,
         )
         callbacks.append(callback)
         trackers.append(SeedTracker(resolved.experiment.name, seed, callback, _checkpoints(directory)))
@@ -189,18 +196,19 @@ def _measured(
     progress: bool,
 ) -> Run:
     """The run of a trained seed, with its result and its report; they are made unless they belong to these parameters."""
+    variables = prepare(resolved.model, fit.variables, jax.random.key(resolved.experiment.evaluation.seed))
     is_first = multihost.is_first()
     path = directory.path if directory is not None and is_first else None
     record = directory.result() if path is not None else None
     is_current = bool(record) and record["steps"] == fit.step and not fit.trained and (path / REPORT).is_file()
     if multihost.broadcast_flag(is_current):
-        return Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
+        return Run(resolved, variables, fit.step, seed, metrics, path, record)
     with multihost.shared_errors():
         if path is not None:
             directory.advance(RunState.TRAINED)  # deletes a result of other parameters
     seconds = training_seconds(metrics)
-    record, estimate = measure(resolved, fit.variables, fit.step, seed, seconds, progress=progress)
-    run = Run(resolved, fit.variables, fit.step, seed, metrics, path, record)
+    record, estimate = measure(resolved, variables, fit.step, seed, seconds, progress=progress)
+    run = Run(resolved, variables, fit.step, seed, metrics, path, record)
     with multihost.shared_errors():
         if path is not None:
             files.write_json(path / RESULT, record)
@@ -236,13 +244,16 @@ def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
     requested = flatten(exp)
     if requested["extra_losses"].keys() == stored["resolved"]["extra_losses"].keys():
         requested["extra_losses"] = stored["resolved"]["extra_losses"]  # extra losses act in training alone
+    if callable(exp.training.optimizer):  # and so does the optimizer
+        requested["training.optimizer"] = stored["resolved"]["training.optimizer"]
     if lines := differences(stored["resolved"], requested, MAY_CHANGE):
         raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
     dataset = data.load_dataset(exp.data)
     if dataset.sha256 != stored["dataset_sha256"]:
         raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
-    resolved = resolve(exp, dataset)
+    resolved = check_given(resolve(exp, dataset), law=False)
     variables, step = selected(exp, resolved.model, dataset, (directory.latest, directory.best))
+    variables = prepare(resolved.model, variables, jax.random.key(exp.evaluation.seed))
     record = directory.result()
     if record and record["steps"] != step:  # the checkpoint of the measured parameters is damaged
         record = None

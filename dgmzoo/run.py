@@ -11,13 +11,15 @@ import numpy as np
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.overrides import override
-from dgmzoo.config.preflight import Resolved, likelihoods_of
+from dgmzoo.config.preflight import Resolved
 from dgmzoo.data import Dataset
 from dgmzoo.data.observe import broadcast_mask
 from dgmzoo.evaluation import inference
 from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.evaluation.predictive import predictive_log_likelihood
-from dgmzoo.evaluation.record import make_record
+from dgmzoo.evaluation.prepared import prepared_quantities
+from dgmzoo.evaluation.record import count_terms, is_discrete, make_record
+from dgmzoo.evaluation.training_value import training_value
 from dgmzoo.model.contract import Model
 from dgmzoo.model.functional import mean_weights, num_parameters
 from dgmzoo.report import render
@@ -36,7 +38,7 @@ class Run:
     resolved: Resolved
     """The experiment with its data and its model."""
     variables: Any
-    """The selected parameters and collections of the model."""
+    """The selected parameters and collections of the model, prepared for evaluation."""
     step: int
     """Step at which the parameters were selected."""
     seed: int
@@ -87,11 +89,12 @@ class Run:
 
     def sample(
         self, num: int = 64, seed: int = 0, mean: bool = False, context: Mapping[str, Any] | None = None
-    ) -> np.ndarray:
+    ) -> np.ndarray | None:
         """Draw samples of x from the model, `[num, ...]`.
 
         Args:
-          mean: instead of x, the mean of each element given the elements sampled before it, as papers picture it.
+          mean: instead of x, the mean of each element given the elements sampled before it, as papers picture it; None is
+            returned where the entry does not give it.
           context: conditions of a conditional model, such as `{"label": [num]}`; None: those of the first test examples.
         """
         check_whole("num", num)
@@ -172,6 +175,7 @@ def measure(
     """Evaluate a split: the record, and the estimate it was made of.
 
     Args:
+      variables: as `prepared.prepare` returns them; both splits use them.
       step: the step of the parameters.
       seconds: duration of the training, for the record.
       progress: show a progress bar on standard error.
@@ -179,12 +183,13 @@ def measure(
     experiment, dataset, module, model, _ = resolved
     settings = experiment.evaluation
     draws = settings.weight_draws if model.bound == "predictive" else 0
-    key = jax.random.key(settings.seed)
+    key, meaning = jax.random.key(settings.seed), training_value(module)
+    num_samples = 1 if meaning == "deterministic" else settings.num_samples
     with evaluation_progress(f"measuring {split}", progress) as report_progress:
         rows = dataset.evaluation_rows(split, settings.num_examples)
-        estimate = predictive_log_likelihood(model, variables, rows, key, settings.num_samples, draws, report_progress)
+        estimate = predictive_log_likelihood(model, variables, rows, key, num_samples, draws, report_progress)
     train_rows = dataset.evaluation_rows("train", 1000)
-    train = predictive_log_likelihood(model, variables, train_rows, key, settings.num_samples, draws)
+    train = predictive_log_likelihood(model, variables, train_rows, key, num_samples, draws)
     of_objective = experiment.objective.optimizers()
     learned = {name: leaf for name, leaf in variables["params"].items() if name not in of_objective}
     record = make_record(
@@ -192,10 +197,13 @@ def measure(
         split=split,
         estimate=estimate,
         train_value=train.value,
+        prepared=prepared_quantities(variables),
+        training_value=meaning,
         seed=seed,
         steps=step,
         parameters=num_parameters({"params": learned}),
-        discrete=all(likelihood.discrete for likelihood in likelihoods_of(module)),
+        discrete=is_discrete(module),
+        num_terms=count_terms(rows),
         num_devices=devices.num_global(devices.choose_devices(experiment.training.micro_batch_size)),
         seconds=seconds,
     )

@@ -1,9 +1,12 @@
 """Options of `train`, `bench` and `compare`, parsed by tyro: their own, and one for every field of the experiment."""
 
 import dataclasses
+import functools
+import operator
 import shlex
+import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -232,8 +235,18 @@ def _part_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         is_function = callable(default) and not isinstance(default, type) and not is_part(default)
         if isinstance(default, Mapping) or is_function:
             continue  # neither has a spelling on the command line
-        specs.append(StructFieldSpec(name=name, type=hints[name], default=default, helptext=texts.get(name)))
+        specs.append(
+            StructFieldSpec(name=name, type=_without_functions(hints[name]), default=default, helptext=texts.get(name))
+        )
     return StructConstructorSpec(instantiate=lambda **values: _Values(values), fields=tuple(specs))
+
+
+def _without_functions(hint: Any) -> Any:
+    """The members of a union that have a spelling on the command line."""
+    if not isinstance(hint, types.UnionType) and typing.get_origin(hint) is not typing.Union:
+        return hint
+    spelled = [member for member in typing.get_args(hint) if typing.get_origin(member) is not Callable]
+    return functools.reduce(operator.or_, spelled)
 
 
 def _family_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:

@@ -50,15 +50,18 @@ def measure_run(variant: str, run: Run) -> dict[str, Any]:
         kl = record["kl"]
         measures |= {"elbo": record["elbo"], "kl": None if None in kl.values() else sum(kl.values())}
         measures |= {f"kl/{name}": value for name, value in kl.items()}
-        information, error = code_metrics.mutual_information(model, variables, test.aggregate, codes, test.key)
-        measures |= {"mutual_information": information, "mutual_information_error": error}
-        num = len(test.aggregate["x"])
-        measures |= {"mutual_information_most": math.log(num), "num_aggregate": num}
+        if model.takes_given:  # otherwise information and robustness are not available
+            information, error = code_metrics.mutual_information(model, variables, test.aggregate, codes, test.key)
+            measures |= {"mutual_information": information, "mutual_information_error": error}
+            num = len(test.aggregate["x"])
+            measures |= {"mutual_information_most": math.log(num), "num_aggregate": num}
         measures |= {f"active_units/{name}": count for name, count in record["active_units"].items()}
+        for name, use in record.get("codes", {}).items():
+            measures |= {f"codes_used/{name}": use["used"], f"code_perplexity/{name}": use["perplexity"]}
         measures |= {f"sparsity/{name}": code_metrics.hoyer_sparsity(values) for name, values in codes.values.items()}
     if codes.values:
         measures["reconstruction"] = float(codes.log_likelihood.mean(dtype=np.float64))
-    if codes.values and test.flipped is not None:
+    if codes.values and test.flipped is not None and model.takes_given:
         flipped_codes = code_metrics.sample_codes(model, variables, test.flipped, test.key)
         scored = code_metrics.sample_codes(model, variables, test.coded, test.key, flipped_codes.samples)
         measures["robustness"] = float(scored.log_likelihood.mean(dtype=np.float64))
@@ -89,7 +92,7 @@ def figure_row(run: Run) -> FigureRow:
         values=codes.values,
         prior=draw.latents if draw else {},
         labels=test.coded.get("label"),
-        samples=draw.mean[:_SAMPLES_SHOWN] if draw else None,
+        samples=draw.mean[:_SAMPLES_SHOWN] if draw and draw.mean is not None else None,
         traversal=traversal,
         flipped=flipped,
     )

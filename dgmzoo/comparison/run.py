@@ -10,6 +10,7 @@ from dgmzoo.comparison.variants import Overrides, directory_name, make_variants,
 from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.preflight import resolve
 from dgmzoo.data.fetch_progress import console_progress
+from dgmzoo.evaluation.given_samples import check_given
 from dgmzoo.training.loop import check_seeds
 from dgmzoo.training.run_config import run_config
 from dgmzoo.training.run_directory import RunDirectory
@@ -84,7 +85,7 @@ def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path 
     for name, variant in variants.items():
         try:
             check_seeds(variant, len(seeds))
-            resolved = resolve(variant, dataset)
+            resolved = check_given(resolve(variant, dataset))
             for seed in seeds if path else ():
                 RunDirectory(path / directory_name(name) / f"seed-{seed}").check(run_config(resolved, seed))
         except ValueError as error:

@@ -41,6 +41,10 @@ MEASURES = (
         "active_units/", "active units", "", 1, "units whose posterior mean has variance above 0.01 over x (Burda)"
     ),
     Measure(
+        "codes_used/", "codes used", "", 1, "classes that are the most probable one of an example, mean over units"
+    ),
+    Measure("code_perplexity/", "code perplexity", "", 1, "of the use of the classes over examples, mean over units"),
+    Measure(
         "sparsity/",
         "sparsity",
         "",

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +61,30 @@ class Paper:
     """Overrides of the experiment that give the paper's settings."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Diagnostic:
+    """A function that is called every few steps with the variables of evaluation and a fixed batch of training rows.
+
+    It runs at the first boundary of dispatches at or after each multiple of `every_steps`.
+
+    >>> Diagnostic(lambda variables, rows: {"rows": len(rows["x"])}, every_steps=100).every_steps
+    100
+
+    Raises:
+      ValueError: `every_steps` is not a whole number of at least 1.
+    """
+
+    function: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
+    """`(variables, {"x": [N, ...]}) -> {name: number}`; `dgmzoo.functional` makes the model that it may need."""
+    every_steps: int
+    """Steps between two calls."""
+
+    def __post_init__(self):
+        check_whole("diagnostic.every_steps", self.every_steps)
+        if not callable(self.function):
+            raise ValueError(f"expected a function of variables and rows, got {type(self.function).__name__}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A zoo entry, its data, its training and its evaluation.
@@ -87,7 +111,11 @@ class Experiment:
     evaluation: Evaluation = Evaluation()
     """Settings of the final evaluation."""
     extra_losses: Mapping[str, ExtraLoss] = dataclasses.field(default_factory=dict)
-    """Extra losses `{name: f(evidence, batch) -> [B]}`, in nats; `extra_loss/<name>` in the metrics."""
+    """Extra losses `{name: f(evidence, batch) -> [B]}`, in nats; `extra_loss/<name>` in the metrics. A function with a third
+    argument is given a `dgmzoo.LossContext`: key, step, number of rows, and a gather over devices."""
+    diagnostics: Mapping[str, Diagnostic] = dataclasses.field(default_factory=dict, metadata={"cli": False})
+    """Numbers that are computed between dispatches, `<diagnostic>/<name>` in rows of the split "diagnostics". They change
+    no result, and may differ when a run is resumed."""
     papers: tuple[Paper, ...] = dataclasses.field(default=(), metadata={"cli": False})
     """Published figures."""
     name: str = dataclasses.field(default="", metadata={"cli": False})
@@ -101,6 +129,9 @@ class Experiment:
         for name, loss in self.extra_losses.items():
             if not isinstance(name, str) or not name or not callable(loss):
                 raise ValueError(f"expected extra_losses as {{name: function}}, got {name!r}: {loss!r}")
+        for name, diagnostic in self.diagnostics.items():
+            if not isinstance(diagnostic, Diagnostic):
+                raise ValueError(f"expected diagnostics as {{name: dgmzoo.Diagnostic}}, got {name!r}: {diagnostic!r}")
         if self.training.remat and self.objective.num_samples == 1:
             raise ValueError(
                 "expected objective.num_samples above 1 with training.remat, which computes a few of the samples at a "

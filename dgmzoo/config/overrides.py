@@ -31,6 +31,8 @@ def flatten(part: Any, path: str = "") -> dict[str, Any]:
         value, field_path = getattr(part, name), f"{path}.{name}" if path else name
         if isinstance(part, Experiment) and name == "extra_losses":
             flat[field_path] = {key: _identity(loss) for key, loss in value.items()}
+        elif isinstance(part, Training) and callable(value):  # an optimizer of the user's own
+            flat[field_path] = _identity(value)
         else:
             flat |= _flat(value, field_path, axis_of(type(part), name))
     return flat

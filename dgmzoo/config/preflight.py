@@ -20,6 +20,7 @@ from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.model.contract import Model, Query
 from dgmzoo.model.functional import functional
+from dgmzoo.model.module_checks import check_modules
 from dgmzoo.model.transforms import with_extra_losses
 
 
@@ -138,5 +139,11 @@ def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
         jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
 
 
-CHECKS: tuple[Callable[[Resolved], None], ...] = (check_splits, check_batch, check_support, check_bound)
+CHECKS: tuple[Callable[[Resolved], None], ...] = (
+    check_modules,
+    check_splits,
+    check_batch,
+    check_support,
+    check_bound,
+)
 """Every check of an experiment with its data, in the order in which they run. Each raises `ValueError`."""

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from dgmzoo.validation import check_range, check_whole
 
 LENGTHS = ("epochs", "steps", "examples")
+Optimizer = Literal["adam", "adamax", "adagrad", "sgd"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +29,19 @@ class Training:
     """Length in training examples seen."""
     batch_size: int = 100
     """Examples per step, over all devices."""
-    optimizer: Literal["adam", "adamax", "adagrad", "sgd"] = "adam"
-    """Optimizer of the model's parameters."""
+    optimizer: Optimizer | Callable[[int], Any] = "adam"
+    """Optimizer of the model's parameters; in Python also a function total_steps -> optax.GradientTransformation, which
+    replaces the learning rate, its schedule and warm-up, the moments and the weight decay below."""
     learning_rate: float = 1e-3
     """Learning rate at the start."""
     schedule: Literal["constant", "cosine", "burda"] = "constant"
     """constant; cosine to final_learning_rate; or the eight stages of Burda et al., each 10^(-1/7) of the previous one."""
     final_learning_rate: float = 0.0
     """Learning rate at the end of a cosine."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly from 0 to the rate of its schedule."""
+    weight_decay: float = 0.0
+    """Share of each parameter that is subtracted in a step, times the learning rate, beside the gradient (as in AdamW)."""
     b1: float = 0.9
     """Decay of the first moment (adam, adamax)."""
     epsilon: float = 1e-8
@@ -71,6 +78,26 @@ class Training:
                 f"expected training.final_learning_rate between 0 and the learning rate {self.learning_rate}, "
                 f"got {self.final_learning_rate}"
             )
+        if self.warmup_steps != 0:
+            check_whole("training.warmup_steps", self.warmup_steps)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"expected training.weight_decay >= 0, got {self.weight_decay}")
+        if callable(self.optimizer):
+            replaced = (
+                "learning_rate",
+                "schedule",
+                "final_learning_rate",
+                "warmup_steps",
+                "weight_decay",
+                "b1",
+                "epsilon",
+            )
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            if changed := [name for name in replaced if getattr(self, name) != defaults[name]]:
+                raise ValueError(
+                    f"expected training.{', training.'.join(changed)} at the default with an optimizer that is a function, "
+                    "which replaces it; set it within the function"
+                )
         for name in ("clip_norm", "ema"):
             if (value := getattr(self, name)) is not None:
                 check_range(f"training.{name}", value, 0, math.inf if name == "clip_norm" else 1)

@@ -39,8 +39,10 @@ def sample_codes(
       given: samples `{layer: [N, U, ...]}` that are scored under the rows instead of new ones.
 
     Raises:
-      ValueError: there are no rows.
+      ValueError: there are no rows, or the entry ignores given samples.
     """
+    if given and not model.takes_given:
+        raise ValueError("expected an entry that scores the samples in query.given, got one that ignores them")
     num = len(rows["x"])
     if num == 0:
         raise ValueError("expected at least one example, got none")
@@ -68,8 +70,13 @@ def mutual_information(
     Returns:
       The estimate and its Monte Carlo error.
 
+    Raises:
+      ValueError: the entry ignores given samples.
+
     Source: Hoffman & Johnson 2016, "ELBO surgery", section 2. The bound: Poole et al. 2019 (arXiv 1905.06922).
     """
+    if not model.takes_given:
+        raise ValueError("expected an entry that scores the samples in query.given, got one that ignores them")
     num = len(rows["x"])
     index = np.arange(-(-num // _BATCH) * _BATCH).reshape(-1, _BATCH)
     batches = {name: jnp.asarray(np.asarray(leaf)[index % num]) for name, leaf in rows.items()}
@@ -144,8 +151,10 @@ def latent_traversal(
     98th percentile. If codes lie on the unit sphere, the other units are rescaled to keep the code on the sphere.
 
     Returns:
-      The means; None if the entry does not report them.
+      The means; None if the entry does not report them, or ignores given samples.
     """
+    if not model.takes_given:
+        return None
     values, samples = codes.values[layer], codes.samples
     on_sphere = values.ndim == 2 and np.allclose(np.linalg.norm(values, axis=1), 1, atol=1e-4)
     ranks = np.linspace(0.02, 0.98, steps) * (len(values) - 1)

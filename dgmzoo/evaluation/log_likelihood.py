@@ -40,7 +40,10 @@ class Estimate:
     variance: np.ndarray  # [N]  of the estimator, by the delta method; NaN for a single sample
     per_example_elbo: np.ndarray  # [N]
     kl: dict[str, np.ndarray]  # layer -> [U]  mean over examples
-    means: dict[str, np.ndarray]  # layer -> [N, U]  posterior means
+    means: dict[str, np.ndarray]  # layer -> [N, U]  posterior means; of layers of real numbers
+    codes: dict[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # layer of classes -> [N, U]  most probable class
 
     @property
     def value(self) -> float:
@@ -75,6 +78,26 @@ class Estimate:
         """
         return {name: int((mean.var(0) > threshold).sum()) for name, mean in self.means.items()}
 
+    def code_use(self) -> dict[str, dict[str, float]]:
+        """Layer of classes -> classes "used" by an example, and "perplexity" of their use over all examples.
+
+        Both are averaged over the units, each of which uses the most probable class of an example.
+
+        >>> zeros = np.zeros(4)
+        >>> estimate = Estimate(zeros, zeros, zeros, kl={}, means={}, codes={"z": np.array([[0], [0], [5], [5]])})
+        >>> estimate.code_use()
+        {'z': {'used': 2.0, 'perplexity': 2.0}}
+        """
+        use = {}
+        for name, codes in self.codes.items():
+            counts = [np.unique(unit, return_counts=True)[1] for unit in codes.reshape(len(codes), -1).T]
+            entropies = [-float((count / len(codes) * np.log(count / len(codes))).sum()) for count in counts]
+            use[name] = {
+                "used": float(np.mean([len(count) for count in counts])),
+                "perplexity": round(float(np.mean(np.exp(entropies))), 6),
+            }
+        return use
+
 
 def evaluate(
     model: Model,
@@ -93,6 +116,7 @@ def evaluate(
     several processes, all of them must make the same call.
 
     Args:
+      variables: as `prepared.prepare` returns them.
       progress: callback after each batch, with the number of finished examples and the total.
       devices: local devices that share the batches. Default: those of `local_devices`.
       weights: key of a sample of random weights that all examples share. None: their means.
@@ -110,8 +134,6 @@ def evaluate(
     key = jax.random.fold_in(
         key, zlib.crc32(b"evaluation")
     )  # independent of the initial values, which may have the same seed
-    if model.prepare is not None:
-        variables = jax.jit(model.prepare)(variables, jax.random.fold_in(key, 0))
     chunk = min(num_samples, _CHUNK)
     batch = examples_per_batch(num_samples)
     sums = _evaluate_batches(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
@@ -128,6 +150,7 @@ def evaluate(
         per_example_elbo=sums["total"] / num_samples,
         kl={name: units.mean(0, dtype=np.float64) for name, units in sums["kl"].items()},
         means=sums["means"],
+        codes=sums["codes"],
     )
 
 
@@ -218,18 +241,21 @@ def _sums(model: Model, num_samples: int, chunk: int):
             log_sum, log_square, total, kl = sums
             key, size = inputs
             evidence = chunk_evidence(variables, rows, key, weights, chunk)
-            log_weight = evidence.log_weight  # [k, B]
+            log_weight = jnp.broadcast_to(evidence.log_weight, (chunk, len(total)))  # [k, B], of a density [1, B]
             mask = (jnp.arange(chunk) < size)[:, None]
             masked = jnp.where(mask, log_weight, -jnp.inf)
             log_sum = jnp.logaddexp(log_sum, jax.nn.logsumexp(masked, 0))
             log_square = jnp.logaddexp(log_square, jax.nn.logsumexp(2 * masked, 0))
             total = total + jnp.where(mask, log_weight, 0).sum(0)
-            means = {}
+            means, codes = {}, {}
             for name, latent in evidence.latents.items():
                 sample_kl = jnp.broadcast_to(latent.kl, (chunk, *latent.kl.shape[1:]))
                 kl[name] = kl[name] + jnp.where(mask[..., None], sample_kl, 0).sum(0)
-                means[name] = latent.q["mean"].mean(0)
-            return (log_sum, log_square, total, kl), means
+                if (classes := latent.q.get("class_probs")) is not None:
+                    codes[name] = classes.mean(0).argmax(-1)
+                elif latent.q.get("mean") is not None:
+                    means[name] = latent.q["mean"].mean(0)
+            return (log_sum, log_square, total, kl), (means, codes)
 
         shapes = jax.eval_shape(functools.partial(chunk_evidence, num=chunk), variables, rows, key, weights)
         zero = jnp.zeros(shapes.log_likelihood.shape[1:], shapes.log_likelihood.dtype)
@@ -243,13 +269,14 @@ def _sums(model: Model, num_samples: int, chunk: int):
         on_cpu = jax.default_backend() == "cpu"
         unroll = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
         keys = jax.random.split(fast_key(key, reused=on_cpu), num_chunks)
-        (log_sum, log_square, total, kl), means = jax.lax.scan(add_chunk, start, (keys, sizes), unroll=unroll)
+        (log_sum, log_square, total, kl), (means, codes) = jax.lax.scan(add_chunk, start, (keys, sizes), unroll=unroll)
         return {
             "log_sum": log_sum,
             "log_square": log_square,
             "total": total,
             "kl": jax.tree.map(lambda leaf: leaf / num_samples, kl),
             "means": jax.tree.map(lambda leaf: leaf.mean(0), means),
+            "codes": jax.tree.map(lambda leaf: leaf[0], codes),
         }
 
     return batch_sums

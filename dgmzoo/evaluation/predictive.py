@@ -28,6 +28,7 @@ def predictive_log_likelihood(
     `(mean p^2 / (mean p)^2 - 1) / (S - 1)`.
 
     Args:
+      variables: as `prepared.prepare` returns them.
       progress: callback with the number of finished examples and the total, over all networks.
     """
     if weight_draws == 0:
@@ -62,6 +63,7 @@ def average_over_networks(estimates: list[Estimate]) -> Estimate:
         per_example_elbo=mean("per_example_elbo"),
         kl=mean("kl"),
         means=mean("means"),
+        codes=estimates[0].codes,
     )
 
 

@@ -4,17 +4,20 @@ import functools
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
 import dgmzoo
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment, Paper
-from dgmzoo.config.preflight import Resolved
+from dgmzoo.config.preflight import Resolved, likelihoods_of
 from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.prepared import with_prepared_error
 
 SCHEMA = 1
 _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
@@ -29,8 +32,11 @@ def make_record(
     steps: int,
     parameters: int,
     discrete: bool,
+    num_terms: int | float,
     num_devices: int,
     seconds: float,
+    prepared: Mapping[str, float],
+    training_value: str = "exact",
 ) -> dict[str, Any]:
     """Build the record: everything needed to judge the value or to reproduce it. Values are in nats per example.
 
@@ -43,14 +49,18 @@ def make_record(
       steps: step of the parameters.
       parameters: number of learned numbers of the model.
       discrete: whether x is discrete, so that bits per dimension mean something.
+      num_terms: observed elements of an example, on average.
       num_devices: devices of the training.
       seconds: duration of the training.
+      prepared: quantities that the entry prepared; the errors among them are part of the Monte Carlo error.
+      training_value: see `training_value.training_value`. Samples of a deterministic posterior are all the same: the
+        record is that of a bound from one sample.
     """
     experiment, dataset, bound = resolved.experiment, resolved.dataset, resolved.model.bound
     name, requested = overrides.source(experiment)
-    exact, num_samples = bound == "exact", experiment.evaluation.num_samples
+    exact, is_single = bound == "exact", training_value == "deterministic"
+    num_samples = 1 if exact or is_single else experiment.evaluation.num_samples
     kind = "iw" if bound == "elbo" and num_samples > 1 else bound
-    num_terms = int(np.prod(dataset.shape))
     whole = "mask" not in dataset.splits[split]
     return {
         "schema": SCHEMA,
@@ -64,17 +74,20 @@ def make_record(
         "num_examples": len(estimate.per_example),
         "encoding": dataset.encoding,
         "bound": kind,
-        "num_samples": 1 if exact else num_samples,
+        "num_samples": num_samples,
         "weight_draws": experiment.evaluation.weight_draws if bound == "predictive" else None,
         "value": _rounded(estimate.value),
         "standard_error": _rounded(estimate.standard_error),
-        "monte_carlo_error": 0.0 if exact else _rounded(estimate.monte_carlo_error),
+        "monte_carlo_error": _rounded(with_prepared_error(0.0 if exact else estimate.monte_carlo_error, prepared)),
         "elbo": _rounded(estimate.elbo),
         "kl": {name: _rounded(float(units.sum())) for name, units in estimate.kl.items()},
         "active_units": estimate.active_units(),
+        "codes": estimate.code_use(),
         "bits_per_dim": _rounded(estimate.value / np.log(2) / num_terms) if discrete and whole else None,
         "num_terms": num_terms,
         "train_value": _rounded(train_value),
+        "training_value": training_value,
+        "prepared": {name: _rounded(value) for name, value in prepared.items()},
         "seed": seed,
         "data_seed": experiment.data.seed,
         "steps": steps,
@@ -86,6 +99,31 @@ def make_record(
         "seconds": round(seconds, 1),
         "paper": published_result(experiment, split, steps),
     }
+
+
+def count_terms(rows: Mapping[str, np.ndarray]) -> int | float:
+    """Observed elements of an example `rows["x"] [N, ...]`, on average; a whole number where all have equally many.
+
+    >>> count_terms({"x": np.zeros((2, 3)), "mask": np.array([[True, True, False], [True, False, False]])})
+    1.5
+    """
+    x = rows["x"]
+    if "mask" not in rows:
+        return int(np.prod(x.shape[1:]))
+    observed = rows["mask"].astype(bool).reshape(len(x), -1).sum(1)
+    return int(observed[0]) if (observed == observed[0]).all() else round(float(observed.mean()), 6)
+
+
+def is_discrete(module: nn.Module) -> bool:
+    """Whether the elements of x are discrete: by the entry's attribute `discrete`, otherwise by its likelihoods.
+
+    >>> is_discrete(nn.Dense(3))
+    False
+    """
+    if (discrete := getattr(module, "discrete", None)) is not None:
+        return bool(discrete)
+    likelihoods = likelihoods_of(module)
+    return bool(likelihoods) and all(likelihood.discrete for likelihood in likelihoods)
 
 
 def published_result(experiment: Experiment, split: str, steps: int) -> dict[str, Any] | None:

@@ -64,6 +64,7 @@ class Needs:
       kl: "closed" (in closed form, where there is one), or "sampled" (log q - log p at samples is differentiated).
       several: the objective weights several samples against each other.
       doubly: the score of q is turned into a pathwise gradient.
+      given: the objective gives samples back through `Query.given`, so that an entry must score them.
       below: a layer above was inferred from the sample of the layer. The structure of the model decides it.
 
     >>> Needs(kl="sampled", several=True).gradient
@@ -74,6 +75,7 @@ class Needs:
     kl: Literal["closed", "sampled"] = "closed"
     several: bool = False
     doubly: bool = False
+    given: bool = False
     below: bool = False
 
     def at_samples(self) -> "Needs":

@@ -75,7 +75,9 @@ class Latent(NamedTuple):
     log_p: Array  # [K, B]  log p(sample | layer above)
     log_q: Array  # [K, B]  log q(sample | x, ...)
     kl: Array  # [K or 1, B, U]  per independent unit: closed form where there is one, otherwise log_q - log_p
-    q: dict[str, Array]  # [K or 1, B, ...]  parameters of q, and its "mean"
+    # [K or 1, B, ...]  parameters of q; its "mean" where units are real numbers, and "class_probs" [K or 1, B, U, C] where
+    # they are classes, whose use is then reported
+    q: dict[str, Array]
 
 
 class Evidence(NamedTuple):
@@ -109,7 +111,21 @@ class Evidence(NamedTuple):
         return self.log_joint - self.log_q
 
 
-ExtraLoss = Callable[[Evidence, Batch], Array]  # (evidence, batch) -> loss term [B]
+class LossContext(NamedTuple):
+    """The context of an extra loss: key, step, number of rows, and a gather over devices.
+
+    >>> LossContext(jax.random.key(0), step=0, num_data=3, gather=lambda rows: rows).num_data
+    3
+    """
+
+    key: chex.PRNGKey  # of the step, the device and the loss
+    step: Array | int  # training step
+    num_data: int  # number of training rows
+    gather: Callable[[Array], Array]  # rows [B, ...] of this device -> those of all devices
+
+
+# (evidence, batch) or (evidence, batch, context: LossContext) -> loss term [B]
+ExtraLoss = Callable[..., Array]
 
 
 class Draw(NamedTuple):
@@ -139,6 +155,9 @@ class Model(NamedTuple):
         needed.
       bound: meaning of the mean of `log_weight`: "exact" | "elbo" | "predictive" (at the means of random weights, or over
         samples of them: no bound) | None (a point or quantized code: no bound on log p(x)).
+      reductions: pairs of a mutable collection and its reduction over devices, see `dgmzoo.model.collections`.
+      takes_given: the samples in `Query.given` are scored; False: the entry ignores them, so that mutual information and
+        robustness of its codes are not available.
     """
 
     init: Callable[..., Variables]
@@ -146,3 +165,5 @@ class Model(NamedTuple):
     generate: Callable[..., Draw] | None
     prepare: Callable[..., Variables] | None
     bound: str | None
+    reductions: tuple[tuple[str, str], ...] = ()
+    takes_given: bool = True

@@ -1,15 +1,20 @@
 """`functional`, which makes a `Model` of pure functions from a Linen module; its random streams, mean weights and size."""
 
+import contextlib
 import math
 import zlib
+from collections.abc import Iterator
 
 import chex
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dgmzoo.model.collections import check_declared, declared
 from dgmzoo.model.contract import Array, Batch, Evidence, Model, Query, Variables
 from dgmzoo.model.module_tree import has_random_weights, parts
+from dgmzoo.model.precision import check_densities
 from dgmzoo.model.random_weights import random_weights, weight_kl, weights_drawn
 
 _STREAMS = ("sample", "weights", "dropout")
@@ -46,10 +51,13 @@ def functional(module: nn.Module) -> Model:
 
     The module may also have `generate(num, context)`, `prepare()` and a class attribute `bound` ("elbo" by default). If
     a module among its fields has no bound or no prior (a point layer), neither has the whole. `init` asks for evidence
-    once, as in training, so a module that updates its own collections must check `is_initializing()`.
+    once, as in training, so a module that updates its own collections must check `is_initializing()`. A collection that
+    changes in training names its reduction over devices, see `dgmzoo.model.collections`.
 
     Raises:
-      ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`.
+      ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`,
+        a density has fewer bits than float32,        a collection changes in training whose reduction over devices is not declared, or dropout or batch statistics
+        stay on in evaluation.
 
     >>> class Coin(nn.Module):
     ...     bound = "exact"
@@ -71,6 +79,7 @@ def functional(module: nn.Module) -> Model:
     bound = getattr(module, "bound", "elbo")
     bound = "predictive" if bound and has_random_weights(module) else bound
     bound = bound if parts_have_bound else None
+    reductions = declared(module)
 
     def init(key: chex.PRNGKey, batch: Batch) -> Variables:
         rngs = {"params": key, **streams(key)}
@@ -79,14 +88,20 @@ def functional(module: nn.Module) -> Model:
 
     def evidence(variables, batch, key, query=_DEFAULT_QUERY):
         mutable = [name for name in variables if name != "params"] if query.train else False
-        keys = streams(key)
+        keys = streams(key) if query.train else _evaluation_streams(key)
         own_weights = query.train and query.num_samples == 1  # every example may have weights of its own
-        with weights_drawn(
-            keys["weights"] if query.train else query.weights, len(batch["x"]) if own_weights else None
-        ) as noise:
+        with (
+            weights_drawn(
+                keys["weights"] if query.train else query.weights, len(batch["x"]) if own_weights else None
+            ) as noise,
+            _plain_errors(type(module).__name__, query.train),
+        ):
             answer = module.apply(variables, batch, query, rngs=keys, mutable=mutable, method="evidence")
         evidence, updates = answer if query.train else (answer, {})
+        check_declared(type(module).__name__, reductions, variables, updates)
+        evidence = _for_every_sample(evidence, query.num_samples)
         _check_shapes(evidence, query.num_samples, len(batch["x"]), type(module).__name__)
+        check_densities(evidence, type(module).__name__)
         if unknown := set(query.given) - set(evidence.latents):
             raise ValueError(f"expected given samples for {sorted(evidence.latents)}, got {sorted(unknown)}")
         if noise.layers and bound in ("elbo", "exact"):
@@ -99,7 +114,8 @@ def functional(module: nn.Module) -> Model:
         return evidence._replace(weight_kl=evidence.weight_kl + kl), updates
 
     def generate(variables, key, num, context=None):
-        return module.apply(variables, num, context, rngs=streams(key), method="generate")
+        with _plain_errors(type(module).__name__, train=False):
+            return module.apply(variables, num, context, rngs=_evaluation_streams(key), method="generate")
 
     def prepare(variables, key):
         mutable = [name for name in variables if name != "params"]
@@ -112,7 +128,40 @@ def functional(module: nn.Module) -> Model:
         generate=generate if hasattr(module, "generate") and parts_have_prior else None,
         prepare=prepare if hasattr(module, "prepare") else None,
         bound=bound,
+        reductions=tuple(reductions.items()),
     )
+
+
+def _evaluation_streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
+    """Random streams outside training: without "dropout", so that dropout that stays on is noticed."""
+    return {name: stream for name, stream in streams(key).items() if name != "dropout"}
+
+
+@contextlib.contextmanager
+def _plain_errors(module_name: str, train: bool) -> Iterator[None]:
+    """Translate Flax's errors about random streams and changed collections."""
+    try:
+        yield
+    except (flax.errors.InvalidRngError, flax.errors.ModifyScopeVariableError) as error:
+        if train:
+            raise ValueError(
+                f"expected {module_name} to draw from the random streams {', '.join(map(repr, _STREAMS))}, got: {error}"
+            ) from None
+        is_random = isinstance(error, flax.errors.InvalidRngError)
+        found = "one that needs a random stream other than 'sample'" if is_random else "one that changes a collection"
+        raise ValueError(
+            f"expected an evaluation of {module_name} without dropout and with fixed batch statistics, got {found}; give "
+            "the network's `__call__` an argument `train`, which the entry sets (`dgmzoo.layers.networks.call`), and pass "
+            f"deterministic=not train to nn.Dropout, use_running_average=not train to nn.BatchNorm. Flax says: {error}"
+        ) from None
+
+
+def _for_every_sample(evidence: Evidence, num_samples: int) -> Evidence:
+    """Repeat a log-likelihood `[1, B]` that does not depend on a sample, such as that of an exact density, to `[K, B]`."""
+    shape = jnp.shape(evidence.log_likelihood)
+    if len(shape) != 2 or shape[0] != 1 or num_samples == 1:
+        return evidence
+    return evidence._replace(log_likelihood=jnp.broadcast_to(evidence.log_likelihood, (num_samples, shape[1])))
 
 
 def _check_shapes(evidence: Evidence, num_samples: int, num_examples: int, module_name: str) -> None:

@@ -1,13 +1,31 @@
-"""Dtype of the matrix products of dense layers, set for one call of a model by a context variable."""
+"""Dtype of the networks' matrix products in training, set for one call of a model.
 
+Our own layers read it from `compute_dtype`. Flax's layers without a dtype of their own (`nn.Dense(10)`) are called with
+it. Parameters and densities stay in float32.
+"""
+
+import contextlib
 import contextvars
 import functools
+from collections.abc import Iterator
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from dgmzoo.model.contract import Model
+from dgmzoo.model.contract import Evidence, Model
 
 _COMPUTE: contextvars.ContextVar = contextvars.ContextVar("compute", default=None)
+_PRODUCTS = {"dot_general", "conv_general_dilated", "ragged_dot"}
+_LAYERS = (
+    nn.Dense,
+    nn.DenseGeneral,
+    nn.Einsum,
+    nn.Conv,
+    nn.ConvLocal,
+    nn.ConvTranspose,
+    nn.MultiHeadDotProductAttention,
+)
 
 
 def compute_dtype() -> jnp.dtype | None:
@@ -35,10 +53,66 @@ def in_precision(model: Model, dtype: jnp.dtype) -> Model:
         def call(*arguments, **named):
             token = _COMPUTE.set(dtype)
             try:
-                return function(*arguments, **named)
+                with _flax_layers_in(dtype):
+                    return function(*arguments, **named)
             finally:
                 _COMPUTE.reset(token)
 
         return call
 
     return model._replace(init=with_dtype(model.init), evidence=with_dtype(model.evidence))
+
+
+@contextlib.contextmanager
+def _flax_layers_in(dtype: jnp.dtype) -> Iterator[None]:
+    """In the block, Flax's layers without a dtype compute in this one, and return the dtype of their parameters."""
+
+    def call(method, arguments, named, context):
+        module = context.module
+        if context.method_name != "__call__" or not isinstance(module, _LAYERS) or module.dtype is not None:
+            return method(*arguments, **named)
+        # The clone has the scope of the module, and so its parameters.
+        return module.clone(parent=module.scope, dtype=dtype)(*arguments, **named).astype(module.param_dtype)
+
+    with nn.intercept_methods(call):
+        yield
+
+
+def check_densities(evidence: Evidence, module_name: str) -> None:
+    """Refuse densities below float32, whose sums over elements would lose their digits.
+
+    >>> check_densities(Evidence(jnp.zeros((1, 2))), "Entry")
+
+    Raises:
+      ValueError: with the term and its dtype.
+    """
+    terms = {"log_likelihood": evidence.log_likelihood}
+    for name, latent in evidence.latents.items():
+        terms |= {f"latents[{name!r}].{term}": getattr(latent, term) for term in ("log_p", "log_q", "kl")}
+    for name, value in terms.items():
+        if jnp.issubdtype(value.dtype, jnp.floating) and jnp.finfo(value.dtype).bits < 32:
+            raise ValueError(
+                f"expected evidence of {module_name} with {name} in float32 or above, got {value.dtype}; cast features to "
+                "float32 before the parameters of a density are made (`features.astype(jnp.float32)`)"
+            )
+
+
+def has_product_in(function, dtype: jnp.dtype, *arguments) -> bool:
+    """Whether a function multiplies matrices or convolves in this dtype.
+
+    >>> has_product_in(jnp.dot, jnp.dtype("bfloat16"), jnp.ones(3), jnp.ones(3))
+    False
+    """
+    return _has_product(jax.make_jaxpr(function)(*arguments).jaxpr, dtype)
+
+
+def _has_product(jaxpr, dtype: jnp.dtype) -> bool:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in _PRODUCTS and equation.invars[0].aval.dtype == dtype:
+            return True
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else [value]:
+                inner = getattr(inner, "jaxpr", inner)  # of a closed jaxpr
+                if hasattr(inner, "eqns") and _has_product(inner, dtype):
+                    return True
+    return False

@@ -1,19 +1,32 @@
 """Transformations of a `Model`: extra loss terms, and rematerialization of p(x | z) to save memory."""
 
 import dataclasses
+import inspect
 import math
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.model.contract import ExtraLoss, Model, Query
+from dgmzoo.model.contract import Array, ExtraLoss, LossContext, Model, Query
 
 _DEFAULT_QUERY = Query()
 
 
-def with_extra_losses(model: Model, extra_losses: Mapping[str, ExtraLoss]) -> Model:
+def with_extra_losses(
+    model: Model,
+    extra_losses: Mapping[str, ExtraLoss],
+    num_data: int = 1,
+    gather: Callable[[Array], Array] = lambda rows: rows,
+) -> Model:
     """A model whose evidence in training holds extra loss terms `{name: f(evidence, batch) -> [B]}` in `aux`.
+
+    A function with a third argument, `f(evidence, batch, context)`, is given a `LossContext`.
+
+    Args:
+      num_data: number of training rows.
+      gather: function of an array `[B, ...]` that returns the rows of all devices.
 
     Raises:
       ValueError: when traced, a term is not one number per example, or the entry has a term of that name.
@@ -35,7 +48,7 @@ def with_extra_losses(model: Model, extra_losses: Mapping[str, ExtraLoss]) -> Mo
             return evidence, updates
         aux, expected = dict(evidence.aux), evidence.log_likelihood.shape[1:]
         for name, extra_loss in extra_losses.items():
-            value = extra_loss(evidence, batch)
+            value = extra_loss(evidence, batch, *_context(name, extra_loss, key, query, num_data, gather))
             if name in aux:
                 raise ValueError(f"expected a name for the term {name!r} that the entry does not use; choose another")
             if jnp.shape(value) != expected:
@@ -47,6 +60,29 @@ def with_extra_losses(model: Model, extra_losses: Mapping[str, ExtraLoss]) -> Mo
         return evidence._replace(aux=aux), updates
 
     return model._replace(evidence=evidence)
+
+
+def _context(name, extra_loss, key, query, num_data, gather) -> tuple[LossContext, ...]:
+    """The context as the third argument of an extra loss; empty for a function of two arguments."""
+    if not takes_context(extra_loss):
+        return ()
+    own_key = jax.random.fold_in(key, zlib.crc32(f"extra_loss/{name}".encode()))
+    return (LossContext(own_key, query.step, num_data, gather),)
+
+
+def takes_context(extra_loss: ExtraLoss) -> bool:
+    """Whether a function has a third positional argument that must be given, or that is named `context`.
+
+    >>> takes_context(lambda evidence, batch, context: 0), takes_context(lambda evidence, batch, weight=0.1: 0)
+    (True, False)
+    """
+    try:
+        parameters = list(inspect.signature(extra_loss).parameters.values())
+    except (TypeError, ValueError):  # built-in functions have no signature
+        return False
+    positional = [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    third = positional[2] if len(positional) > 2 else None
+    return third is not None and (third.name == "context" or third.default is third.empty)
 
 
 def rematerialized(model: Model) -> Model:

@@ -36,23 +36,32 @@ class Objective:
 
     Attributes:
       needs: the objective's side of the compatibility table (`dgmzoo.model.compatibility`).
+      collections: the objective's own mutable collection -> its reduction over devices, see `dgmzoo.model.collections`.
+      least_samples: least `num_samples` with which the loss is defined (2 for baselines of the other samples).
 
     >>> from dgmzoo import ELBO, IWAE
     >>> IWAE(num_samples=50).needs.kl, ELBO().needs.kl
     ('sampled', 'closed')
 
     Raises:
-      ValueError: `num_samples` is not an integer of at least 1.
+      ValueError: `num_samples` is not an integer of at least 1, or below `least_samples`.
     """
 
     num_samples: int = 1
     """Samples of the latents per example (K)."""
 
     needs: ClassVar[Needs] = Needs()
+    collections: ClassVar[Mapping[str, str]] = {}
+    least_samples: ClassVar[int] = 1
 
     def __post_init__(self):
         if type(self.num_samples) is not int or self.num_samples < 1:
             raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
+        if self.num_samples < self.least_samples:
+            raise ValueError(
+                f"expected objective.num_samples >= {self.least_samples} with {type(self).__name__}, "
+                f"got {self.num_samples}"
+            )
 
     @property
     def bound_samples(self) -> int:

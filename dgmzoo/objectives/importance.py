@@ -61,7 +61,7 @@ class DReG(IWAE):
       ValueError: when called, the model has no latents.
     """
 
-    needs: ClassVar[Needs] = Needs(kl="sampled", several=True, doubly=True)
+    needs: ClassVar[Needs] = Needs(kl="sampled", several=True, doubly=True, given=True)
 
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)

@@ -43,6 +43,7 @@ class NVIL(Objective):
     """Decay of the running mean and variance of the learning signal."""
 
     needs: ClassVar[Needs] = Needs(gradient="score", kl="sampled")
+    collections: ClassVar[Mapping[str, str]] = {"signal": "equal"}
 
     def __post_init__(self):
         super().__post_init__()

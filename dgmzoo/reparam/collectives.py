@@ -41,3 +41,14 @@ def batch_sum(value: chex.Array, axis: int | tuple[int, ...] = 0) -> chex.Array:
     """
     total = jnp.sum(value, axis)
     return jax.lax.psum(total, DEVICES) if has_device_axis() else total
+
+
+def batch_gather(value: chex.Array) -> chex.Array:
+    """The rows `[B, ...]` of all devices, `[devices * B, ...]`; the same array on one device.
+
+    The gradient of a loss of all rows is right: that of each device's rows is summed over the losses of all devices.
+
+    >>> batch_gather(jnp.array([1.0, 3.0])).tolist()
+    [1.0, 3.0]
+    """
+    return jax.lax.all_gather(value, DEVICES, tiled=True) if has_device_axis() else value

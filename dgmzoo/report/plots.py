@@ -10,6 +10,9 @@ import numpy as np
 
 from dgmzoo import data
 
+_KNOWN = ("step", "split", "loss", "elbo", "grad_norm", "seconds")  # all other metrics but the KLs have a panel each
+_PANELS = 3  # in a row
+
 
 def image_grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
     """Image `[H', W', C]` in [0, 1] with all examples.
@@ -75,6 +78,8 @@ def inline_image(png_bytes: bytes, caption: str = "") -> str:
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """Training curves as SVG: the ELBO or log-likelihood of each split, and the KL of each layer, over steps.
 
+    Where the training value is no bound, the rows of the training split have no `elbo`, and those of `train_bound` have.
+
     Args:
       rows: rows of metrics with `step`, `split`, `elbo` and `kl/<layer>`.
 
@@ -83,11 +88,11 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     terms = sorted({name for row in rows for name in row if name.startswith("kl/")})
     figure, axes = _figure(2 if terms else 1)
-    for split in ("train", "valid"):
-        split_rows = [row for row in rows if row["split"] == split]
+    for split, label in (("train", "train"), ("train_bound", "train"), ("valid", "valid")):
+        split_rows = [row for row in rows if row["split"] == split and "elbo" in row]
         if split_rows:
-            axes[0].plot([row["step"] for row in split_rows], [row["elbo"] for row in split_rows], label=split)
-    values = [row["elbo"] for row in rows]
+            axes[0].plot([row["step"] for row in split_rows], [row["elbo"] for row in split_rows], label=label)
+    values = [row["elbo"] for row in rows if "elbo" in row]
     if values:  # exclude the first steps, whose values are far from the others
         axes[0].set_ylim(np.quantile(values, 0.05), max(values) + 0.03 * abs(max(values)))
     axes[0].set(xlabel="step", ylabel="bound on log p(x) [nats]")
@@ -96,6 +101,27 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
         axes[1].plot([row["step"] for row in kl_rows], [row[name] for row in kl_rows], label=name)
         axes[1].set(xlabel="step", ylabel="KL [nats]")
     return _svg(figure, axes)
+
+
+def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Curves of the extra losses and of the objective's own metrics as SVG, one panel each; empty if there are none.
+
+    >>> rows = [{"step": step, "split": "train", "loss": 1.0, "temperature": 1 / step} for step in (1, 2)]
+    >>> metric_curves(rows)[:4], metric_curves([])
+    ('<svg', '')
+    """
+    names = sorted({name for row in rows for name in row if name not in _KNOWN and not name.startswith("kl/")})
+    if not names:
+        return ""
+    figure, axes = _figure(min(len(names), _PANELS), -(-len(names) // _PANELS))
+    for name, plot in zip(names, axes, strict=False):
+        for split in sorted({row["split"] for row in rows if name in row}):
+            points = [(row["step"], row[name]) for row in rows if row["split"] == split and name in row]
+            plot.plot(*zip(*points, strict=True), label=split)
+        plot.set(xlabel="step", ylabel=name)
+    for plot in axes[len(names) :]:
+        plot.remove()
+    return _svg(figure, axes[: len(names)])
 
 
 def sorted_units(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:
@@ -154,11 +180,11 @@ def scatter_plot(points: np.ndarray, labels: np.ndarray | None) -> str:
     return _svg(figure, [])
 
 
-def _figure(num: int):
+def _figure(num: int, rows: int = 1):
     from matplotlib.figure import Figure  # in contrast to pyplot it has no global state and needs no display
 
-    figure = Figure(figsize=(5.2 * num, 3.4), layout="constrained")
-    return figure, [figure.add_subplot(1, num, i + 1) for i in range(num)]
+    figure = Figure(figsize=(5.2 * num, 3.4 * rows), layout="constrained")
+    return figure, [figure.add_subplot(rows, num, i + 1) for i in range(rows * num)]
 
 
 def _svg(figure, axes) -> str:

@@ -7,6 +7,7 @@ import html
 from typing import Any
 
 import jax
+import numpy as np
 
 from dgmzoo import files
 from dgmzoo.evaluation import inference
@@ -26,16 +27,16 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
       run: a measured `Run` with a path.
       estimate: the estimate behind the run's record.
       report: name of the HTML file.
-      samples: name of the PNG file with samples; not written if the entry does not generate.
+      samples: name of the PNG file with samples; not written if the entry gives no means of samples.
       reconstructions: name of the PNG file with reconstructions; not written if the entry has none.
     """
     pictures = {}
-    if run.model.generate is not None:
+    if (means := _sample_means(run)) is not None:
         caption = "Samples (means of the pixels)"
-        pictures[caption] = plots.encode_png(plots.image_grid(run.sample(mean=True)))
+        pictures[caption] = plots.encode_png(plots.image_grid(means))
         files.write_bytes(run.path / samples, pictures[caption])
     codes, reconstructed = {}, None
-    if estimate.means:
+    if estimate.kl:
         rows = run.dataset.evaluation_rows("test", _ENCODED)
         codes, reconstructed = inference.encode_and_reconstruct(run.model, run.variables, rows, jax.random.key(0))
     if reconstructed is not None:
@@ -52,14 +53,21 @@ def card(run: Any) -> str:
         f"<h3>{html.escape(run.title)}</h3><p>{html.escape(run.headline)}</p>",
         plots.training_curves(run.metrics) if run.metrics else "",
     ]
-    if run.model.generate is not None:
-        parts.append(plots.inline_image(plots.encode_png(plots.image_grid(run.sample(36, mean=True)))))
+    if (means := _sample_means(run, 36)) is not None:
+        parts.append(plots.inline_image(plots.encode_png(plots.image_grid(means))))
     return "".join(parts)
+
+
+def _sample_means(run: Any, num: int = 64) -> np.ndarray | None:
+    """Means of sampled x; None where the entry does not generate or gives no means."""
+    return None if run.model.generate is None else run.sample(num, mean=True)
 
 
 def _figures(run: Any, estimate: Estimate) -> dict[str, str]:
     """Caption -> SVG, for training curves, the KL of every unit and two-dimensional latent spaces."""
     figures = {"Training": plots.training_curves(run.metrics)} if run.metrics else {}
+    if curves := plots.metric_curves(run.metrics):
+        figures["Extra losses and further metrics"] = curves
     if estimate.kl:
         figures["KL per unit"] = plots.sorted_units(estimate.kl)
     for name, mean in estimate.means.items():

@@ -18,9 +18,10 @@ from dgmzoo.config.preflight import Resolved, resolve
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.model.contract import Query
 from dgmzoo.training import devices
-from dgmzoo.training.loop import fit, training_model
+from dgmzoo.training.loop import fit
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
+from dgmzoo.training.training_model import training_model
 
 
 def bench(experiment: Experiment, epochs: int = 5, profile: Path | None = None) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class _Program:
         rows, observe = resolved.dataset.splits["train"], resolved.dataset.observe
         optimizer = build(training, 1000, objective.optimizers())
         init = make_init(resolved.model, objective, optimizer, observe, ema=training.ema is not None)
-        model = training_model(experiment, resolved.model)
+        model = training_model(experiment, resolved.model, len(rows["x"]))
         step = make_step(model, objective, optimizer, observe, len(rows["x"]), training.ema)
         self._rows = {key: jnp.asarray(leaf[:10_000]) for key, leaf in rows.items()}
         num_rows = len(self._rows["x"])

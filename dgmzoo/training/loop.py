@@ -9,22 +9,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
-from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Model
-from dgmzoo.model.precision import in_precision
-from dgmzoo.model.transforms import rematerialized, with_extra_losses
 from dgmzoo.training import devices as placement
 from dgmzoo.training.batches import Batches, default_dispatch_size
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.optimizer import build
+from dgmzoo.training.readings import Readings
 from dgmzoo.training.seed_tracker import Callback, NonFinite, SeedTracker, restore_common_step
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
 from dgmzoo.training.stopwatch import Stopwatch
+from dgmzoo.training.training_model import training_model, warn_about_precision
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
@@ -94,14 +92,6 @@ def fit_seeds(
     return _Loop(experiment, model, dataset, trackers, devices).fit()
 
 
-def training_model(experiment: Experiment, model: Model) -> Model:
-    """The model as it is trained: with extra losses, compute dtype and rematerialization of the experiment."""
-    model, training = with_extra_losses(model, experiment.extra_losses), experiment.training
-    if training.compute != "float32":
-        model = in_precision(model, jnp.dtype(training.compute))
-    return rematerialized(model) if training.remat else model
-
-
 def check_seeds(experiment: Experiment, num_seeds: int) -> None:
     """Refuse early stopping with several seeds."""
     if num_seeds > 1 and experiment.training.patience is not None:
@@ -149,11 +139,11 @@ class _Loop:
         seeds = [tracker.seed for tracker in trackers]
         self.batches = Batches(training, experiment.execution.stream, rows, seeds, self.devices)
         self.steps_per_epoch, self.total = self.batches.steps_per_epoch, self.batches.total_steps
-        self.validation_samples = objective.bound_samples  # parameters are selected by the bound that is trained
+        self.readings = Readings(experiment, model, dataset)
         optimizer = build(training, self.total, objective.optimizers())
         self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
         self.step = make_step(
-            training_model(experiment, model),
+            training_model(experiment, model, self.batches.num_train),
             objective,
             optimizer,
             dataset.observe,
@@ -166,7 +156,6 @@ class _Loop:
         num = min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), self.batches.num_train)
         indices = np.linspace(0, self.batches.num_train - 1, num).astype(int)
         self.init_rows = {name: np.asarray(leaf[indices]) for name, leaf in rows.items()}
-        self.validation_rows = None  # loaded when they are needed
         self.unread_metrics: list[tuple[int, dict[str, jax.Array]]] = []  # first step, metrics on the device
         self.max_unread_steps = _max_unread_steps(0)
 
@@ -185,6 +174,7 @@ class _Loop:
     def _train(self, state: State, step: int) -> tuple[State, int]:
         """Train to the end; the final state and its step."""
         n = self.execution.dispatch or default_dispatch_size(self._is_slow_in_loop(), self.steps_per_epoch)
+        warn_about_precision(self.training.compute, self.step, *self._step_shapes())
         dispatch = placement.compile_dispatch(self.step, self.devices, self.batches.is_streamed, len(self.trackers))
         self.since_save = self.since_read = Stopwatch()
         reduce_flags = placement.FlagReduction(self.devices)
@@ -197,6 +187,7 @@ class _Loop:
                 step += size
                 is_epoch_end = step % self.steps_per_epoch == 0 or step == self.total
                 self._read_metrics(everything=is_epoch_end)
+                self._diagnose(state, step - size, step)
                 if is_epoch_end:
                     self._end_epoch(state, step)
                     is_done = self._is_out_of_patience()
@@ -258,14 +249,15 @@ class _Loop:
     def _end_epoch(self, state: State, step: int) -> None:
         interval = self.training.validate_epochs * self.steps_per_epoch
         validates = "valid" in self.dataset.splits and (step % interval == 0 or step == self.total)
-        if validates and self.validation_rows is None:
-            self.validation_rows = self.dataset.evaluation_rows("valid")
         for i, tracker in enumerate(self.trackers):
             tracker.end_epoch(step)
             if validates:
-                variables = self.variables(state, i)
-                estimate = evaluate(self.model, variables, self.validation_rows, self.keys[i], self.validation_samples)
-                tracker.add_validation(step, estimate, variables)
+                self.readings.read_bounds(tracker, step, self.variables(state, i), self.keys[i])
+
+    def _diagnose(self, state: State, before: int, step: int) -> None:
+        if self.readings.is_due(before, step):
+            for i, tracker in enumerate(self.trackers):
+                self.readings.diagnose(tracker, before, step, self.variables(state, i))
 
     def _is_out_of_patience(self) -> bool:
         patience = self.training.patience
@@ -280,10 +272,13 @@ class _Loop:
         return placement.one_seed(state, i, len(self.trackers), self.num_devices)
 
     def _is_slow_in_loop(self) -> bool:
+        return placement.is_slow_in_loop(self.step, *self._step_shapes(), self.devices[0])
+
+    def _step_shapes(self) -> tuple[State, dict[str, jax.ShapeDtypeStruct]]:
         state = jax.eval_shape(self.init, self.keys[0], self.init_rows)
         shape = (self.training.batch_size,)
         rows = {name: jax.ShapeDtypeStruct(shape + leaf.shape[1:], leaf.dtype) for name, leaf in self.init_rows.items()}
-        return placement.is_slow_in_loop(self.step, state, rows, self.devices[0])
+        return state, rows
 
 
 def _max_unread_steps(steps_per_second: float) -> int:

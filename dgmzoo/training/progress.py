@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dgmzoo.evaluation.training_value import is_bound
 from dgmzoo.training.metric_writers import WRITERS, Row, Writer
 from dgmzoo.training.run_directory import RunDirectory
 from dgmzoo.training.stopwatch import Stopwatch
@@ -34,6 +35,7 @@ class ProgressCallback:
       writers: further receivers of the rows.
       console: receiver of the progress instead of standard error.
       clock: seconds since an arbitrary start, for speed and time left.
+      training_value: see `dgmzoo.evaluation.training_value`; what is no bound is neither shown nor written as one.
 
     >>> callback = ProgressCallback(None, show=False)
     >>> callback.begin(step=0, total=100)
@@ -49,6 +51,7 @@ class ProgressCallback:
         writers: Sequence[str | Writer] = (),
         console: Console | None = None,
         clock: Callable[[], float] | None = None,
+        training_value: str = "exact",
     ):
         self.rows: list[Row] = []
         self.directory = directory
@@ -60,6 +63,7 @@ class ProgressCallback:
         self._last_line = self._clock()
         self._recent: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step) within the window
         self._validation = ""
+        self._is_bound = is_bound(training_value)
 
     def begin(self, step: int, total: int) -> None:
         if self.directory:  # rows past the checkpoint are written again
@@ -73,6 +77,8 @@ class ProgressCallback:
         ]
 
     def write(self, row: Row) -> None:
+        if row["split"] == "train" and not self._is_bound:
+            row = {name: value for name, value in row.items() if name != "elbo"}
         self.rows.append(row)
         if self.directory:
             self.directory.append(row)
@@ -95,7 +101,7 @@ class ProgressCallback:
     def _summary(self, step: int, total: int, latest: Mapping[str, float]) -> str:
         """Loss, bound, last validation result, speed and time left."""
         parts = [f"loss {latest['loss']:.2f}"]
-        parts += [f"bound {latest['elbo']:.2f}"] if "elbo" in latest else []
+        parts += [f"bound {latest['elbo']:.2f}"] if "elbo" in latest and self._is_bound else []
         parts += [self._validation] if self._validation else []
         (start, first_step), (now, _) = self._recent[0], self._recent[-1]
         if now > start and step > first_step:

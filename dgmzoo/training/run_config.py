@@ -44,7 +44,8 @@ def differences(before: dict[str, Any], after: dict[str, Any], ignored: Set[str]
 def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
     """Refuse to resume a run with another configuration.
 
-    The length may grow if the learning rate is constant, because other schedules depend on the length.
+    The length may grow if the learning rate is constant, because other schedules, and an optimizer that is a
+    function, depend on the length.
 
     Raises:
       ValueError: with the fields that differ, or an extra loss cannot be compared.
@@ -53,18 +54,30 @@ def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]
     for name in ("experiment", "file_sha256", "seed", "dataset_sha256"):
         old[name], new[name] = before[name], after[name]
     allowed = set(MAY_CHANGE)
-    if old.get("training.schedule") == new.get("training.schedule") == "constant" and _is_not_shorter(old, new):
+    is_constant = old.get("training.schedule") == new.get("training.schedule") == "constant"
+    if is_constant and "optimizer" not in functions_of(new) and _is_not_shorter(old, new):
         allowed |= {f"training.{name}" for name in LENGTHS}
     if lines := differences(old, new, allowed):
         raise ValueError(
             f"expected the config that {path} was trained with, got another: {lines}; choose another --run-dir"
         )
-    for name, text in new.get("extra_losses", {}).items():
+    for name, text in functions_of(new).items():
         if text.startswith(NO_IDENTITY):
             raise ValueError(
-                f"expected an extra loss {name!r} that can be recognised, to resume {path}, got one that cannot: "
+                f"expected an {name} that can be recognised, to resume {path}, got one that cannot: "
                 f"{text.removeprefix(NO_IDENTITY)}"
             )
+
+
+def functions_of(resolved: dict[str, Any]) -> dict[str, str]:
+    """The functions of a configuration, in words, and their identities: extra losses and an optimizer of the user's own.
+
+    >>> functions_of({"extra_losses": {"mmd": "file.mmd@0"}, "training.optimizer": "adam"})
+    {"extra loss 'mmd'": 'file.mmd@0'}
+    """
+    functions = {f"extra loss {name!r}": text for name, text in resolved.get("extra_losses", {}).items()}
+    optimizer = str(resolved.get("training.optimizer", ""))
+    return functions | ({"optimizer": optimizer} if "@" in optimizer or optimizer.startswith(NO_IDENTITY) else {})
 
 
 def lengths(resolved: dict[str, Any]) -> list[float | None]:

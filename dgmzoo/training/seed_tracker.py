@@ -14,7 +14,7 @@ from dgmzoo.training.stopwatch import Stopwatch
 
 Row = dict[str, Any]  # step, split, loss, elbo, kl/<layer>, grad_norm, seconds
 
-_SAVED = ("sums", "count", "best_step", "bad_readings", "together")  # attributes that a checkpoint holds as they are
+_SAVED = ("sums", "counts", "best_step", "bad_readings", "together")  # attributes that a checkpoint holds as they are
 
 
 class NonFinite(ArithmeticError):
@@ -67,7 +67,7 @@ class SeedTracker:
 
     def _reset(self) -> None:
         self.sums: dict[str, float] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}  # steps that have computed each of them
         self.best_value, self.best_step = math.inf, None
         self.bad_readings = 0  # validation results since the last improvement
         self.is_new_best = False  # the best variables are not on disk yet
@@ -91,22 +91,30 @@ class SeedTracker:
     def add_metrics(self, start: int, metrics: Mapping[str, np.ndarray], total: int) -> None:
         """Add the metrics `{name: [n]}` of n steps from `start` to the averages of the epoch.
 
+        A metric of the objective's own (any beside the loss, ELBO, KL, extra losses and gradient norm) may be NaN in a
+        step that does not compute it: its average is over the other steps.
+
         Raises:
           NonFinite: with the first step that had a NaN or infinity, and its terms.
         """
         for i in range(len(metrics["loss"])):
             values = {name: float(value[i]) for name, value in metrics.items()}
+            values = {name: value for name, value in values.items() if not (math.isnan(value) and _may_be_nan(name))}
             if terms := [name for name, value in values.items() if not math.isfinite(value)]:
                 raise self.non_finite(start + i, terms)
             for name, value in values.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value
-            self.count += 1
+                self.counts[name] = self.counts.get(name, 0) + 1
         self.callback.progress(start + len(metrics["loss"]), total, values)
 
     def end_epoch(self, step: int) -> None:
         """Write the averages of the metrics over the epoch."""
-        self._write("train", step, {name: value / self.count for name, value in self.sums.items()})
-        self.sums, self.count = {}, 0
+        self._write("train", step, {name: value / self.counts[name] for name, value in self.sums.items()})
+        self.sums, self.counts = {}, {}
+
+    def add_reading(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        """Write numbers that were computed between two dispatches, such as a bound of training rows."""
+        self._write(split, step, values)
 
     def add_validation(self, step: int, estimate: Estimate, variables: Any) -> None:
         """Write a result of the validation split; keep a copy of the variables if it is the best so far.
@@ -191,6 +199,11 @@ class SeedTracker:
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
         self.callback.write({"step": step, "split": split, **values, "seconds": round(self.stopwatch(), 3)})
+
+
+def _may_be_nan(name: str) -> bool:
+    """Whether a metric is the objective's own."""
+    return name not in ("loss", "elbo", "grad_norm") and name.partition("/")[0] not in ("kl", "extra_loss")
 
 
 def restore_common_step(trackers: Sequence[SeedTracker], template: State) -> list[Restored] | None:

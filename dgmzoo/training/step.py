@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dgmzoo.model.batch_norm import synchronized_batch_norm
+from dgmzoo.model.collections import LOCAL as LOCAL
+from dgmzoo.model.collections import add_declaration, check_declared, reduce_over_devices
 from dgmzoo.model.contract import Batch, Model, Variables
 from dgmzoo.objectives.base import Objective
 from dgmzoo.reparam.collectives import DEVICES, has_device_axis
 from dgmzoo.reparam.fast_threefry import fast_key
 from dgmzoo.reparam.ops import relaxed_promotion
-
-LOCAL = "local"  # collection with an instance for each device (persistent chains); all others are replicated
 
 Metrics = dict[str, jax.Array]
 Observe = Callable[[chex.PRNGKey, Mapping[str, jax.Array]], Batch]
@@ -62,13 +63,16 @@ def make_step(
     ema: float | None,
     accumulate: int = 1,
 ) -> Step:
-    """The pure function `step(state, rows) -> (state, metrics)`. Under `pmap`, gradients and metrics are averaged.
+    """The pure function `step(state, rows) -> (state, metrics)`.
+
+    Under `pmap`, gradients and metrics are averaged, and the mutable collections are reduced as they declare
+    (`dgmzoo.model.collections`).
 
     Args:
       num_data: number of training rows, which scales the KL of random weights.
       ema: decay of the moving average of the parameters; None: no average.
       accumulate: number of micro-batches, computed in sequence. Gradients and metrics are averaged over them; the mutable
-        collections pass from one to the next.
+        collections pass from one to the next, and are reduced over devices after the last one.
 
     >>> from dgmzoo.model.functional import functional
     >>> from dgmzoo.objectives.elbo import ELBO
@@ -79,11 +83,18 @@ def make_step(
     >>> state, metrics = make_step(model, ELBO(), optimizer, observe, num_data=4, ema=None)(state, rows)
     >>> int(state.step), metrics["loss"].shape
     (1, ())
+
+    Raises:
+      ValueError: when traced, a collection changes whose reduction over devices is not declared.
     """
+    reductions = dict(model.reductions)
+    add_declaration(reductions, type(objective).__name__, objective.collections)
 
     def gradient_of(params, collections, batch, key, step):
         def loss(params):
-            return objective(model, {**collections, "params": params}, batch, key, step, num_data)
+            value, (metrics, updates) = objective(model, {**collections, "params": params}, batch, key, step, num_data)
+            check_declared(type(objective).__name__, reductions, collections, updates)
+            return value, (metrics, updates)
 
         (_, (metrics, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         return gradient, metrics, {**collections, **updates}
@@ -110,9 +121,15 @@ def make_step(
         params = state.variables["params"]
         collections = {name: value for name, value in state.variables.items() if name != "params"}
         compute = gradient_of if accumulate == 1 else accumulated_gradient
-        gradient, metrics, collections = compute(params, collections, batch, model_key, state.step)
         if has_device_axis():
+            with synchronized_batch_norm(DEVICES):
+                gradient, metrics, after = compute(params, collections, batch, model_key, state.step)
             gradient, metrics = jax.lax.pmean((gradient, metrics), DEVICES)
+            collections = reduce_over_devices(
+                reductions, collections, after, _sum_over_devices, jax.lax.axis_size(DEVICES)
+            )
+        else:
+            gradient, metrics, collections = compute(params, collections, batch, model_key, state.step)
         with relaxed_promotion():
             metrics["grad_norm"] = optax.tree.norm(gradient)
             updates, opt_state = optimizer.update(gradient, state.opt_state, params)
@@ -129,6 +146,10 @@ def evaluation_variables(state: State) -> Variables:
     if state.ema is not None:
         variables["params"] = state.ema
     return variables
+
+
+def _sum_over_devices(tree):
+    return jax.lax.psum(tree, DEVICES)
 
 
 def _average(average, params, step, decay):

@@ -36,6 +36,7 @@ class MovingCodebook(nn.Module):
     shape: tuple[int, ...] = (2, 2)
 
     bound = None
+    collections = {"codebook": "equal"}
 
     @nn.compact
     def evidence(self, batch, query: Query) -> Evidence:
@@ -215,7 +216,7 @@ class Enumeration(Objective):
     layer: str = "z"
     units: int = 3
 
-    needs: ClassVar[Needs] = Needs(gradient="enumeration")
+    needs: ClassVar[Needs] = Needs(gradient="enumeration", given=True)
 
     def __call__(self, model, variables, batch, key, step, num_data):
         codes = all_codes(self.units)

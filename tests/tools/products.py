@@ -17,9 +17,9 @@ from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
 from dgmzoo.evaluation.log_likelihood import evaluate, examples_per_batch
 from dgmzoo.model.contract import Model, Query, Variables
-from dgmzoo.training.loop import training_model
 from dgmzoo.training.optimizer import build
 from dgmzoo.training.step import make_init, make_step
+from dgmzoo.training.training_model import training_model
 
 _CHUNK = 50  # samples that the evaluation computes at once
 
@@ -41,7 +41,7 @@ def products_of_step(experiment: Experiment, model: Model, dataset: Dataset) -> 
     optimizer = build(training, 1, objective.optimizers())
     init = make_init(model, objective, optimizer, dataset.observe, ema=False)
     step = make_step(
-        training_model(experiment, model),
+        training_model(experiment, model, len(rows["x"])),
         objective,
         optimizer,
         dataset.observe,

@@ -158,11 +158,11 @@ def test_every_epoch_has_every_row_once_in_an_order_of_its_own():
 def test_training_is_rematerialized_if_the_experiment_requests_it():
     several = TINY | {"objective": "iwae", "objective.num_samples": 4, "training.steps": 1}
     exp, model, _ = prepared(several)
-    assert loop.training_model(exp, model) is model
+    assert loop.training_model(exp, model, 100) is model
     exp, model, _ = prepared(several | {"training.remat": True})
     batch, key = {"x": jnp.zeros((2, 8, 8, 1))}, jax.random.key(0)
     variables = jax.eval_shape(model.init, key, batch)
-    rematerialized = loop.training_model(exp, model)
+    rematerialized = loop.training_model(exp, model, 100)
     program = jax.make_jaxpr(lambda variables: rematerialized.evidence(variables, batch, key, Query(4, train=True))[0])
     assert "checkpoint" in str(program(variables)) or "remat" in str(program(variables))
     with pytest.raises(ValueError, match=r"num_samples above 1 with training\.remat"):

@@ -12,6 +12,7 @@ from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.call import apply_network
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.layers.weights.base import PointWeights, Weights
 from dgmzoo.model.contract import Batch, Draw, Evidence, Latent, Query
@@ -35,13 +36,13 @@ def infer_and_score(
     """
     inferred, below = [], x
     for level, (layer, encoder) in enumerate(zip(layers, encoders, strict=True)):
-        inferred.append(layer.infer(encoder(below), query, _name(level)))
+        inferred.append(layer.infer(apply_network(encoder, below, query), query, _name(level)))
         below = inferred[-1].value  # [K, B, U]
     latents, above = {}, None
     for level in reversed(range(len(layers))):
         latent = layers[level].score(inferred[level], above, bottom_up=above is not None)
         latents[_name(level)] = latent
-        above = decoders[level](latent.value)
+        above = apply_network(decoders[level], latent.value, query)
     return latents, above
 
 
@@ -56,7 +57,7 @@ def sample_top_down(
     values, above = {}, None
     for level in reversed(range(len(layers))):
         values[_name(level)] = layers[level].draw(num, above)
-        above = decoders[level](values[_name(level)])
+        above = apply_network(decoders[level], values[_name(level)], False)
     return values, above
 
 

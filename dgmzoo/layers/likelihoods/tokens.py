@@ -38,7 +38,9 @@ class Tokens(Likelihood):
     @property
     def size(self) -> int:
         if self.vocabulary is None:
-            raise ValueError("expected the vocabulary of the likelihood to be set, got None; pass Tokens(vocabulary=...)")
+            raise ValueError(
+                "expected the vocabulary of the likelihood to be set, got None; pass Tokens(vocabulary=...)"
+            )
         return self.vocabulary
 
     @property

@@ -14,6 +14,7 @@ from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.call import apply_network
 from dgmzoo.layers.networks.mlp import MLP, network
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
@@ -53,10 +54,12 @@ class VAE(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        z = self.z(self.encoder(self.likelihood.inputs(x, self.shape, mask)), query, "z")
-        p = self.likelihood(self.decoder(z.value), self.shape, batch)  # [K, B, *shape]
+        features = apply_network(self.encoder, self.likelihood.inputs(x, self.shape, mask), query)
+        z = self.z(features, query, "z")
+        p = self.likelihood(apply_network(self.decoder, z.value, query), self.shape, batch)  # [K, B, *shape]
         return Evidence(p.log_prob(x, mask), {"z": z}, parameters=p.parameters())
 
     def generate(self, num: int, context=None) -> Draw:
         z = self.z.draw(num)
-        return self.likelihood(self.decoder(z), self.shape).draw(self.make_rng("sample"), {"z": z})
+        p = self.likelihood(apply_network(self.decoder, z, False), self.shape)
+        return p.draw(self.make_rng("sample"), {"z": z})

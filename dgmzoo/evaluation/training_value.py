@@ -1,0 +1,35 @@
+"""Meaning of the bound that a step of training computes, by the facts of the entry's layers."""
+
+import flax.linen as nn
+
+from dgmzoo.model.module_tree import parts
+
+TRAINING_VALUES = ("surrogate", "relaxed", "deterministic", "exact")  # the first one that a layer states holds
+
+
+def training_value(module: nn.Module) -> str:
+    """The meaning of the training value of an entry: "exact" | "relaxed" | "surrogate" | "deterministic".
+
+    - exact: a bound on log p(x), such as the record's.
+    - relaxed: the bound of a continuous relaxation. It is no bound of the discrete model and has no place beside one.
+    - surrogate: a loss whose gradient is right, and whose value means nothing.
+    - deterministic: the posterior is one point, so that several samples are all the same and give no tighter bound.
+
+    A layer states it in `facts.training_value`.
+
+    >>> from dgmzoo import VAE
+    >>> training_value(VAE())
+    'exact'
+    """
+    facts = [getattr(part, "facts", None) for _, part in parts(module)]
+    values = {getattr(fact, "training_value", "exact") for fact in facts}
+    return next((value for value in TRAINING_VALUES if value in values), "exact")
+
+
+def is_bound(value: str) -> bool:
+    """Whether the training value is a bound of the model that is measured.
+
+    >>> is_bound("relaxed"), is_bound("deterministic")
+    (False, True)
+    """
+    return value not in ("relaxed", "surrogate")

@@ -1,0 +1,73 @@
+"""Readings between the dispatches of a training: the bounds of the splits, and the experiment's diagnostics."""
+
+import math
+from typing import Any
+
+import jax
+
+from dgmzoo.config.experiment import Experiment
+from dgmzoo.data import Dataset
+from dgmzoo.evaluation.log_likelihood import evaluate
+from dgmzoo.evaluation.prepared import prepare
+from dgmzoo.evaluation.training_value import is_bound, training_value
+from dgmzoo.model.contract import Model
+from dgmzoo.training.seed_tracker import SeedTracker
+
+_TRAINING_ROWS = 1000  # of which a bound is measured where the training value is none, and that diagnostics are given
+
+
+class Readings:
+    """Measurements of one seed between dispatches, which are written to its metrics.
+
+    Parameters are selected by the bound that is trained, on the validation split. Where the training value is no bound
+    (`training_value`), that of training rows is measured as well, in rows of the split "train_bound".
+    """
+
+    def __init__(self, experiment: Experiment, model: Model, dataset: Dataset):
+        self.model, self.dataset, self.diagnostics = model, dataset, experiment.diagnostics
+        self.num_samples = experiment.objective.bound_samples
+        self.is_bound = is_bound(training_value(experiment.model))
+        self._rows: dict[str, Any] = {}  # loaded when they are needed
+
+    def read_bounds(self, tracker: SeedTracker, step: int, variables: Any, key: jax.Array) -> None:
+        """Measure the validation split, and training rows where their training value is no bound."""
+        ready = prepare(self.model, variables, key)
+        estimate = evaluate(self.model, ready, self._split("valid"), key, self.num_samples)
+        tracker.add_validation(step, estimate, variables)
+        if not self.is_bound:
+            bound = evaluate(self.model, ready, self._split("train"), key, self.num_samples)
+            tracker.add_reading("train_bound", step, {"elbo": bound.elbo})
+
+    def is_due(self, before: int, step: int) -> bool:
+        """Whether a diagnostic is due at a boundary of dispatches, `before` being the previous one."""
+        return any(step // each.every_steps > before // each.every_steps for each in self.diagnostics.values())
+
+    def diagnose(self, tracker: SeedTracker, before: int, step: int, variables: Any) -> None:
+        """Run the diagnostics that are due, and write their numbers as `<diagnostic>/<name>` in one row.
+
+        A number that is not finite is left out.
+
+        Raises:
+          ValueError: a diagnostic returns something other than single numbers by name.
+        """
+        values = {}
+        for name, diagnostic in self.diagnostics.items():
+            if step // diagnostic.every_steps > before // diagnostic.every_steps:
+                for key, value in _numbers(name, diagnostic.function(variables, self._split("train"))).items():
+                    values[f"{name}/{key}"] = value
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        tracker.add_reading("diagnostics", step, finite)
+
+    def _split(self, split: str) -> Any:
+        if split not in self._rows:
+            self._rows[split] = self.dataset.evaluation_rows(split, _TRAINING_ROWS if split == "train" else None)
+        return self._rows[split]
+
+
+def _numbers(name: str, result: Any) -> dict[str, float]:
+    try:
+        return {str(key): float(value) for key, value in result.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            f"expected the diagnostic {name!r} to return {{name: number}}, got {type(result).__name__}"
+        ) from None
