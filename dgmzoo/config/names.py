@@ -29,6 +29,7 @@ from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
 from dgmzoo.layers.priors.base import LearnedPrior, Prior, StandardPrior
+from dgmzoo.layers.priors.vamp import VampPrior
 from dgmzoo.layers.weights.base import PiecewiseWeights, PointWeights, RectifiedWeights, VariationalWeights, Weights
 from dgmzoo.layers.weights.horseshoe import HorseshoeWeights
 from dgmzoo.objectives.base import Objective
@@ -67,7 +68,7 @@ WEIGHTS: dict[str, type[Weights]] = {
 
 POSTERIORS: dict[str, type[Posterior]] = {"factorized": FactorizedPosterior}
 
-PRIORS: dict[str, type[Prior]] = {"standard": StandardPrior, "learned": LearnedPrior}
+PRIORS: dict[str, type[Prior]] = {"standard": StandardPrior, "learned": LearnedPrior, "vamp": VampPrior}
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "conv_encoder": ConvEncoder, "conv_decoder": ConvDecoder}
 

@@ -128,7 +128,8 @@ def check_bound(resolved: Resolved) -> None:
 def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
     """Trace training and evaluation of a model on two rows, which refuses wrong shapes and computes nothing."""
     rows = {name: np.asarray(leaf[:2]) for name, leaf in dataset.splits["train"].items()}
-    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, rows)), jax.random.key(0))
+    first = dataset.initial_rows()
+    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
     trained = with_extra_losses(model, experiment.extra_losses)
 
     def evidence(query, variables, key):

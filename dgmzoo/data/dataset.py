@@ -21,6 +21,8 @@ FIELDS = ("x", "label", "context", "mask")
 LAZY_ABOVE_BYTES = 1 << 30
 """Bytes above which a random split stays on disk and its rows are gathered on access."""
 
+_INIT_ROWS, _INIT_BYTES = 1000, 2**26
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -56,6 +58,17 @@ class Dataset:
         """True if encoded x lies in [0, 1]: binary values, or intensities over their largest value."""
         is_scaled = self.encoding is not None or self.entry.kind == "images" or self.entry.maximum == 1
         return is_scaled and not self.observe.integer_valued
+
+    def initial_rows(self) -> dict[str, np.ndarray]:
+        """The training rows that initialize parameters, spread over the split: at most 1000, and at most 64 MB.
+
+        >>> len(load_dataset(Data("toy_moons")).initial_rows()["x"])
+        1000
+        """
+        rows = self.splits["train"]
+        row_bytes, num = sum(leaf.nbytes // len(leaf) for leaf in rows.values()), len(rows["x"])
+        index = np.linspace(0, num - 1, min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), num)).astype(int)
+        return {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
 
     def evaluation_rows(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:
         """The first `num` (None: all) rows of a split as evaluation reads them: encoded once, on the host.

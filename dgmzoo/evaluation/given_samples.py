@@ -29,17 +29,18 @@ def check_given(resolved: Resolved, law: bool = True) -> Resolved:
     experiment, dataset, module, model, _ = resolved
     rows = {name: np.asarray(leaf[:2]) for name, leaf in dataset.splits["train"].items()}
     key = jax.random.key(0)
-    batch = dataset.observe(key, rows)
+    batch, first = dataset.observe(key, rows), dataset.observe(key, dataset.initial_rows())
+    probe = model._replace(init=lambda key, batch: model.init(key, first))  # as many rows as training initializes with
     user = type(experiment.objective).__name__ if experiment.objective.needs.given else None
     user = user or ("training.remat" if experiment.training.remat else None)
-    ignored = ignored_layers(model, batch, key)
+    ignored = ignored_layers(probe, batch, key)
     if user and ignored:
         raise ValueError(
             f"expected {type(module).__name__} to score the samples in query.given for {user}, got other samples of "
             f"{', '.join(ignored)} back: the gradient would be wrong; where query.given has the layer's name, return and "
             "score that sample, or choose another objective, such as iwae, without training.remat"
         )
-    if user and law and (term := law_violation(model, batch, min(2, experiment.objective.num_samples), key)):
+    if user and law and (term := law_violation(probe, batch, min(2, experiment.objective.num_samples), key)):
         raise ValueError(
             f"expected {type(module).__name__} to reproduce its evidence in training where its samples are given back, as "
             f"{user} needs, got another result for {term}: the gradient would be wrong; make the layer's value a function "

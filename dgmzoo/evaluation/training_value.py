@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from dgmzoo.layers.latents.base import variational_layers
 from dgmzoo.model.module_tree import parts
 
 TRAINING_VALUES = ("surrogate", "relaxed", "deterministic", "exact")  # the first one that a layer states holds
@@ -15,14 +16,15 @@ def training_value(module: nn.Module) -> str:
     - surrogate: a loss whose gradient is right, and whose value means nothing.
     - deterministic: the posterior is one point, so that several samples are all the same and give no tighter bound.
 
-    A layer states it in `facts.training_value`.
+    A variational layer states it in its facts (`LatentLayer.facts`); an entry without such layers may state it in a class
+    attribute `training_value`.
 
     >>> from dgmzoo import VAE
     >>> training_value(VAE())
     'exact'
     """
-    facts = [getattr(part, "facts", None) for _, part in parts(module)]
-    values = {getattr(fact, "training_value", "exact") for fact in facts}
+    values = {layer.facts().training_value for _, layer in variational_layers(module)}
+    values |= {part.training_value for _, part in parts(module) if hasattr(part, "training_value")}
     return next((value for value in TRAINING_VALUES if value in values), "exact")
 
 

@@ -144,7 +144,7 @@ def _take(leaf: jax.Array, ancestors: jax.Array) -> jax.Array:
     return jnp.take_along_axis(leaf, index, 0)
 
 
-def from_rows(module: nn.Module, name: str, num: int, query: Query) -> jax.Array:
+def from_rows(module: nn.Module, name: str, num: int, query: Query | None) -> jax.Array:
     """Parameters `[num, ...]` that start at training rows (the pseudo-inputs of a VampPrior).
 
     Args:
@@ -155,15 +155,17 @@ def from_rows(module: nn.Module, name: str, num: int, query: Query) -> jax.Array
       ValueError: there are fewer than `num` rows, when the parameter is initialized.
     """
 
+    if module.has_variable("params", name):  # `param` would call `start` again, to compare shapes
+        return module.get_variable("params", name)
+
     def start(key):
-        if query.rows is None or len(query.rows["x"]) < num:
-            count = 0 if query.rows is None else len(query.rows["x"])
+        rows = {} if query is None or query.rows is None else query.rows
+        if (count := len(rows.get("x", ()))) < num:
             raise ValueError(
                 f"expected at least {num} training rows for the parameters {name!r}, got {count}; use fewer"
             )
-        x = query.rows["x"]
-        index = jnp.linspace(0, len(x) - 1, num).astype(jnp.int32)
-        rows = x[index].astype(jnp.float32)
-        return rows if "mask" not in query.rows else jnp.where(query.rows["mask"][index], rows, jnp.zeros(()))
+        index = jnp.linspace(0, count - 1, num).astype(jnp.int32)
+        x = rows["x"][index].astype(jnp.float32)
+        return jnp.where(rows["mask"][index], x, jnp.zeros(())) if "mask" in rows else x
 
     return module.param(name, start)

@@ -17,6 +17,7 @@ from dgmzoo.reparam.ops import relaxed_promotion
 def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None:
     """Refuse a pair of families that has no unconstrained parameters or an infinite KL(posterior || prior).
 
+    >>> import numpyro.distributions as dist
     >>> check_pair(dist.Normal, dist.Laplace)
     >>> check_pair(dist.Cauchy, dist.Laplace)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -100,6 +101,7 @@ def _tails_diverge(q: Distribution, p: Distribution) -> bool:
 def has_atom(family: type[Distribution]) -> bool:
     """Whether a continuous family has a point mass: some of its samples are equal.
 
+    >>> import numpyro.distributions as dist
     >>> has_atom(dist.Normal), has_atom(dist.HurdleLogNormal)
     (False, True)
     """

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
@@ -25,9 +24,6 @@ from dgmzoo.training.stopwatch import Stopwatch
 from dgmzoo.training.training_model import training_model, warn_about_precision
 
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
-
-# Rows that initialize the parameters (the bias of a likelihood is set to their mean), spread over the training split.
-_INIT_ROWS, _INIT_BYTES = 1000, 2**26
 
 
 class Interrupted(Exception):
@@ -152,10 +148,7 @@ class _Loop:
             training.accumulate,
         )
         self.keys = [jax.random.key(seed) for seed in seeds]
-        row_bytes = sum(leaf.nbytes // len(leaf) for leaf in rows.values())
-        num = min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), self.batches.num_train)
-        indices = np.linspace(0, self.batches.num_train - 1, num).astype(int)
-        self.init_rows = {name: np.asarray(leaf[indices]) for name, leaf in rows.items()}
+        self.init_rows = dataset.initial_rows()
         self.unread_metrics: list[tuple[int, dict[str, jax.Array]]] = []  # first step, metrics on the device
         self.max_unread_steps = _max_unread_steps(0)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
@@ -43,6 +44,36 @@ def infer_and_score(
         latent = layers[level].score(inferred[level], above, bottom_up=above is not None)
         latents[_name(level)] = latent
         above = apply_network(decoders[level], latent.value, query)
+    return latents, above
+
+
+def infer_top_down(
+    layers: Sequence[LatentLayer],
+    features: Sequence[jax.Array],
+    decoders: Sequence[Network],
+    query: Query,
+) -> tuple[dict[str, Latent], jax.Array]:
+    """Infer all layers from the top down: q(z_l | x, z_{l+1}) reads features of x and of the layer above.
+
+    The posterior of a layer does not depend on samples below it, so that the KL of every layer is in closed form where its
+    pair of families has one.
+
+    Args:
+      layers: from the data upwards.
+      features: of x for each layer, `[B, H]`, from the data upwards.
+      decoders: the network from the values of each layer to the features of the layer below, or of p(x | z_1).
+
+    Returns:
+      The latents, named "z1", "z2", ..., and the features `[K, B, H]` of p(x | z_1).
+    """
+    latents, above = {}, None
+    for level in reversed(range(len(layers))):
+        own = features[level][None]  # [1, B, H]
+        if above is not None:
+            own = jnp.concatenate([jnp.broadcast_to(own, (*above.shape[:2], own.shape[-1])), above], -1)
+        latent = layers[level](own, query, _name(level), above)
+        latents[_name(level)] = latent
+        above = decoders[level](latent.value)
     return latents, above
 
 

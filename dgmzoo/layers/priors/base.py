@@ -6,6 +6,8 @@ How to choose a prior (by the name that `--model.latent.prior` accepts):
   (`laplace`, `student_t`) chooses it with that family. Families of free form (`mixture`, `piecewise`) are learned anyway.
 - `learned`: a family whose parameters are learned for each unit. It can fit scales and locations, and no dependence
   between units.
+- `vamp`: a mixture of posteriors at learned pseudo-inputs (`VampPrior`). It follows the aggregate posterior, and costs one
+  encoding of every pseudo-input a step.
 """
 
 import dataclasses
