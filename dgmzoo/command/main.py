@@ -27,6 +27,7 @@ A functional zoo of likelihood-based deep generative models.
 NAME is an experiment of the list, or the path of a file that defines `experiment`.
 `dgmzoo train NAME --help` shows every field of an experiment; all can be overridden, such as
 `--training.epochs 20 --model.latent-dim 10 --objective iwae --objective.num-samples 50`.
+`--plugin FILE` runs a file first that registers classes to choose by name (`dgmzoo.register`).
 DGMZOO_DATA names a folder with data sets; DGMZOO_DEVICES limits the devices that are used;
 DGMZOO_TRACEBACK=1 shows where an error came from.
 """
@@ -100,4 +101,20 @@ def _dispatch(words: list[str]) -> int:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"expected a verb ({', '.join(VERBS)}), got {words[0]!r}{hint}")
     module, function = VERBS[words[0]]
+    words = _load_plugins(words)
     return getattr(importlib.import_module(f"dgmzoo.command.{module}"), function)(words[1:])
+
+
+def _load_plugins(words: list[str]) -> list[str]:
+    """Run the files of `--plugin FILE`; return the other words."""
+    rest, words = [], list(words)
+    while words:
+        option, equals, value = (word := words.pop(0)).partition("=")
+        if option != "--plugin":
+            rest.append(word)
+            continue
+        if not equals and not words:
+            raise ValueError("expected the path of a file after --plugin, got nothing")
+        plugins = importlib.import_module("dgmzoo.config.plugins")
+        plugins.load_file(value if equals else words.pop(0))
+    return rest

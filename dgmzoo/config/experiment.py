@@ -12,6 +12,7 @@ import flax.linen as nn
 from dgmzoo import experiments
 from dgmzoo.config import experiment_file
 from dgmzoo.config.layer_check import check_fields
+from dgmzoo.config.plugins import load_installed
 from dgmzoo.config.training import Execution, Training
 from dgmzoo.data import Data
 from dgmzoo.model.contract import ExtraLoss
@@ -167,6 +168,7 @@ def load_experiment(name: str) -> Experiment:
     Raises:
       ValueError: there is none (the nearest names are given), or the file defines no `experiment`.
     """
+    load_installed()
     if name.endswith(".py"):
         name = str(Path(name).resolve())
         module = experiment_file.execute(Path(name))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dgmzoo.config.overrides import NO_IDENTITY, flatten, source
+from dgmzoo.config.plugins import loaded_files
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.config.training import LENGTHS
 
@@ -22,6 +23,7 @@ def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
         "dgmzoo": importlib.metadata.version("dgmzoo"),
         "experiment": name,
         "file_sha256": experiment.origin.file_sha256 if name else None,
+        "plugins": loaded_files(),
         "overrides": overrides,
         "corrections": list(resolved.corrections),
         "seed": seed,

@@ -11,6 +11,7 @@ from typing import Any
 
 from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import override
+from dgmzoo.config.plugins import load_files_of_run
 from dgmzoo.evaluation import record
 from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text, writing
 from dgmzoo.training.checkpoint import Checkpoints
@@ -199,6 +200,7 @@ class RunDirectory:
                 f"expected a named experiment in {self.path / CONFIG}, got one built in Python; "
                 "pass it: dgmzoo.load(run_dir, experiment=...)"
             )
+        load_files_of_run(config.get("plugins", {}))
         loaded = load_experiment(name)
         if loaded.origin.file_sha256 != config["file_sha256"]:
             raise ValueError(

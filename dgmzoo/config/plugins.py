@@ -1,0 +1,62 @@
+"""Plugins: files that `--plugin` names, and installed packages with the entry point group `dgmzoo`, which call `register`."""
+
+import functools
+import importlib.metadata
+import warnings
+from pathlib import Path
+
+from dgmzoo.config import experiment_file
+
+_LOADED: dict[str, str] = {}
+
+
+def load_file(path: str | Path) -> None:
+    """Run a plugin file, which registers its classes. A file that has run already is not run again.
+
+    Raises:
+      ValueError: there is no such file, or it does not run.
+    """
+    file = Path(path).expanduser().resolve()
+    experiment_file.execute(file)
+    _LOADED[str(file)] = experiment_file.digest(file)
+
+
+def loaded_files() -> dict[str, str]:
+    """Path -> sha256, of the plugin files that this process has run; a run directory keeps them.
+
+    >>> isinstance(loaded_files(), dict)
+    True
+    """
+    return dict(_LOADED)
+
+
+def load_files_of_run(files: dict[str, str]) -> None:
+    """Run the plugin files of a run again.
+
+    Raises:
+      ValueError: a file is missing or has changed since the run began.
+    """
+    for path, sha256 in files.items():
+        if _LOADED.get(path) == sha256:
+            continue
+        if sha256 in _LOADED.values():
+            continue  # the same content at another place
+        if not Path(path).is_file() or experiment_file.digest(Path(path)) != sha256:
+            raise ValueError(
+                f"expected the plugin {path} as it was when the run began, got a missing or changed file; restore it, or "
+                "name the same file at its new place: --plugin FILE"
+            )
+        load_file(path)
+
+
+@functools.cache
+def load_installed() -> None:
+    """Call the functions that installed packages list under the entry point group `dgmzoo`; one that fails is a warning.
+
+    >>> load_installed()
+    """
+    for entry in importlib.metadata.entry_points(group="dgmzoo"):
+        try:
+            entry.load()()
+        except Exception as error:
+            warnings.warn(f"plugin {entry.name} ({entry.value}) failed: {type(error).__name__}: {error}", stacklevel=2)
