@@ -26,6 +26,16 @@ def list_experiments(words: list[str]) -> int:
     return 0
 
 
+def compatibility(words: list[str]) -> int:
+    """Print the compatibility table of layers and objectives, in Markdown."""
+    from dgmzoo.config.compatibility_page import page
+
+    if words:
+        raise ValueError(f"expected nothing after compatibility, got {' '.join(words)}")
+    print(page(), end="")
+    return 0
+
+
 def results(words: list[str]) -> int:
     """Print the committed records, as a table or as the page of the repository."""
     if words not in ([], ["--markdown"]):

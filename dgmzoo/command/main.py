@@ -22,6 +22,7 @@ A functional zoo of likelihood-based deep generative models.
   sample RUN_DIR [options]     draw samples from a run's model
   bench NAME [options]         time an experiment on this machine
   results [--markdown]         the committed records of the zoo, beside published figures
+  compatibility                the table of layers and objectives: exact, corrected or refused, with reasons
   data VERB                    list, show, fetch or verify data sets
 
 NAME is an experiment of the list, or the path of a file that defines `experiment`.
@@ -40,6 +41,7 @@ VERBS = {
     "sample": ("runs", "sample"),
     "bench": ("experiments", "bench"),
     "results": ("listings", "results"),
+    "compatibility": ("listings", "compatibility"),
     "data": ("data", "data"),
 }
 """Verb -> module of `dgmzoo.command` and its function, which takes the remaining words and returns the exit status."""

@@ -125,7 +125,7 @@ RULES: tuple[Rule, ...] = (
         "heavy gradient",
         lambda facts, needs: bool(facts.heavy_gradient),
         lambda facts: facts.heavy_gradient,
-        "choose another layer, as the reason says",
+        "choose another layer",
     ),
     Rule(
         "no score function",
