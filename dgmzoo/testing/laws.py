@@ -1,0 +1,290 @@
+"""Laws of the contract: shapes, dtypes, state, given samples, independence of examples, compilation."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dgmzoo.model.contract import Query
+from dgmzoo.model.precision import in_precision
+from dgmzoo.testing.report import LawFailed, LawSkipped, leaves, require, require_equal, require_finite
+from dgmzoo.testing.subject import K, Subject, density_terms
+
+_OTHER_KEY = 4
+
+
+def shapes(subject: Subject) -> str:
+    """Evidence has the shapes of the contract, is finite, and its densities are at least float32."""
+    evidence, b = subject.drawn, subject.num_rows
+
+    def leads(name, leaf, samples):
+        expected = f"[{' or '.join(map(str, samples))}, {b}, ...]"
+        is_right = np.ndim(leaf) >= 2 and leaf.shape[0] in samples and leaf.shape[1] == b
+        require(is_right, f"expected {name} of shape {expected} (K = {K}, B = {b}), got {np.shape(leaf)}")
+
+    for name, latent in evidence.latents.items():
+        for field in ("value", "sample", "log_p", "log_q"):
+            leads(f"latents[{name!r}].{field}", getattr(latent, field), (K,))
+        require("mean" in latent.q, f"expected latents[{name!r}].q with a 'mean', got {sorted(latent.q)}")
+        for parameter, leaf in latent.q.items():
+            leads(f"latents[{name!r}].q[{parameter!r}]", leaf, (1, K))
+    for name, leaf in evidence.parameters.items():
+        leads(f"parameters[{name!r}]", leaf, (1, K))
+    require(np.shape(evidence.weight_kl) == (), f"expected weight_kl of shape (), got {np.shape(evidence.weight_kl)}")
+    for name, leaf in leaves(evidence):
+        advice = "look at logarithms and divisions, and at collections that `prepare` should fill"
+        require_finite(leaf, f"evidence{name}", advice)
+    low = in_precision(subject.model, jnp.dtype("bfloat16"))
+    for precision, model in (("float32", subject.model), ("bfloat16", low)):
+        of_shapes, _ = jax.eval_shape(model.evidence, subject.variables, subject.batch, subject.key, Query(K))
+        for name, leaf in density_terms(of_shapes).items():
+            require(
+                jnp.finfo(leaf.dtype).bits >= 32 if jnp.issubdtype(leaf.dtype, jnp.floating) else False,
+                f"expected {name} of at least float32 with networks in {precision}, got {leaf.dtype}; cast the input of "
+                "the head up, before the density is computed",
+            )
+    return f"K = {K}, B = {b}"
+
+
+def state(subject: Subject) -> str:
+    """Evaluation changes no collection; training keeps their names, shapes and dtypes."""
+    query = Query(K)
+    before = density_terms(subject.drawn)
+    require_equal(before, density_terms(subject.evidence(query)), "the same evidence again", "look for state", 0.0)
+    _, updates = subject.compiled_evidence(subject.variables, subject.batch, subject.key, query)
+    require(not updates, f"expected no updates outside training, got {sorted(updates)}; check `query.train` first")
+    _, updates = jax.eval_shape(subject.model.evidence, subject.variables, subject.batch, subject.key, Query(K, True))
+    for collection, tree in updates.items():
+        old, new = (
+            {
+                name: (jnp.shape(leaf), jnp.asarray(leaf).dtype if not hasattr(leaf, "dtype") else leaf.dtype)
+                for name, leaf in leaves(part)
+            }
+            for part in (subject.variables[collection], tree)
+        )
+        require(old == new, f"expected training to keep the arrays of {collection!r}, {old}, got {new}")
+    return ", ".join(updates) or "no collections"
+
+
+def given_samples(subject: Subject) -> str:
+    """Giving the samples of an evidence back reproduces it, under another key and for other samples too."""
+    subject.require_latents()
+    drawn, given = subject.drawn, subject.given
+    again = subject.evidence(Query(K, given=given), _OTHER_KEY)
+    for name, sample in given.items():
+        _returned(name, sample, again)
+    advice = "the sample in `query.given` is not used everywhere, or the evidence draws noise beside the latents"
+    require_equal(density_terms(drawn), density_terms(again), "given samples to reproduce", advice)
+    # Samples of other rows lie in the support whatever it is.
+    altered = {name: np.roll(sample, 1, axis=1) for name, sample in given.items()}
+    one, two = (subject.evidence(Query(K, given=altered), key) for key in (3, _OTHER_KEY))
+    for name, sample in altered.items():
+        _returned(name, sample, one)
+    require_equal(density_terms(one), density_terms(two), "altered samples to give under two keys the same", advice)
+    moved = any((np.asarray(altered[name]) != given[name]).any() for name in given)
+    if moved and one.parameters:  # the smallest change shows, so a nearly uniform density passes
+        same = [np.array_equal(a, b) for a, b in zip(jax.tree.leaves(drawn), jax.tree.leaves(one), strict=True)]
+        samples = 2 * len(given)  # sample and value of each layer
+        require(same.count(False) > samples, "expected altered samples to change the evidence, got the same; " + advice)
+    if len(given) > 1:
+        name = next(iter(given))
+        partial = subject.evidence(Query(K, given={name: altered[name]}), _OTHER_KEY)
+        _returned(name, altered[name], partial)
+    return ", ".join(given)
+
+
+def _returned(name, sample, evidence):
+    if not np.array_equal(evidence.latents[name].sample, sample):
+        raise LawFailed(
+            f"expected the sample given for {name!r} to be returned as it was given, got another; take "
+            f"`query.given[{name!r}]` where it is there instead of drawing"
+        )
+
+
+def given_in_training(subject: Subject) -> str:
+    """Giving samples back reproduces the training evidence and its gradient, along the path through the samples too."""
+    subject.require_latents()
+    (value, evidence), (again_value, again), gradient, again_gradient = _training_pair(subject)
+    advice = "the evidence in training differs for a sample that is given; DReG relies on it"
+    require_equal(density_terms(evidence), density_terms(again), "given samples to reproduce in training", advice)
+    require_equal(value, again_value, "the weighted bound", advice, 2e-4)
+    scale = max(1.0, max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(gradient)))
+    scaled = [jax.tree.map(lambda leaf: leaf / scale, tree) for tree in (gradient, again_gradient)]
+    require_equal(
+        *scaled, "the gradient (over its largest element)", f"{advice}: samples are cut from their path", 1e-3
+    )
+    return f"largest gradient {scale:.3g}"
+
+
+def _training_pair(subject: Subject):
+    """Weighted bound and evidence in training, of drawn and of given samples, and the gradients of both bounds."""
+    random = np.random.default_rng(5)
+    weight = jnp.asarray(random.normal(1, 0.5, (K, subject.num_rows)), jnp.float32)
+    query, model = Query(K, train=True, step=3), subject.model
+    collections = {name: value for name, value in subject.variables.items() if name != "params"}
+
+    def bound(params, again):
+        variables = {**collections, "params": params}
+        evidence, _ = model.evidence(variables, subject.batch, subject.key, query)
+        if again:
+            samples = {name: latent.sample for name, latent in evidence.latents.items()}
+            second = dataclasses.replace(query, given=samples)
+            evidence, _ = model.evidence(variables, subject.batch, subject.key, second)
+        return (weight.astype(evidence.log_weight.dtype) * evidence.log_weight).mean(), evidence
+
+    @jax.jit
+    def both(params):
+        gradient_of = jax.value_and_grad(bound, has_aux=True)
+        (first, gradient), (second, again) = gradient_of(params, False), gradient_of(params, True)
+        return first, second, gradient, again
+
+    return jax.device_get(both(subject.variables["params"]))
+
+
+def bad_input(subject: Subject) -> str:
+    """Given samples of a wrong shape or of an unknown layer, and x of another shape than the module's, are refused."""
+
+    def require_refused(meaning, errors, batch, query):
+        try:
+            jax.eval_shape(subject.model.evidence, subject.variables, batch, subject.key, query)
+        except errors:
+            return
+        except Exception as error:
+            raise LawFailed(f"expected ValueError for {meaning}, got {type(error).__name__}: {error}") from error
+        raise LawFailed(f"expected {meaning} to be refused with ValueError, got evidence; check the shape")
+
+    shape = (K, subject.num_rows, 1)
+    require_refused(
+        "a given sample of an unknown layer",
+        ValueError,
+        subject.batch,
+        Query(K, given={"nowhere": np.zeros(shape, np.float32)}),
+    )
+    for name, sample in subject.given.items():
+        given = {**subject.given, name: sample[: K - 1]}
+        require_refused(f"{K - 1} given samples {name!r} for K = {K}", ValueError, subject.batch, Query(K, given=given))
+    if getattr(subject.module, "shape", None) is not None:
+        x = np.zeros((subject.num_rows, *(size + 1 for size in subject.batch["x"].shape[1:])), subject.batch["x"].dtype)
+        batch = {name: leaf for name, leaf in subject.batch.items() if name not in ("mask", "length")}
+        require_refused(f"x of shape {x.shape[1:]}", Exception, {**batch, "x": x}, Query(K))
+    return ""
+
+
+def examples(subject: Subject) -> str:
+    """The evidence of an example does not depend on the other examples of its batch."""
+    half = subject.num_rows // 2
+    others = {name: leaf.at[half:].set(jnp.roll(leaf, half + 1, 0)[half:]) for name, leaf in subject.batch.items()}
+    if all((others[name] == leaf).all() for name, leaf in subject.batch.items()):
+        x = subject.batch["x"]
+        others["x"] = others["x"].at[half:].set(1 - x[half:]) if subject.values is None else x.at[half:].set(x[0])
+    stateful = set(subject.variables) != {"params"}
+    queries = [("evaluation", Query(K, given=subject.given))]
+    if not stateful:
+        queries.append(("training", Query(K, train=True, step=3)))
+    for mode, query in queries:
+        first, second = (
+            jax.tree.map(lambda leaf: leaf[:, :half], density_terms(subject.evidence(query, batch=batch)))
+            for batch in (None, others)
+        )
+        advice = f"in {mode} the rows of a batch mix; look at reductions and reshapes over the axis B"
+        require_equal(first, second, "the evidence of unchanged rows to stay", advice)
+    return "in evaluation only, as training uses batch state" if stateful else ""
+
+
+def compilation(subject: Subject) -> str:
+    """The compiled evidence equals that of the module run operation by operation."""
+    query = Query(K)
+    arrays = jax.tree.map(jnp.asarray, (subject.variables, subject.batch))
+    eager, _ = subject.model.evidence(*arrays, subject.keys(3), query)
+    advice = "look for Python values, numpy calls and side effects that tracing fixes"
+    require_equal(
+        density_terms(eager), density_terms(subject.drawn), "compiled evidence to equal the eager one,", advice
+    )
+    return ""
+
+
+def seeds(subject: Subject) -> str:
+    """Two seeds under vmap give the initial variables, loss and gradients of two single runs."""
+
+    def run(key):
+        variables = _with_own(subject, subject.model.init(key, subject.batch), key)
+        return variables, _loss_and_gradient(subject, variables, key, 0)
+
+    keys = jax.random.split(subject.keys(5), 2)
+    together = jax.device_get(jax.jit(jax.vmap(run))(keys))
+    alone = jax.jit(run)
+    for i in range(2):
+        single = jax.device_get(alone(keys[i]))
+        of_seed = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        require_equal(
+            single, of_seed, f"seed {i} under vmap to equal its single run,", "look at axis -1 and at shapes", 1e-3
+        )
+    return ""
+
+
+def gradients(subject: Subject) -> str:
+    """Every parameter receives a finite gradient that is not zero."""
+    variables = _with_own(subject, subject.variables, subject.key)
+    compiled = jax.jit(functools.partial(_loss_and_gradient, subject))
+    total = None
+    for step in range(4):  # steps may use parts of the parameters in turn
+        loss, gradient = jax.device_get(compiled(variables, subject.keys(20 + step), step))
+        require(np.isfinite(loss), f"expected a finite loss, got {loss} in step {step}")
+        size = {name: float(np.abs(leaf).max()) for name, leaf in leaves(gradient)}
+        for name, largest in size.items():
+            require(
+                np.isfinite(largest), f"expected a finite gradient of {name}, got {largest}; look at `where` and sqrt"
+            )
+        total = size if total is None else {name: total[name] + size[name] for name in size}
+        if all(total.values()):
+            return f"{len(total)} arrays"
+    unused = [name for name, largest in total.items() if not largest]
+    raise LawFailed(
+        f"expected a gradient of every parameter, got zeros for {', '.join(unused)}; the parameter is created and not "
+        "used, or a stop_gradient cuts it off"
+    )
+
+
+def _with_own(subject: Subject, variables, key):
+    """The variables with those of the objective."""
+    merged = dict(variables)
+    for collection, tree in (subject.objective.init(key, subject.batch) if subject.objective else {}).items():
+        merged[collection] = {**merged.get(collection, {}), **tree}
+    return merged
+
+
+def _loss_and_gradient(subject: Subject, variables, key, step):
+    """Training loss and gradient of the objective; without one, of the ELBO with log q - log p at the samples."""
+    collections = {name: value for name, value in variables.items() if name != "params"}
+    step = jnp.asarray(step, jnp.int32)
+
+    def loss(params):
+        everything = {**collections, "params": params}
+        if subject.objective is not None:
+            return subject.objective(subject.model, everything, subject.batch, key, step, subject.num_rows)[0]
+        evidence, _ = subject.model.evidence(everything, subject.batch, key, Query(K, train=True, step=step))
+        extra = sum(term.mean() for term in evidence.aux.values())
+        return -evidence.log_weight.mean() + evidence.weight_kl / subject.num_rows + extra
+
+    return jax.value_and_grad(loss)(variables["params"])
+
+
+def divergence(subject: Subject) -> str:
+    """The mean KL of the samples is the mean of log q - log p over them."""
+    subject.require_latents()
+    if subject.model.bound is None:
+        raise LawSkipped("the module has no bound on log p(x)")
+    evidence = subject.evidence(Query(2000), 6)
+    kl = sum(np.asarray(latent.kl, np.float64).sum(-1) for latent in evidence.latents.values())  # [K or 1, B]
+    ratio = sum(np.asarray(latent.log_q, np.float64) - latent.log_p for latent in evidence.latents.values())
+    difference = ratio - kl
+    error = difference.std(0, ddof=1) / len(difference) ** 0.5
+    z = np.abs(difference.mean(0)) / (error + 1e-4)
+    require(
+        z.max() < 6,
+        f"expected kl of {kl.mean():.5g} nats to be the mean of log q - log p, {ratio.mean():.5g} +- {error.max():.2g}; "
+        "look at the closed form of the KL",
+    )
+    return f"largest deviation {z.max():.2g} standard errors"
