@@ -5,6 +5,18 @@ the functions that a density is built from. Nothing here needs pytest.
 """
 
 from dgmzoo.testing.battery import LAWS, check
+from dgmzoo.testing.bijections import check_autoregressive, check_bijection
+from dgmzoo.testing.gradients import GradientComparison, unbiased
 from dgmzoo.testing.report import BatteryError, Outcome, Report
 
-__all__ = ["LAWS", "BatteryError", "Outcome", "Report", "check"]
+__all__ = [
+    "LAWS",
+    "BatteryError",
+    "GradientComparison",
+    "Outcome",
+    "Report",
+    "check",
+    "check_autoregressive",
+    "check_bijection",
+    "unbiased",
+]

@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from dgmzoo.model.contract import Array, Batch
 from dgmzoo.objectives.base import Objective
-from dgmzoo.testing import densities, laws, masks
+from dgmzoo.testing import densities, laws, masks, training_laws
 from dgmzoo.testing.report import BatteryError, LawFailed, LawSkipped, Outcome, Report
 from dgmzoo.testing.subject import Subject
 
@@ -18,16 +18,16 @@ LAWS: dict[str, Law] = {
     "total mass": densities.total_mass,
     "samples": densities.samples,
     "given samples": laws.given_samples,
-    "given in training": laws.given_in_training,
+    "given in training": training_laws.given_in_training,
     "kl": laws.divergence,
     "bad input": laws.bad_input,
     "examples": laws.examples,
     "masked elements": masks.masked_elements,
     "marginals": masks.marginals,
     "padding": masks.padding,
-    "gradients": laws.gradients,
+    "gradients": training_laws.gradients,
     "compilation": laws.compilation,
-    "seeds": laws.seeds,
+    "seeds": training_laws.seeds,
 }
 """Name of a law -> its function, in the order in which they run. The first line of each docstring states the law."""
 

@@ -244,13 +244,13 @@ def _continuous_cells(subject: Subject, variables, context) -> Cells:
         return partition(proposal.whiten(flat))
 
     mass, error = float(weight.mean()), float(weight.std() / len(weight) ** 0.5)
-    method = f"importance sampling in {size} dimensions"
+    method = f"importance sampling over {size} elements"
     if is_exact and size <= 2:
         grid_mass, grid_error = continuous.quadrature(log_density, proposal, size)
         if grid_error < MAX_ERROR:
             # Cells keep their shares; the mass is that of the grid, which is more precise.
             probability, covariance = (probability * grid_mass / mass, covariance * (grid_mass / mass) ** 2)
-            mass, error, method = grid_mass, grid_error, f"quadrature in {size} dimensions"
+            mass, error, method = grid_mass, grid_error, f"quadrature over {size} elements"
     return Cells(probability, covariance, assign, mass, error, method)
 
 

@@ -1,8 +1,5 @@
 """Laws of the contract: shapes, dtypes, state, given samples, independence of examples, compilation."""
 
-import dataclasses
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +8,7 @@ from dgmzoo.model.contract import Query
 from dgmzoo.model.precision import in_precision
 from dgmzoo.testing.report import LawFailed, LawSkipped, leaves, require, require_equal, require_finite
 from dgmzoo.testing.subject import K, Subject, density_terms
+from dgmzoo.testing.training_laws import training_pair
 
 _OTHER_KEY = 4
 
@@ -103,46 +101,6 @@ def _returned(name, sample, evidence):
         )
 
 
-def given_in_training(subject: Subject) -> str:
-    """Giving samples back reproduces the training evidence and its gradient, along the path through the samples too."""
-    subject.require_latents()
-    (value, evidence), (again_value, again), gradient, again_gradient = _training_pair(subject)
-    advice = "the evidence in training differs for a sample that is given; DReG relies on it"
-    require_equal(density_terms(evidence), density_terms(again), "given samples to reproduce in training", advice)
-    require_equal(value, again_value, "the weighted bound", advice, 2e-4)
-    scale = max(1.0, max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(gradient)))
-    scaled = [jax.tree.map(lambda leaf: leaf / scale, tree) for tree in (gradient, again_gradient)]
-    require_equal(
-        *scaled, "the gradient (over its largest element)", f"{advice}: samples are cut from their path", 1e-3
-    )
-    return f"largest gradient {scale:.3g}"
-
-
-def _training_pair(subject: Subject):
-    """Weighted bound and evidence in training, of drawn and of given samples, and the gradients of both bounds."""
-    random = np.random.default_rng(5)
-    weight = jnp.asarray(random.normal(1, 0.5, (K, subject.num_rows)), jnp.float32)
-    query, model = Query(K, train=True, step=3), subject.model
-    collections = {name: value for name, value in subject.variables.items() if name != "params"}
-
-    def bound(params, again):
-        variables = {**collections, "params": params}
-        evidence, _ = model.evidence(variables, subject.batch, subject.key, query)
-        if again:
-            samples = {name: latent.sample for name, latent in evidence.latents.items()}
-            second = dataclasses.replace(query, given=samples)
-            evidence, _ = model.evidence(variables, subject.batch, subject.key, second)
-        return (weight.astype(evidence.log_weight.dtype) * evidence.log_weight).mean(), evidence
-
-    @jax.jit
-    def both(params):
-        gradient_of = jax.value_and_grad(bound, has_aux=True)
-        (first, gradient), (second, again) = gradient_of(params, False), gradient_of(params, True)
-        return first, second, gradient, again
-
-    return jax.device_get(both(subject.variables["params"]))
-
-
 def bad_input(subject: Subject) -> str:
     """Given samples of a wrong shape or of an unknown layer, and x of another shape than the module's, are refused."""
 
@@ -179,18 +137,16 @@ def examples(subject: Subject) -> str:
     if all((others[name] == leaf).all() for name, leaf in subject.batch.items()):
         x = subject.batch["x"]
         others["x"] = others["x"].at[half:].set(1 - x[half:]) if subject.values is None else x.at[half:].set(x[0])
-    stateful = set(subject.variables) != {"params"}
-    queries = [("evaluation", Query(K, given=subject.given))]
-    if not stateful:
-        queries.append(("training", Query(K, train=True, step=3)))
-    for mode, query in queries:
-        first, second = (
-            jax.tree.map(lambda leaf: leaf[:, :half], density_terms(subject.evidence(query, batch=batch)))
-            for batch in (None, others)
-        )
+    has_state = set(subject.variables) != {"params"}
+    evaluated = [subject.evidence(Query(K, given=subject.given), batch=batch) for batch in (subject.batch, others)]
+    pairs = [("evaluation", evaluated)]
+    if not has_state:
+        pairs.append(("training", [training_pair(subject, batch)[0][1] for batch in (subject.batch, others)]))
+    for mode, evidence in pairs:
+        first, second = (jax.tree.map(lambda leaf: leaf[:, :half], density_terms(each)) for each in evidence)
         advice = f"in {mode} the rows of a batch mix; look at reductions and reshapes over the axis B"
         require_equal(first, second, "the evidence of unchanged rows to stay", advice)
-    return "in evaluation only, as training uses batch state" if stateful else ""
+    return "in evaluation only, because training uses the state" if has_state else ""
 
 
 def compilation(subject: Subject) -> str:
@@ -205,80 +161,18 @@ def compilation(subject: Subject) -> str:
     return ""
 
 
-def seeds(subject: Subject) -> str:
-    """Two seeds under vmap give the initial variables, loss and gradients of two single runs."""
-
-    def run(key):
-        variables = _with_own(subject, subject.model.init(key, subject.batch), key)
-        return variables, _loss_and_gradient(subject, variables, key, 0)
-
-    keys = jax.random.split(subject.keys(5), 2)
-    together = jax.device_get(jax.jit(jax.vmap(run))(keys))
-    alone = jax.jit(run)
-    for i in range(2):
-        single = jax.device_get(alone(keys[i]))
-        of_seed = jax.tree.map(lambda leaf, i=i: leaf[i], together)
-        require_equal(
-            single, of_seed, f"seed {i} under vmap to equal its single run,", "look at axis -1 and at shapes", 1e-3
-        )
-    return ""
-
-
-def gradients(subject: Subject) -> str:
-    """Every parameter receives a finite gradient that is not zero."""
-    variables = _with_own(subject, subject.variables, subject.key)
-    compiled = jax.jit(functools.partial(_loss_and_gradient, subject))
-    total = None
-    for step in range(4):  # steps may use parts of the parameters in turn
-        loss, gradient = jax.device_get(compiled(variables, subject.keys(20 + step), step))
-        require(np.isfinite(loss), f"expected a finite loss, got {loss} in step {step}")
-        size = {name: float(np.abs(leaf).max()) for name, leaf in leaves(gradient)}
-        for name, largest in size.items():
-            require(
-                np.isfinite(largest), f"expected a finite gradient of {name}, got {largest}; look at `where` and sqrt"
-            )
-        total = size if total is None else {name: total[name] + size[name] for name in size}
-        if all(total.values()):
-            return f"{len(total)} arrays"
-    unused = [name for name, largest in total.items() if not largest]
-    raise LawFailed(
-        f"expected a gradient of every parameter, got zeros for {', '.join(unused)}; the parameter is created and not "
-        "used, or a stop_gradient cuts it off"
-    )
-
-
-def _with_own(subject: Subject, variables, key):
-    """The variables with those of the objective."""
-    merged = dict(variables)
-    for collection, tree in (subject.objective.init(key, subject.batch) if subject.objective else {}).items():
-        merged[collection] = {**merged.get(collection, {}), **tree}
-    return merged
-
-
-def _loss_and_gradient(subject: Subject, variables, key, step):
-    """Training loss and gradient of the objective; without one, of the ELBO with log q - log p at the samples."""
-    collections = {name: value for name, value in variables.items() if name != "params"}
-    step = jnp.asarray(step, jnp.int32)
-
-    def loss(params):
-        everything = {**collections, "params": params}
-        if subject.objective is not None:
-            return subject.objective(subject.model, everything, subject.batch, key, step, subject.num_rows)[0]
-        evidence, _ = subject.model.evidence(everything, subject.batch, key, Query(K, train=True, step=step))
-        extra = sum(term.mean() for term in evidence.aux.values())
-        return -evidence.log_weight.mean() + evidence.weight_kl / subject.num_rows + extra
-
-    return jax.value_and_grad(loss)(variables["params"])
-
-
 def divergence(subject: Subject) -> str:
     """The mean KL of the samples is the mean of log q - log p over them."""
     subject.require_latents()
     if subject.model.bound is None:
         raise LawSkipped("the module has no bound on log p(x)")
-    evidence = subject.evidence(Query(2000), 6)
-    kl = sum(np.asarray(latent.kl, np.float64).sum(-1) for latent in evidence.latents.values())  # [K or 1, B]
-    ratio = sum(np.asarray(latent.log_q, np.float64) - latent.log_p for latent in evidence.latents.values())
+    kls, ratios = [], []
+    for i in range(400):  # queries that are compiled already
+        latents = subject.evidence(Query(K), 1000 + i).latents.values()
+        kl = sum(np.asarray(latent.kl, np.float64).sum(-1) for latent in latents)  # [K or 1, B]
+        kls.append(np.broadcast_to(kl, (K, subject.num_rows)))
+        ratios.append(sum(np.asarray(latent.log_q, np.float64) - latent.log_p for latent in latents))
+    kl, ratio = np.concatenate(kls), np.concatenate(ratios)  # [400 K, B]
     difference = ratio - kl
     error = difference.std(0, ddof=1) / len(difference) ** 0.5
     z = np.abs(difference.mean(0)) / (error + 1e-4)

@@ -120,15 +120,15 @@ def require_equal(expected: Any, actual: Any, meaning: str, advice: str, toleran
     pairs = zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(actual), strict=True)
     for (path, a), b in pairs:
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        name = jax.tree_util.keystr(path)
-        require(a.shape == b.shape, f"expected {meaning} {name} of shape {a.shape}, got {b.shape}; {advice}")
+        name = f"{meaning} {jax.tree_util.keystr(path)}".strip()
+        require(a.shape == b.shape, f"expected {name} of shape {a.shape}, got {b.shape}; {advice}")
         with np.errstate(invalid="ignore"):
             error = np.abs(a - b) / np.maximum(1, np.abs(a))
         error = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.where(np.isnan(error), np.inf, error))
         if error.size and error.max() > worst:
             at = np.unravel_index(error.argmax(), error.shape)
             worst = error.max()
-            message = f"expected {meaning} {name}{[int(i) for i in at]} = {a[at]:.6g}, got {b[at]:.6g}; {advice}"
+            message = f"expected {name}{[int(i) for i in at]} = {a[at]:.6g}, got {b[at]:.6g}; {advice}"
     require(worst <= tolerance, message)
 
 

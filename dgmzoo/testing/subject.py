@@ -46,7 +46,7 @@ class Subject:
         self.module, self.model, self.objective = module, functional(module), objective
         self.batch = {name: jnp.asarray(leaf[:MAX_ROWS]) for name, leaf in batch.items()}
         self.key = jax.random.key(0) if key is None else key
-        self.values = _values(module, self.batch["x"]) if values is None else np.asarray(list(values))
+        self.values = values_of(module, self.batch["x"]) if values is None else np.asarray(list(values))
         self.end = end if end is not None else getattr(module, "end", None)
         self.num_rows = len(self.batch["x"])
         self.compiled_evidence = jax.jit(self.model.evidence)
@@ -135,11 +135,16 @@ class Subject:
 
     @functools.cached_property
     def contexts(self) -> list[dict[str, np.ndarray]]:
-        """Label, context and other fields of up to two rows that differ in them; one empty mapping without such fields."""
+        """Label, context and other fields of up to two rows that differ in them; one row where the density reads none."""
         fields = {name: np.asarray(leaf) for name, leaf in self.batch.items() if name not in ("x", "mask", "length")}
         rows = [{name: leaf[i] for name, leaf in fields.items()} for i in range(self.num_rows)]
         others = [row for row in rows if any((row[name] != rows[0][name]).any() for name in row)]
-        return [rows[0], *others[:1]]
+        query = Query(K, given=self.given)
+        exchanged = {name: jnp.roll(self.batch[name], 1, 0) for name in fields}
+        likelihoods = [
+            self.evidence(query, batch=batch).log_joint for batch in (self.batch, {**self.batch, **exchanged})
+        ]
+        return [rows[0], *others[:1]] if _differ(*likelihoods) else rows[:1]
 
     def rows(self, x: np.ndarray, context: Mapping[str, np.ndarray], length: np.ndarray | None = None) -> Batch:
         """Rows with these x `[N, ...]`, one context, and nothing masked but what lies beyond `length` `[N]`."""
@@ -173,8 +178,13 @@ def density_terms(evidence: Evidence) -> dict[str, Any]:
     return terms
 
 
-def _values(module: nn.Module, x: Array) -> np.ndarray | None:
-    """Values that an element of x can take: those of the module's likelihood, else inferred from x; None: real numbers."""
+def values_of(module: nn.Module, x: Array) -> np.ndarray | None:
+    """Values that an element of x can take: those of the module's likelihood, else inferred from x; None: real numbers.
+
+    >>> from dgmzoo import VAE
+    >>> values_of(VAE(), np.zeros(3)).tolist()
+    [0.0, 1.0]
+    """
     for _, part in parts(module):
         if isinstance(part, Likelihood):
             if part.values is not None:
