@@ -46,9 +46,9 @@ def as_users_run():
         (BitsVAE(contrast=1e-3), BITS, {"total mass", "samples", "given samples", "given in training"}),
         (Tokens(), SEQUENCES, {"total mass", "samples", "padding"}),
         (LinearGaussian(shape=(2,)), REAL, {"total mass", "samples", "kl", "given samples"}),
-        (LinearGaussian(shape=(4,)), {"x": np.tile(REAL["x"], 2)}, {"total mass", "samples"}),
+        (LinearGaussian(units=1, shape=(3,)), {"x": np.tile(REAL["x"], 2)[:, :3]}, {"total mass", "samples"}),
     ],
-    ids=["flow", "autoregressive", "masked", "nearly uniform", "sequences", "latents of real x", "four real elements"],
+    ids=["flow", "autoregressive", "masked", "nearly uniform", "sequences", "latents of real x", "three real elements"],
 )
 def test_sound_entries_pass(module, batch, proved):
     report = testing.check(module, batch, only=set(testing.LAWS) - COMPILED_TWICE)
@@ -95,7 +95,7 @@ def _id(value):
 
 @pytest.mark.parametrize("module, batch, law", FIVE + OTHERS, ids=_id)
 def test_a_broken_entry_fails_the_law_that_should_catch_it(module, batch, law):
-    with pytest.raises(testing.BatteryError, match=f"(?m)^{law}: expected .*got"):
+    with pytest.raises(testing.BatteryError, match=f"(?m)^{law}: expected (?!the law to run).*got"):
         testing.check(module, batch, only=(law,))
     if (module, batch, law) in FIVE:
         testing.check(module.clone(broken=""), batch, only=(law,))
@@ -122,7 +122,7 @@ def test_a_report_says_why_laws_are_skipped():
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="expected a batch with x of at least 2 rows"):
         testing.check(AffineFlow(), {"x": REAL["x"][:1]})
-    with pytest.raises(ValueError, match="expected laws among shapes, .*got sum"):
+    with pytest.raises(ValueError, match=r"expected laws among shapes, .*got sum"):
         testing.check(AffineFlow(), REAL, only=("sum",))
 
 
@@ -192,12 +192,14 @@ def test_bijections():
     def kinked(x):  # finite, with a gradient of NaN at 0
         return x + 0 * jnp.sqrt(jnp.square(x)), jnp.zeros(len(x))
 
-    with pytest.raises(testing.BatteryError, match=r"expected (finite|log_det)"):
+    with pytest.raises(testing.BatteryError, match="expected finite derivatives of z, got nan"):
         testing.check_bijection(kinked, lambda z: z, root)
+    with pytest.raises(testing.BatteryError, match="expected finite gradients of log_det, got nan"):
+        testing.check_bijection(lambda x: (x, jnp.sqrt(jnp.square(x)).sum(1)), lambda z: z, root)
     testing.check_autoregressive(lambda x: shear @ x, x, strict=False)
     with pytest.raises(testing.BatteryError, match="output 0 without a dependence on element 0"):
         testing.check_autoregressive(lambda x: shear @ x, x)
-    with pytest.raises(testing.BatteryError, match="output 2 without a dependence on element 0"):
+    with pytest.raises(testing.BatteryError, match="output 0 to depend on element 1"):
         testing.check_autoregressive(lambda x: shear @ x, x, order=(2, 1, 0), strict=False)
     with pytest.raises(testing.BatteryError, match="output 2 to depend on element 1"):
         testing.check_autoregressive(lambda x: jnp.stack([x[0], x[0], x[0]]), x, strict=False)

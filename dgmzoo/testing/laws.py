@@ -121,8 +121,12 @@ def bad_input(subject: Subject) -> str:
         Query(K, given={"nowhere": np.zeros(shape, np.float32)}),
     )
     for name, sample in subject.given.items():
-        given = {**subject.given, name: sample[: K - 1]}
-        require_refused(f"{K - 1} given samples {name!r} for K = {K}", ValueError, subject.batch, Query(K, given=given))
+        wrong = [sample[: K - 1]]
+        if sample.ndim > 2 and sample.shape[-1] > 1:
+            wrong.append(sample[..., :1])  # would broadcast
+        for other in wrong:
+            meaning = f"a sample of shape {other.shape} given for {name!r} of shape {sample.shape}"
+            require_refused(meaning, ValueError, subject.batch, Query(K, given={**subject.given, name: other}))
     if getattr(subject.module, "shape", None) is not None:
         x = np.zeros((subject.num_rows, *(size + 1 for size in subject.batch["x"].shape[1:])), subject.batch["x"].dtype)
         batch = {name: leaf for name, leaf in subject.batch.items() if name not in ("mask", "length")}
@@ -178,7 +182,7 @@ def divergence(subject: Subject) -> str:
     z = np.abs(difference.mean(0)) / (error + 1e-4)
     require(
         z.max() < 6,
-        f"expected kl of {kl.mean():.5g} nats to be the mean of log q - log p, {ratio.mean():.5g} +- {error.max():.2g}; "
+        f"expected a mean kl of {ratio.mean():.5g} nats, as log q - log p has over samples, got {kl.mean():.5g}; "
         "look at the closed form of the KL",
     )
     return f"largest deviation {z.max():.2g} standard errors"

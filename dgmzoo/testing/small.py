@@ -52,7 +52,7 @@ def small(module: nn.Module, rows: Mapping[str, np.ndarray]) -> Small:
     as_is = module if module.shape is not None else module.clone(shape=data_shape)
     if "length" in rows:
         return Small(as_is, rows, data_shape, "the rows are sequences with lengths")
-    shape = _small_shape(data_shape, values_of(module, rows["x"]))
+    shape = _small_shape(data_shape, values_of(module, rows))
     if math.prod(shape) >= math.prod(data_shape):
         return Small(as_is, rows, data_shape, "x is small")
     candidate, batch = module.clone(shape=shape), _rows(module, rows, shape)
@@ -76,7 +76,7 @@ def _small_shape(data_shape: tuple[int, ...], values: np.ndarray | None) -> tupl
 
 def _rows(module: nn.Module, rows: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    values, num = values_of(module, rows["x"]), len(rows["x"])
+    values, num = values_of(module, rows), len(rows["x"])
     if values is None:
         x = random.normal(rows["x"].mean(), rows["x"].std() + 1e-3, (num, *shape))
     else:

@@ -46,10 +46,11 @@ class Subject:
         self.module, self.model, self.objective = module, functional(module), objective
         self.batch = {name: jnp.asarray(leaf[:MAX_ROWS]) for name, leaf in batch.items()}
         self.key = jax.random.key(0) if key is None else key
-        self.values = values_of(module, self.batch["x"]) if values is None else np.asarray(list(values))
+        self.values = values_of(module, self.batch) if values is None else np.asarray(list(values))
         self.end = end if end is not None else getattr(module, "end", None)
         self.num_rows = len(self.batch["x"])
         self.compiled_evidence = jax.jit(self.model.evidence)
+        self.compiled_log_weight = jax.jit(lambda *arguments: self.model.evidence(*arguments)[0].log_weight)
         self.generate = jax.jit(self.model.generate, static_argnums=2) if self.model.generate else None
         self._variables: dict[float, Any] = {}
 
@@ -178,11 +179,11 @@ def density_terms(evidence: Evidence) -> dict[str, Any]:
     return terms
 
 
-def values_of(module: nn.Module, x: Array) -> np.ndarray | None:
+def values_of(module: nn.Module, batch: Batch) -> np.ndarray | None:
     """Values that an element of x can take: those of the module's likelihood, else inferred from x; None: real numbers.
 
     >>> from dgmzoo import VAE
-    >>> values_of(VAE(), np.zeros(3)).tolist()
+    >>> values_of(VAE(), {"x": np.zeros(3)}).tolist()
     [0.0, 1.0]
     """
     for _, part in parts(module):
@@ -191,10 +192,13 @@ def values_of(module: nn.Module, x: Array) -> np.ndarray | None:
                 return np.asarray(part.values)
             if not part.discrete:
                 return None
-    x = np.asarray(x)
+    x = np.asarray(batch["x"])
+    if "mask" in batch:  # elements that are not observed may hold anything
+        mask = np.asarray(batch["mask"], bool)
+        x = x[np.broadcast_to(mask.reshape(*mask.shape, *(1,) * (x.ndim - mask.ndim)), x.shape)]
     if np.issubdtype(x.dtype, np.integer):
-        return np.arange(max(2, int(x.max()) + 1))
-    return np.array([0.0, 1.0]) if np.isin(x[np.isfinite(x)], (0, 1)).all() else None
+        return np.arange(max(2, int(x.max(initial=0)) + 1))
+    return np.array([0.0, 1.0]) if np.isin(x, (0, 1)).all() else None
 
 
 def _with_leaf(variables: Any, name: str, value: np.ndarray) -> Any:

@@ -17,7 +17,7 @@ def bernoulli(logits, x):
 class AffineFlow(nn.Module):
     """Continuous x in two dimensions: an affine map of x0, and one of x1 given x0.
 
-    `broken`: "log-determinant" is forgotten, "sign" of it is wrong, "inverse" samples with the forward map.
+    `broken`: the "log-determinant" is forgotten, its "sign" is wrong, the "inverse" has the scale of the forward map.
     """
 
     broken: str = ""
@@ -40,7 +40,8 @@ class AffineFlow(nn.Module):
     def generate(self, num, context=None) -> Draw:
         z = jax.random.normal(self.make_rng("sample"), (num, 2))
         x0 = self.first[0] + jnp.exp(self.first[1]) * z[:, 0]
-        shift, log_scale = self._second(z[:, 0] if self.broken == "inverse" else x0)
+        shift, log_scale = self._second(x0)
+        log_scale = -log_scale if self.broken == "inverse" else log_scale
         return Draw(jnp.stack([x0, shift + jnp.exp(log_scale) * z[:, 1]], -1))
 
     def _second(self, x0):
@@ -52,7 +53,7 @@ class Autoregressive(nn.Module):
     """Four bits, each a logistic regression on those before it.
 
     `broken`: the "order" of sampling is not that of conditioning, an element depends on "itself", the "sign" of log p is
-    wrong, a "parameter" is unused, rows of a batch "mix", evaluation counts "calls", tracing has a "side effect", and the
+    wrong, a "parameter" is unused, rows of a batch "mix", the count of "calls" changes its shape, tracing has a "side effect", and the
     density is in "half" precision.
     """
 
@@ -79,7 +80,7 @@ class Autoregressive(nn.Module):
         if self.broken == "side effect":
             Autoregressive.traces += 1
             logits = logits * Autoregressive.traces
-        if self.broken == "calls" and query.train:
+        if self.broken == "calls" and query.train and not self.is_initializing():
             self.calls.value = jnp.zeros((2,))
         log_p = bernoulli(logits, x)
         log_p = {"sign": -log_p, "half": log_p.astype(jnp.bfloat16)}.get(self.broken, log_p)
