@@ -23,6 +23,7 @@ ORDER = (
     "evaluation",
     "report",
     "training",
+    "testing",
     "run",
     "api",
     "comparison",
@@ -108,10 +109,10 @@ def test_the_core_knows_neither_flax_nor_files():
             assert "flax" not in text and "jax.jit" not in text and "open(" not in text, path
 
 
-def test_compilation_is_requested_in_evaluation_devices_and_benchmark():
+def test_compilation_is_requested_in_evaluation_testing_devices_and_benchmark():
     for name, path in modules().items():
         if "jax.jit" in path.read_text() or "jax.pmap" in path.read_text():
-            assert folder(name) == "evaluation" or path.name in ("devices.py", "benchmark.py"), path
+            assert folder(name) in ("evaluation", "testing") or path.name in ("devices.py", "benchmark.py"), path
 
 
 def test_no_private_part_of_jax_is_used():

@@ -18,6 +18,7 @@ A functional zoo of likelihood-based deep generative models.
   list                         list the experiments
   train NAME [options]         train an experiment and measure it; resumes a run that was stopped
   compare NAME [options]       train variants of an experiment with the same seeds, side by side
+  check NAME [options]         test that an entry keeps the contract and that its density is a density
   evaluate RUN_DIR [options]   measure a run again, with other settings
   sample RUN_DIR [options]     draw samples from a run's model
   bench NAME [options]         time an experiment on this machine
@@ -37,6 +38,7 @@ VERBS = {
     "list": ("listings", "list_experiments"),
     "train": ("experiments", "train"),
     "compare": ("experiments", "compare"),
+    "check": ("check", "check"),
     "evaluate": ("runs", "evaluate"),
     "sample": ("runs", "sample"),
     "bench": ("experiments", "bench"),
@@ -48,7 +50,7 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 done, 1 could not write, 2 bad input or a failed run, 130 Ctrl-C, 143 SIGTERM."""
+    """Run the command and exit: 0 done, 1 could not write or a law failed, 2 bad input or a failed run, 130 Ctrl-C, 143 SIGTERM."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _sigterm_as_interrupt():

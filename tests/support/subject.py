@@ -1,13 +1,11 @@
 """A case of the battery with its compiled functions and its trainings, which all tests of the case share."""
 
 import functools
-import itertools
 
 import jax
 import numpy as np
 import optax
 
-from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Evidence, Query
 from dgmzoo.model.functional import functional
 from dgmzoo.training.devices import compile_dispatch, init_on, place
@@ -96,33 +94,3 @@ class Subject:
         for _ in range(self.case.steps // STEPS):
             state, _ = self.dispatch(state, rows, self.indices())
         return state
-
-    def every_x(self, label: int) -> dict[str, np.ndarray]:
-        """All sixteen x that the model can produce, with the label, context or full mask that its evidence needs."""
-        x = self.batch["x"]
-        levels = 4 if np.issubdtype(x.dtype, np.integer) else 2
-        every = np.array(list(itertools.product(range(levels), repeat=x[0].size)), x.dtype).reshape(16, *x.shape[1:])
-        rows = {"x": every}
-        if "mask" in self.batch:
-            rows["mask"] = np.ones(every.shape, bool)
-        if "label" in self.batch:
-            rows["label"] = np.full(16, label, np.int32)
-        if "context" in self.batch:
-            rows["context"] = np.repeat(self.case.rows["context"][:1], 16, 0)
-        return rows
-
-    def density(self, rows, precise_enough, evaluations: int = 8) -> tuple[np.ndarray, np.ndarray]:
-        """`p(x)` of each row and the variance of its estimate, both `[N]`.
-
-        Evaluations with other keys are added until `precise_enough(density, variance)` holds, or their number is reached.
-        """
-        densities, variances = [], []
-        for i in range(evaluations):
-            key = jax.random.fold_in(jax.random.key(7), i)
-            estimate = evaluate(self.model, self.variables, rows, key, IMPORTANCE_SAMPLES)
-            densities.append(np.exp(estimate.per_example, dtype=np.float64))
-            variances.append(densities[-1] ** 2 * estimate.variance)
-            density, variance = np.mean(densities, 0), np.sum(variances, 0) / len(variances) ** 2
-            if precise_enough(density, variance):
-                break
-        return density, variance

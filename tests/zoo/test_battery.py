@@ -1,4 +1,4 @@
-"""The battery: laws that every zoo entry and every probe obeys, whatever it models.
+"""The battery: every zoo entry and every probe keeps the laws of `dgmzoo.testing`, and those of training.
 
 Each entry goes once through the quick tests. Variants of entries, trainings to the entropy, double precision, several
 devices and several seeds are thorough.
@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
+from dgmzoo import testing
 from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.evaluation.prepared import prepare
 from dgmzoo.model.contract import Query
@@ -21,6 +21,8 @@ from tests.conftest import release_programs
 from tests.support.subject import IMPORTANCE_SAMPLES, KEY, STEPS, Subject
 from tests.zoo import cases_ddnn, cases_dvae, cases_probes, cases_vae
 
+COMPILED_TWICE = {"compilation", "seeds"}
+QUICK_LAWS = set(testing.LAWS) - COMPILED_TWICE
 CASES = cases_vae.CASES + cases_dvae.CASES + cases_ddnn.CASES + cases_probes.CASES
 PARAMS = [pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if case.thorough else []) for case in CASES]
 
@@ -38,47 +40,19 @@ def once_per_module(subject):
         pytest.skip(f"the module is that of {subject.case.same_module_as}")
 
 
+def test_the_laws_of_the_public_battery(subject):
+    """Laws that the objective has no part in are proved once for each module."""
+    only = QUICK_LAWS if not subject.case.same_module_as else {"gradients"}
+    testing.check(subject.case.module, subject.case.rows, objective=subject.case.objective, only=only)
+
+
+@pytest.mark.thorough
 @pytest.mark.usefixtures("once_per_module")
-def test_shapes_are_those_of_the_contract(subject):
-    k, b = 3, 16
-    evidence, updates = subject.evidence(Query(k))
-    assert updates == {}, "only a training query may change state"
-    for name in ("log_likelihood", "log_joint", "log_q", "log_weight"):
-        assert getattr(evidence, name).shape == (k, b), name
-    for name, latent in evidence.latents.items():
-        assert latent.sample.shape[:2] == latent.value.shape[:2] == (k, b), name
-        assert latent.log_p.shape == latent.log_q.shape == (k, b), name
-        assert latent.kl.ndim == 3 and latent.kl.shape[0] in (1, k) and latent.kl.shape[1] == b, name
-        assert "mean" in latent.q and all(leaf.shape[0] in (1, k) and leaf.shape[1] == b for leaf in latent.q.values())
-    assert np.shape(evidence.weight_kl) == ()
-    assert all(leaf.shape == (b,) for leaf in evidence.aux.values())
-    assert all(leaf.shape[0] in (1, k) and leaf.shape[1] == b for leaf in evidence.parameters.values())
-    assert evidence.parameters["mean"].shape[2:] == subject.batch["x"].shape[1:]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(evidence))
-    assert {leaf.dtype for leaf in jax.tree.leaves(evidence)} <= {jnp.dtype("float32"), jnp.dtype("int32")}
+def test_the_laws_that_compile_twice(subject):
+    testing.check(subject.case.module, subject.case.rows, objective=subject.case.objective, only=COMPILED_TWICE)
 
 
-@pytest.mark.usefixtures("once_per_module")
-def test_given_samples_reproduce_the_evidence(subject):
-    evidence, _ = subject.evidence(Query(3))
-    given = {name: latent.sample for name, latent in evidence.latents.items()}
-    again, _ = subject.evidence(Query(3, given=given))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), evidence, again)
-    if given:  # other samples give other evidence, so the samples were not merely redrawn from the same key
-        name, sample = next(iter(given.items()))
-        other = {**given, name: 1 - sample}
-        moved, _ = subject.evidence(Query(3, given=other))
-        np.testing.assert_array_equal(moved.latents[name].sample, 1 - sample)
-        assert not np.allclose(moved.log_joint, evidence.log_joint)
-        with pytest.raises(ValueError, match="expected given"):
-            query = Query(3, given={**given, name: sample[:2]})
-            jax.eval_shape(subject.model.evidence, subject.variables, subject.batch, KEY, query)
-    with pytest.raises(ValueError, match="expected given"):
-        query = Query(3, given={"nowhere": np.zeros((3, 16, 1), np.float32)})
-        jax.eval_shape(subject.model.evidence, subject.variables, subject.batch, KEY, query)
-
-
-def test_every_parameter_gets_a_gradient(subject):
+def test_training_changes_every_parameter(subject):
     before = jax.device_get(subject.init(jax.random.key(0), subject.batch).variables["params"])
     state, metrics = subject.first
     for path, old in jax.tree.leaves_with_path(before):
@@ -126,50 +100,6 @@ def test_bad_input_is_refused(subject):
             subject.case.module.clone(**fields)
     with pytest.raises(ValueError, match="expected num_samples >= 1, got 0"):
         Query(0)
-
-
-@pytest.mark.usefixtures("once_per_module")
-def test_draws_follow_the_density(subject):
-    """Chi-square of draws against the density of all x, which can tell the density of other parameters."""
-    if subject.generate is None or subject.model.bound is None:
-        pytest.skip("the entry has no draws or no density")
-    num = 3000
-
-    def inflation(density, variance):  # of chi-square, because the density is estimated
-        return num * (variance / density).sum()
-
-    for label in range(2 if "label" in subject.batch else 1):
-        rows = subject.every_x(label)
-        density, variance = subject.density(rows, lambda *estimate: inflation(*estimate) < 10)
-        if subject.case.name == "vae-spherical" and inflation(density, variance) >= 10:
-            pytest.skip("importance weights vary without bound: far from its mean q is below the uniform prior")
-        assert inflation(density, variance) < 10, "too few samples to know the density"
-        assert density.sum() == pytest.approx(1, abs=4 * float(np.sqrt(variance.sum())) + 1e-5)
-        assert (density > 1e-3).sum() >= 8, "the density is too narrow for a test"
-        context = {name: np.repeat(rows[name][:1], num, 0) for name in ("label", "context") if name in rows} or None
-        draw = subject.generate(subject.variables, jax.random.key(8), num, context)
-        x, mean = draw.x, draw.mean
-        assert x.shape == mean.shape == (num, *rows["x"].shape[1:])
-        assert x.dtype == subject.batch["x"].dtype
-        number_of = {tuple(row): i for i, row in enumerate(rows["x"].reshape(16, -1).tolist())}
-        numbers = [number_of[tuple(row)] for row in np.asarray(x).reshape(num, -1).tolist()]
-        counts = np.bincount(numbers, minlength=16)
-        assert _pvalue(counts, density) > 1e-4
-        assert _pvalue(counts, np.roll(density, 1)) < 1e-6
-        assert _pvalue(counts, 0.6 * density + 0.4 / 16) < 1e-4, "two in five draws from elsewhere would show"
-
-
-def _pvalue(counts, density):
-    return stats.chisquare(counts, counts.sum() * density / density.sum()).pvalue
-
-
-@pytest.mark.thorough
-@pytest.mark.usefixtures("once_per_module")
-def test_jit_equals_eager(subject):
-    query = Query(2, train=True, step=3)
-    arrays = jax.tree.map(jnp.asarray, (subject.variables, subject.batch))
-    compiled, eager = subject.evidence(query), subject.model.evidence(*arrays, KEY, query)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), compiled, eager)
 
 
 @pytest.mark.thorough

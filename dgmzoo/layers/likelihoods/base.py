@@ -103,6 +103,11 @@ class Likelihood(nn.Module):
         return encoded.reshape(len(x), math.prod(shape) * self.input_size)
 
     @property
+    def values(self) -> np.ndarray | None:
+        """Every value that an element of x can take, `[V]`; None: real numbers, or not stated by the family."""
+        return None
+
+    @property
     def needs_own_head(self) -> bool:
         """True if a field concerns the head, so that an entry with a head of its own must refuse the likelihood."""
         return self.weights.is_random

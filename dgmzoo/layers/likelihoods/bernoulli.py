@@ -16,6 +16,10 @@ class Bernoulli(Likelihood):
 
     family = dist.BernoulliLogits
 
+    @property
+    def values(self) -> np.ndarray:
+        return np.array([0.0, 1.0])
+
     def start(self, total, num):
         return jnp.log((total + 0.5) / (num - total + 0.5))[:, None]
 

@@ -37,6 +37,10 @@ class Categorical(Likelihood):
     def encode(self, x: jax.Array) -> jax.Array:
         return jax.nn.one_hot(x, self.num_classes)
 
+    @property
+    def values(self) -> np.ndarray:
+        return np.arange(self.num_classes)
+
     def check_support(self, x: np.ndarray) -> None:
         if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= self.num_classes:
             raise ValueError(

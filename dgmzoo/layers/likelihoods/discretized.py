@@ -38,6 +38,10 @@ class DiscretizedLogistic(Likelihood):
         check_levels(self.levels)
 
     @property
+    def values(self) -> np.ndarray:
+        return np.arange(self.levels) / (self.levels - 1)
+
+    @property
     def size(self) -> int:
         return 2
 
@@ -72,6 +76,10 @@ class DiscretizedLogisticMixture(Likelihood):
         check_levels(self.levels)
         if isinstance(self.components, bool) or not isinstance(self.components, int) or self.components < 1:
             raise ValueError(f"expected components to be an integer >= 1, got {self.components!r}")
+
+    @property
+    def values(self) -> np.ndarray:
+        return np.arange(self.levels) / (self.levels - 1)
 
     @property
     def size(self) -> int:

@@ -1,0 +1,22 @@
+"""The battery for anyone's entry: laws of the contract, of densities, of gradients and of bijections.
+
+`check` tests a module with its batch, `unbiased` an objective's gradient, and `check_bijection` and `check_autoregressive`
+the functions that a density is built from. Nothing here needs pytest.
+"""
+
+from dgmzoo.testing.battery import LAWS, check
+from dgmzoo.testing.bijections import check_autoregressive, check_bijection
+from dgmzoo.testing.gradients import GradientComparison, unbiased
+from dgmzoo.testing.report import BatteryError, Outcome, Report
+
+__all__ = [
+    "LAWS",
+    "BatteryError",
+    "GradientComparison",
+    "Outcome",
+    "Report",
+    "check",
+    "check_autoregressive",
+    "check_bijection",
+    "unbiased",
+]
