@@ -79,7 +79,7 @@ class Evidence(NamedTuple):
     [[-2.0, -2.0, -2.0]]
     """
 
-    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x). An entry may return [1, B] for every K
+    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x). One without latents may return [1, B]
     latents: dict[str, Latent] = {}
     weight_kl: Array | float = 0.0  # []  KL of random weights, once for the whole data set
     aux: dict[str, Array] = {}  # name -> [B]  further loss terms of the entry
