@@ -102,7 +102,7 @@ class Evidence(NamedTuple):
 
 
 class LossContext(NamedTuple):
-    """What an extra loss may need beside the evidence and the batch.
+    """Inputs of an extra loss beside the evidence and the batch.
 
     >>> LossContext(jax.random.key(0), step=0, num_data=3, gather=lambda rows: rows).num_data
     3
