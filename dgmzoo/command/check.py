@@ -1,6 +1,7 @@
 """The verb `check`: the battery of an experiment's entry."""
 
 import argparse
+import functools
 
 from dgmzoo.command.output import keep_programs
 
@@ -26,19 +27,19 @@ def check(words: list[str]) -> int:
 
     from dgmzoo import data, testing
     from dgmzoo.config.experiment import load_experiment
-    from dgmzoo.config.preflight import bind
+    from dgmzoo.config.layer_check import compatible
+    from dgmzoo.config.preflight import bind, trace
     from dgmzoo.testing.small import Small, small
 
     experiment = load_experiment(options.name)
-    module, _ = experiment.objective.corrected(experiment.model)
     dataset = data.load_dataset(experiment.data)
+    on_data = functools.partial(trace, experiment, dataset)
+    module, _ = compatible(bind(experiment.model, dataset), experiment.objective, on_data)
     rows = dataset.evaluation_rows("train", 16)
     if options.full_shape:
-        chosen = Small(bind(module, dataset), rows, dataset.shape, "as requested")
+        chosen = Small(module, rows, dataset.shape, "as requested")
     else:
         chosen = small(module, rows)
-        if chosen.note:
-            chosen = chosen._replace(module=bind(module, dataset))
     only = None if options.only is None else [law.strip() for law in options.only.split(",")]
     report = testing.check(chosen.module, chosen.batch, objective=experiment.objective, only=only, raises=False)
 

@@ -26,6 +26,7 @@ class Conditional:
       log_prob: sample `[K, B, ...]` -> log-density `[K, B, U]` in nats; U = 1 where the units are coupled.
       sample: `(key, (K, B))` -> sample `[K, B, ...]`. One feature for all K or for all B broadcasts.
       num_examples: B of the features; 1 where the conditional broadcasts over the batch.
+      shape: of one sample; None: one number for each unit.
       mean: `[K or 1, B or 1, ...]`; None where a mean has no meaning (classes, a flow).
       parameters: name -> `[K or 1, B or 1, ...]`, for reports.
       distribution: the NumPyro distribution, if the units are independent; closed forms of the KL need it.
@@ -42,6 +43,7 @@ class Conditional:
     log_prob: Callable[[jax.Array], jax.Array]
     sample: Callable[[chex.PRNGKey, Leading], jax.Array]
     num_examples: int = 1
+    shape: tuple[int, ...] | None = None
     mean: jax.Array | None = None
     parameters: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     distribution: dist.Distribution | None = None
@@ -73,6 +75,7 @@ def factorized(distribution: dist.Distribution) -> Conditional:
         log_prob,
         sample,
         distribution.batch_shape[1],
+        (*distribution.batch_shape[2:], *distribution.event_shape),
         families.mean(distribution),
         families.parameters(distribution),
         distribution,

@@ -89,7 +89,7 @@ class Evidence(NamedTuple):
     [[-2.0, -2.0, -2.0]]
     """
 
-    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x), [1, B] or [K, B]
+    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x). One without latents may return [1, B]
     latents: dict[str, Latent] = {}
     weight_kl: Array | float = 0.0  # []  KL of random weights, once for the whole data set
     aux: dict[str, Array] = {}  # name -> [B]  further loss terms of the entry
@@ -112,7 +112,7 @@ class Evidence(NamedTuple):
 
 
 class LossContext(NamedTuple):
-    """The context of an extra loss: key, step, number of rows, and a gather over devices.
+    """Inputs of an extra loss beside the evidence and the batch.
 
     >>> LossContext(jax.random.key(0), step=0, num_data=3, gather=lambda rows: rows).num_data
     3

@@ -157,9 +157,9 @@ def _plain_errors(module_name: str, train: bool) -> Iterator[None]:
 
 
 def _for_every_sample(evidence: Evidence, num_samples: int) -> Evidence:
-    """Repeat a log-likelihood `[1, B]` that does not depend on a sample, such as that of an exact density, to `[K, B]`."""
+    """Repeat the log-likelihood `[1, B]` of a density without latents, which depends on no sample, to `[K, B]`."""
     shape = jnp.shape(evidence.log_likelihood)
-    if len(shape) != 2 or shape[0] != 1 or num_samples == 1:
+    if evidence.latents or len(shape) != 2 or shape[0] != 1 or num_samples == 1:
         return evidence
     return evidence._replace(log_likelihood=jnp.broadcast_to(evidence.log_likelihood, (num_samples, shape[1])))
 

@@ -90,9 +90,10 @@ def check_densities(evidence: Evidence, module_name: str) -> None:
     for name, latent in evidence.latents.items():
         terms |= {f"latents[{name!r}].{term}": getattr(latent, term) for term in ("log_p", "log_q", "kl")}
     for name, value in terms.items():
-        if jnp.issubdtype(value.dtype, jnp.floating) and jnp.finfo(value.dtype).bits < 32:
+        dtype = jnp.result_type(value)
+        if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32:
             raise ValueError(
-                f"expected evidence of {module_name} with {name} in float32 or above, got {value.dtype}; cast features to "
+                f"expected evidence of {module_name} with {name} in float32 or above, got {dtype}; cast features to "
                 "float32 before the parameters of a density are made (`features.astype(jnp.float32)`)"
             )
 

@@ -17,7 +17,7 @@ _TRAINING_ROWS = 1000  # of which a bound is measured where the training value i
 
 
 class Readings:
-    """Measurements of one seed between dispatches, which are written to its metrics.
+    """Measurements of the variables while they train, written to the metrics of their seed.
 
     Parameters are selected by the bound that is trained, on the validation split. Where the training value is no bound
     (`training_value`), that of training rows is measured as well, in rows of the split "train_bound".

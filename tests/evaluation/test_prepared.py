@@ -1,4 +1,4 @@
-"""What an entry prepares is computed once a measurement, and its error is recorded (F52); codes use it too (F55)."""
+"""Prepared quantities are computed once a measurement, and its error is recorded (F52); codes use it too (F55)."""
 
 import math
 

@@ -114,14 +114,9 @@ class LatentLayer(nn.Module):
         """
         if name in query.given:
             sample = query.given[name]
-            if q.distribution is not None:
-                d = q.distribution
-                expected = (query.num_samples, *d.batch_shape[1:], *d.event_shape)
-                if sample.shape != expected:
-                    raise ValueError(f"expected given {name!r} of shape {expected}, got {sample.shape}")
-            elif sample.shape[:2] != (query.num_samples, q.num_examples):
-                leading = (query.num_samples, q.num_examples)
-                raise ValueError(f"expected given {name!r} of shape {leading} and more, got {sample.shape}")
+            expected = (query.num_samples, q.num_examples, *(q.shape or (self.units,)))
+            if sample.shape != expected:
+                raise ValueError(f"expected given {name!r} of shape {expected}, got {sample.shape}")
         elif name in query.noise:
             if q.from_uniform is None:
                 raise ValueError(f"expected a posterior that is sampled from uniform numbers, got noise for {name!r}")
