@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -70,8 +71,9 @@ def over_time(
     """Scan a model with one latent a step: parameters are shared, noise is split, and `query.given` is given in steps.
 
     With `query.resample` and K > 1 the K samples are particles: after every step but the last, particles are resampled in
-    proportion to their weights. The log-mean-exp of `log_weight` over K is then the bound of FIVO. The ancestors are a
-    latent `<name>_ancestors`, which `query.given` takes back. Resampling has no gradient, so the gradient is biased.
+    proportion to their weights. The log-mean-exp of `log_weight` over K is then the bound of FIVO, if `step` computes all
+    of the likelihood and the evidence takes `log_likelihood` from here. The ancestors are a latent `<name>_ancestors`,
+    which `query.given` takes back. Resampling has no gradient, so the gradient is biased.
 
     Args:
       module: the Linen module whose submodules `step` calls.
@@ -94,14 +96,15 @@ def over_time(
         steps_query = _replaced(query, {name: given[name]} if name in given else {})
         inner, latent, log_likelihood, output = step(module, inner, inputs, steps_query)
         is_step = jnp.ones((1, 1), bool) if length is None else (i < length)[None]  # [1, B]
-        latent = jax.tree.map(lambda leaf: _masked(leaf, is_step), latent)
+        masked = jax.tree.map(lambda leaf: _masked(leaf, is_step), latent)
+        latent = masked._replace(sample=given[name]) if name in given else masked
         log_p, log_q = log_p + latent.log_p, log_q + latent.log_q
         weight = weight + jnp.where(is_step, log_likelihood, 0) + latent.log_p - latent.log_q
         ancestors = jnp.broadcast_to(jnp.arange(num)[:, None], weight.shape)
         if resamples:
             last = num_steps - 1 if length is None else (length - 1)[None]
             goes_on = jnp.broadcast_to(i < last, is_step.shape)  # [1, B]  nothing is resampled after the last step
-            drawn = jax.random.categorical(module.make_rng("sample"), weight, 0, shape=weight.shape)
+            drawn = _multinomial(module.make_rng("sample"), weight)
             drawn = given.get(f"{name}_ancestors", drawn).astype(jnp.int32)
             ancestors = jnp.where(goes_on, drawn, ancestors)
             inner, log_p, log_q = jax.tree.map(lambda leaf: _take(leaf, ancestors), (inner, log_p, log_q))
@@ -136,6 +139,14 @@ def _masked(leaf: jax.Array, is_step: jax.Array) -> jax.Array:
     """`[K or 1, B, ...]` with zeros where the example has no such step."""
     shape = is_step.shape + (1,) * (leaf.ndim - 2)
     return jnp.where(is_step.reshape(shape), leaf, jnp.zeros((), leaf.dtype))
+
+
+def _multinomial(key: chex.PRNGKey, log_weight: jax.Array) -> jax.Array:
+    """K indices for each example, drawn in proportion to the weights `[K, B]`, by the inverse of their cumulative sum."""
+    cumulative = jnp.cumsum(jax.nn.softmax(jax.lax.stop_gradient(log_weight), 0), 0)
+    uniform = jax.random.uniform(key, log_weight.shape) * cumulative[-1:]
+    drawn = jax.vmap(lambda c, u: jnp.searchsorted(c, u, side="right"), 1, 1)(cumulative, uniform)
+    return jnp.minimum(drawn, len(log_weight) - 1)
 
 
 def _take(leaf: jax.Array, ancestors: jax.Array) -> jax.Array:

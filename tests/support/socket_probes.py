@@ -6,6 +6,7 @@ Each is short. They exist for the battery and are not models to be used.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 
 from dgmzoo.layers.conditional import Conditional
 from dgmzoo.layers.latents.hierarchy import infer_top_down, sample_top_down
@@ -140,7 +141,7 @@ class SequenceVAE(nn.Module):
     likelihood: Likelihood = Tokens(vocabulary=3)
 
     def setup(self):
-        self.z = VariationalLayer(units=1)
+        self.z = VariationalLayer(units=1, posterior=dist.StudentT)  # heavy tails bound the importance weights
         self.encoder, self.transition = nn.Dense(4), nn.Dense(4)
 
     def evidence(self, batch, query: Query) -> Evidence:
@@ -165,4 +166,6 @@ class SequenceVAE(nn.Module):
 
         _, values = ancestral(self, step, jnp.zeros((1, num, 1)), 3)
         draw = self.likelihood(jnp.moveaxis(values, 0, 1)[None], self.shape).draw(self.make_rng("sample"))
-        return draw._replace(length=jnp.full(num, 3))
+        is_end = draw.x == self.end
+        length = jnp.where(is_end.any(1), is_end.argmax(1) + 1, 3)
+        return draw._replace(x=jnp.where(jnp.arange(3)[None] < length[:, None], draw.x, 0), length=length)

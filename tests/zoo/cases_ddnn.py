@@ -24,6 +24,13 @@ CASES = [
         thorough=True,
     ),
     Case(
+        "made-context",
+        MADE(hidden=(16,), context=MLP((4,)), shape=SHAPE),
+        rows=WITH_CONTEXT,
+        entropy=0.0,  # the context tells the pattern
+        noisy=False,
+    ),
+    Case(
         "made-categorical",
         MADE(hidden=(16,), likelihood=Categorical(num_classes=4), shape=(2,)),
         rows=TOKENS,

@@ -19,11 +19,11 @@ from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.step import LOCAL, State
 from tests.conftest import release_programs
 from tests.support.subject import IMPORTANCE_SAMPLES, KEY, STEPS, Subject
-from tests.zoo import cases_ddnn, cases_dvae, cases_probes, cases_vae
+from tests.zoo import cases_ddnn, cases_dvae, cases_probes, cases_sockets, cases_vae
 
 COMPILED_TWICE = {"compilation", "seeds"}
 QUICK_LAWS = set(testing.LAWS) - COMPILED_TWICE
-CASES = cases_vae.CASES + cases_dvae.CASES + cases_ddnn.CASES + cases_probes.CASES
+CASES = cases_vae.CASES + cases_dvae.CASES + cases_ddnn.CASES + cases_probes.CASES + cases_sockets.CASES
 PARAMS = [pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if case.thorough else []) for case in CASES]
 
 
