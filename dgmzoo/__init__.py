@@ -73,6 +73,8 @@ __all__ = sorted(_MODULE_OF_NAME)
 
 
 def __getattr__(name: str):
+    if name == "testing":
+        return importlib.import_module("dgmzoo.testing")
     if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module 'dgmzoo' has no attribute {name!r}")
     return getattr(importlib.import_module(f"dgmzoo.{_MODULE_OF_NAME[name]}"), name)

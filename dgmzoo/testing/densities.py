@@ -112,15 +112,11 @@ def _cells_of_contexts(subject: Subject) -> list[Cells]:
     """The cells of x in each context. The noise in the parameters shrinks until the density is precisely known."""
     if subject.model.bound is None:
         raise LawSkipped("the module has no bound on log p(x)")
-    if subject not in _CACHE:
-        _CACHE.clear()
-        _CACHE[subject] = _precise_cells(subject)
-    if isinstance(_CACHE[subject], str):
-        raise LawSkipped(_CACHE[subject])
-    return _CACHE[subject]
-
-
-_CACHE: dict[Subject, list[Cells] | str] = {}
+    if "cells" not in subject.shared:
+        subject.shared["cells"] = _precise_cells(subject)
+    if isinstance(cells := subject.shared["cells"], str):
+        raise LawSkipped(cells)
+    return cells
 
 
 def _precise_cells(subject: Subject) -> list[Cells] | str:

@@ -52,6 +52,8 @@ class Subject:
         self.compiled_evidence = jax.jit(self.model.evidence)
         self.compiled_log_weight = jax.jit(lambda *arguments: self.model.evidence(*arguments)[0].log_weight)
         self.generate = jax.jit(self.model.generate, static_argnums=2) if self.model.generate else None
+        self.shared: dict[str, Any] = {}
+        """Results that several laws share, by name."""
         self._variables: dict[float, Any] = {}
 
     def keys(self, label: int) -> Array:

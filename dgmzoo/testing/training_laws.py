@@ -30,10 +30,11 @@ def given_in_training(subject: Subject) -> str:
 def training_pair(subject: Subject, batch=None):
     """Weighted bound and evidence in training, of drawn and of given samples, and the gradients of both bounds."""
     params = subject.variables["params"]
-    return jax.device_get(_compiled_training_pair(subject)(params, subject.batch if batch is None else batch))
+    if "training pair" not in subject.shared:
+        subject.shared["training pair"] = _compiled_training_pair(subject)
+    return jax.device_get(subject.shared["training pair"](params, subject.batch if batch is None else batch))
 
 
-@functools.lru_cache(maxsize=1)
 def _compiled_training_pair(subject: Subject):
     random = np.random.default_rng(5)
     weight = jnp.asarray(random.normal(1, 0.5, (K, subject.num_rows)), jnp.float32)
