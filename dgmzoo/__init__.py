@@ -35,6 +35,7 @@ _NAMES_OF_MODULE = {
     "layers.likelihoods.discretized": ("DiscretizedLogistic", "DiscretizedLogisticMixture"),
     "layers.likelihoods.normal": ("Normal",),
     "layers.likelihoods.tokens": ("Tokens",),
+    "layers.networks.call": ("apply_network",),
     "layers.networks.convolutional": ("ConvDecoder", "ConvEncoder"),
     "layers.networks.mlp": ("MLP", "network"),
     "layers.posteriors.base": ("FactorizedPosterior", "Posterior"),

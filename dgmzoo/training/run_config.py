@@ -10,7 +10,7 @@ from dgmzoo.config.plugins import loaded_files
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.config.training import LENGTHS
 
-SCHEMA = 2
+SCHEMA = 3
 MAY_CHANGE = frozenset({"execution.stream", "execution.checkpoint_seconds"})
 
 

@@ -169,7 +169,7 @@ class RunDirectory:
         """The content of `config.json`.
 
         Raises:
-          ValueError: the file is missing, belongs to no run, or is of version 0.1.
+          ValueError: the file is missing, belongs to no run, or is of an earlier version.
         """
         path = self.path / CONFIG
         if not path.is_file():
@@ -178,10 +178,11 @@ class RunDirectory:
         kinds = {"experiment": str | None, "file_sha256": str | None, "overrides": dict, "seed": int}
         kinds |= {"dataset_sha256": str, "resolved": dict, "schema": int}
         is_whole = isinstance(config, dict) and all(isinstance(config.get(name), kind) for name, kind in kinds.items())
-        if is_whole and config["schema"] == 1:
+        if is_whole and config["schema"] < SCHEMA:
+            version = config.get("dgmzoo")
             raise ValueError(
-                f"expected a run of dgmzoo 0.2 or newer in {self.path}, got one of version {config.get('dgmzoo')}, whose "
-                "fields and parameters have other names; dgmzoo 0.1.0 (tag v0.1.0) reads it"
+                f"expected a run of dgmzoo 0.3 or newer in {self.path}, got one of version {version}, whose fields and "
+                f"parameters have other names; dgmzoo {version} (tag v{version}) reads it"
             )
         if not is_whole or config["schema"] != SCHEMA:
             raise ValueError(f"expected {path} of schema {SCHEMA} with {', '.join(kinds)}, got another file or version")
