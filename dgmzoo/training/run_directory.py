@@ -182,7 +182,7 @@ class RunDirectory:
             version = config.get("dgmzoo")
             raise ValueError(
                 f"expected a run of dgmzoo 0.3 or newer in {self.path}, got one of version {version}, whose fields and "
-                f"parameters have other names; dgmzoo {version} (tag v{version}) reads it"
+                f"parameters have other names; dgmzoo {version} reads it"
             )
         if not is_whole or config["schema"] != SCHEMA:
             raise ValueError(f"expected {path} of schema {SCHEMA} with {', '.join(kinds)}, got another file or version")

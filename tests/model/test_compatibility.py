@@ -105,7 +105,10 @@ def test_f54_classes_are_accepted_one_hot():
     assert (again.sample == latent.sample * 0.4 + 0.2).all()
 
 
-def _answer(layer, query=dgmzoo.Query(4)):
+FOUR_SAMPLES = dgmzoo.Query(4)
+
+
+def _answer(layer, query=FOUR_SAMPLES):
     rngs = {"params": jax.random.key(0), "sample": jax.random.key(1)}
     return layer.clone(units=2).init_with_output(rngs, jax.numpy.ones((5, 3)), query, "z")[::-1]
 
@@ -113,7 +116,7 @@ def _answer(layer, query=dgmzoo.Query(4)):
 def test_uniform_noise_makes_the_samples_of_discrete_layers():
     bits = VariationalLayer(posterior=dist.BernoulliLogits, prior=dist.BernoulliLogits)
     uniform = jax.random.uniform(jax.random.key(3), (4, 5, 2))
-    variables, latent = _answer(bits, dgmzoo.Query(4, noise={"z": uniform}))
+    _, latent = _answer(bits, dgmzoo.Query(4, noise={"z": uniform}))
     assert ((latent.sample == 1) == (uniform < latent.q["mean"])).all()
     _, other = _answer(bits, dgmzoo.Query(4, noise={"z": 1 - uniform}))
     assert (latent.sample != other.sample).any()
