@@ -194,7 +194,13 @@ def build(axis: str, name: str, path: str, **kept: Any) -> Any:
         except ValueError:
             pass
     if cls is None:
-        also = ", or the name of a family" if axis in ("prior", "posterior") else ""
+        takes_family = axis in ("prior", "posterior")
+        near = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.3) if takes_family else []
+        also = (
+            ", or the name of a family" + (f" (the nearest are {', '.join(near)})" if near else "")
+            if takes_family
+            else ""
+        )
         raise ValueError(f"expected {path} one of {', '.join(names_of(axis))}{also}, got {name!r}")
     fields = getattr(cls, "__dataclass_fields__", {})
     return cls(**{field: value for field, value in kept.items() if field in fields})

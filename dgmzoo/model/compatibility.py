@@ -231,6 +231,6 @@ def answer(layer: Layer, needs: Needs) -> tuple[Answer, Layer]:
     if plain.kind != "refused" or (alternative := layer.alternative()) is None:
         return plain, layer
     other, effect = alternative
-    if judge(other.facts(), needs).kind == "refused":
-        return plain, layer
+    if (of_other := judge(other.facts(), needs)).kind == "refused":
+        return of_other, layer
     return Answer("corrected", plain.reason, effect), other
