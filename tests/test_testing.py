@@ -82,6 +82,8 @@ OTHERS = [
     (Autoregressive("side effect"), ROWS, "seeds"),
 ]
 
+REFUSED_BY_THE_CONTRACT = {"half", "calls"}  # `functional` refuses them in words of its own
+
 
 def _id(value):
     return (
@@ -95,7 +97,8 @@ def _id(value):
 
 @pytest.mark.parametrize("module, batch, law", FIVE + OTHERS, ids=_id)
 def test_a_broken_entry_fails_the_law_that_should_catch_it(module, batch, law):
-    with pytest.raises(testing.BatteryError, match=f"(?m)^{law}: expected (?!the law to run).*got"):
+    in_words = "" if module.broken in REFUSED_BY_THE_CONTRACT else "(?!the law to run)"
+    with pytest.raises(testing.BatteryError, match=f"(?m)^{law}: expected {in_words}.*got"):
         testing.check(module, batch, only=(law,))
     if (module, batch, law) in FIVE:
         testing.check(module.clone(broken=""), batch, only=(law,))

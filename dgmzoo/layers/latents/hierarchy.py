@@ -3,6 +3,7 @@
 q(z | x) = q(z_1 | encoder(x)) q(z_2 | encoder(z_1)) ...,   p(z) = p(z_L) ... p(z_2 | decoder(z_3)) p(z_1 | decoder(z_2))
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -111,13 +112,13 @@ class BottomUpHierarchy(nn.Module):
 
     latent_dims: tuple[int, ...] = (100, 50)
     """Number of units in each layer of latents, from the data upwards."""
-    latent: LatentLayer = VariationalLayer()
+    latent: LatentLayer = dataclasses.field(default=VariationalLayer(), kw_only=True)
     """Posterior and prior of every layer of latents; below the top, the prior depends on the layer above."""
-    weights: Weights = PointWeights()
+    weights: Weights = dataclasses.field(default=PointWeights(), kw_only=True)
     """Weights of the decoder between layers: plain parameters, or random weights with a posterior and a prior."""
-    likelihood: Likelihood = Bernoulli()
+    likelihood: Likelihood = dataclasses.field(default=Bernoulli(), kw_only=True)
     """Likelihood p(x | features)."""
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = dataclasses.field(default=None, kw_only=True)
     """Shape of one x; None: that of the data."""
 
     bound = "elbo"

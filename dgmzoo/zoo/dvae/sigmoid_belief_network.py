@@ -10,6 +10,8 @@ are the "linear" one-layer model of 200 units in papers on discrete gradients (Y
 table 2). Their "nonlinear" model has `hidden=(200, 200)`, their two-layer model `latent_dims=(200, 200)`.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import numpyro.distributions as dist
@@ -20,6 +22,8 @@ from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.layers.posteriors.base import FactorizedPosterior
 from dgmzoo.layers.priors.base import LearnedPrior
+
+_BITS = dist.BernoulliLogits
 
 
 class SigmoidBeliefNetwork(BottomUpHierarchy):
@@ -36,8 +40,9 @@ class SigmoidBeliefNetwork(BottomUpHierarchy):
     """Number of bits in each layer, from the data upwards."""
     hidden: tuple[int, ...] = ()
     """Widths of the deterministic tanh layers below each layer of bits; empty for linear maps."""
-    latent: LatentLayer = VariationalLayer(
-        posterior=FactorizedPosterior(dist.BernoulliLogits), prior=LearnedPrior(dist.BernoulliLogits)
+    latent: LatentLayer = dataclasses.field(
+        default=VariationalLayer(posterior=FactorizedPosterior(_BITS), prior=LearnedPrior(_BITS)),
+        kw_only=True,
     )
     """Posterior and prior of the bits; below the top, the prior depends on the layer above."""
 
