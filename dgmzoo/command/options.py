@@ -77,7 +77,7 @@ class Compare:
     """Latent layers, each a variant; the others are compared with the first: normal,horseshoe. A layer of the
     experiment's own kind keeps its settings (--model.latent.slab 0.5), the others have their defaults."""
     variants: tuple[str, ...] = ()
-    """Further variants, each in quotes: "model.latent.prior=Laplace" "objective=iwae objective.num-samples=5" "model.latent.learned-prior=True"; base is the experiment as it stands."""
+    """Further variants, each in quotes: "model.latent.prior=Laplace" "objective=iwae objective.num-samples=5" "model.latent.prior=learned"; base is the experiment as it stands."""
     seeds: int = 3
     """Number of seeds; all variants have the same, from --seed on."""
     seed: int = 0
@@ -104,7 +104,7 @@ def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
 def variant_overrides(base: Experiment, name: str, variant: str) -> dict[str, Any]:
     """The overrides of a variant's text, `field=value` words with the names and the values of the command's options.
 
-    True and false are spelled out: `model.latent.learned-prior=False`. Exits with status 2 where a value does not fit.
+    True and false are spelled out: `training.remat=False`. Exits with status 2 where a value does not fit.
 
     Raises:
       ValueError: the text has another form, or gives an experiment that is refused.
@@ -200,7 +200,7 @@ def _choosable(part: Any, path: str = "", axis: str | None = None) -> dict[str, 
         names = {path: names_of(axis)} if path and axis else {}
     else:
         below = {name: (item, axis) for name, item in (parts_in(part) or {}).items()}
-        names = {}
+        names = {path: names_of(axis)} if path and axis and part is None else {}
     for name, (value, its_axis) in below.items():
         names |= _choosable(value, f"{path}.{name}" if path else name, its_axis)
     return names

@@ -1,5 +1,6 @@
 """Check of the variational layers of an entry against the compatibility table, as they are used when the entry is traced."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ class Use(NamedTuple):
     layer: LatentLayer
     path: str  # of the field that it was copied from; otherwise its own path within the entry
     below: bool
+    above: bool
 
 
 def check_fields(module: nn.Module, objective: Objective) -> None:
@@ -66,15 +68,15 @@ def compatible(module: nn.Module, objective: Objective, trace: Trace) -> tuple[n
 def _replaced(module: nn.Module, objective: Objective, uses: list[Use]) -> tuple[nn.Module, tuple[str, ...]]:
     """The module with alternatives in the fields that hold corrected layers, and a description of each."""
     fields = dict(variational_layers(module))
-    below = {path: any(use.below for use in uses if use.path == path) for path in fields}
+    needs = {path: _needs(objective, [use for use in uses if use.path == path]) for path in fields}
     alternatives, descriptions = {}, []
     for path, layer in fields.items():
-        judgment, alternative = answer(layer, _needs(objective, below[path]))
+        judgment, alternative = answer(layer, needs[path])
         if judgment.kind == "corrected" and id(layer) not in alternatives:  # a layer in two places remains one layer
             alternatives[id(layer)] = alternative
             descriptions.append(f"{path}: {judgment.reason}, so {judgment.advice}")
     for use in uses:
-        judgment, _ = answer(use.layer, _needs(objective, use.below))
+        judgment, _ = answer(use.layer, _needs(objective, [use]))
         if judgment.kind == "refused" or (judgment.kind == "corrected" and use.path not in fields):
             _refuse(use, objective, module)
 
@@ -87,9 +89,9 @@ def _replaced(module: nn.Module, objective: Objective, uses: list[Use]) -> tuple
 
 
 def _refuse(use: Use, objective: Objective, module: nn.Module) -> None:
-    judgment, _ = answer(use.layer, _needs(objective, use.below))
+    judgment, _ = answer(use.layer, _needs(objective, [use]))
     if use.path in dict(variational_layers(module)):
-        _check(use.path, use.layer, objective, _needs(objective, use.below))
+        _check(use.path, use.layer, objective, _needs(objective, [use]))
     elif judgment.kind in ("refused", "corrected"):
         raise ValueError(
             f"expected {type(module).__name__} to hold its {type(use.layer).__name__} {use.path!r} in a field "
@@ -97,8 +99,9 @@ def _refuse(use: Use, objective: Objective, module: nn.Module) -> None:
         )
 
 
-def _needs(objective: Objective, below: bool) -> Needs:
-    return objective.needs.at_samples() if below else objective.needs
+def _needs(objective: Objective, uses: list[Use]) -> Needs:
+    needs = objective.needs.at_samples() if any(use.below for use in uses) else objective.needs
+    return dataclasses.replace(needs, above=any(use.above for use in uses))
 
 
 def _uses(module: nn.Module, trace: Trace) -> list[Use]:
@@ -117,7 +120,12 @@ def _uses(module: nn.Module, trace: Trace) -> list[Use]:
             key, path = layer.path, layer.template or "/".join(layer.path)
             bottom_up = named.get("bottom_up", len(arguments) > 2 and arguments[2])
             below = context.method_name == "score" and bool(bottom_up)
-            uses[key] = Use(layer.clone(parent=None), path, below or (key in uses and uses[key].below))
+            has_above = named.get(
+                "above", arguments[1] if context.method_name == "score" and len(arguments) > 1 else None
+            )
+            before = uses.get(key, Use(layer, path, False, False))
+            above = before.above or (context.method_name == "score" and has_above is not None)
+            uses[key] = Use(layer.clone(parent=None), path, below or before.below, above)
         return method(*arguments, **named)
 
     with nn.intercept_methods(note):

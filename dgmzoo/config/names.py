@@ -7,6 +7,7 @@ follows from its declared type, or from its metadata (`{"axis": "network"}`) whe
 
 import difflib
 import re
+import sys
 from typing import Any
 
 import flax.linen as nn
@@ -37,6 +38,7 @@ from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.objectives.importance import IWAE, DReG
 from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.reparam.distributions import Horseshoe, NormalMixture, PiecewiseNormal, RectifiedNormal, SpikeAndSlab
+from dgmzoo.reparam.distributions.one_hot import OneHot
 
 OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "iwae": IWAE, "dreg": DReG, "nvil": NVIL}
 
@@ -81,6 +83,7 @@ _SHORT = {
     "student_t": dist.StudentT,
     "mixture": NormalMixture,
     "spike_slab": SpikeAndSlab,
+    "one_hot": OneHot,
 }
 FAMILIES: dict[str, type[dist.Distribution]] = {
     **{name: cls for name, cls in vars(dist).items() if isinstance(cls, type) and issubclass(cls, dist.Distribution)},
@@ -154,8 +157,7 @@ def register(axis: str, name: str, cls: type) -> None:
 
 def _file(cls: type) -> str | None:
     """Path of the file that defines a class; a file that is executed again defines its classes again."""
-    functions = [value for value in vars(cls).values() if hasattr(value, "__code__")]
-    return functions[0].__code__.co_filename if functions else cls.__module__
+    return getattr(sys.modules.get(cls.__module__), "__file__", None)
 
 
 def axis_of_value(value: Any) -> str | None:
@@ -195,7 +197,7 @@ def build(axis: str, name: str, path: str, **kept: Any) -> Any:
             pass
     if cls is None:
         takes_family = axis in ("prior", "posterior")
-        near = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.3) if takes_family else []
+        near = difflib.get_close_matches(name, [*AXES[axis], *FAMILIES], n=3, cutoff=0.3) if takes_family else []
         also = (
             ", or the name of a family" + (f" (the nearest are {', '.join(near)})" if near else "")
             if takes_family

@@ -16,6 +16,8 @@ from dgmzoo.config.fields import axis_of, fields, is_part, type_hints
 from dgmzoo.config.function_identity import identity
 from dgmzoo.config.names import AXES, FAMILIES, axis_of_value, build, family
 from dgmzoo.config.training import LENGTHS, Training
+from dgmzoo.layers.posteriors.base import FactorizedPosterior
+from dgmzoo.layers.priors.base import StandardPrior
 from dgmzoo.model.module_tree import members, with_members
 
 
@@ -228,8 +230,8 @@ def _coerce(value: Any, current: Any, hint: Any, axis: str | None, path: str) ->
         return current
     if axis and isinstance(value, str) and not parts_in(current):
         return build(axis, value, path, **_set_by_entry(current), **_taken_over(current))
-    if axis and isinstance(value, type) and issubclass(value, dist.Distribution):
-        return build(axis, value.__name__, path)
+    if axis in ("prior", "posterior") and isinstance(value, type) and issubclass(value, dist.Distribution):
+        return {"prior": StandardPrior, "posterior": FactorizedPosterior}[axis](value)
     if (items := parts_in(current)) and value == [str(key) for key in items]:
         return current
     if typing.get_origin(hint) is type and isinstance(value, str):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.config.experiment import Experiment
@@ -136,7 +137,7 @@ def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
         return trained.evidence(variables, dataset.observe(key, rows), key, query)
 
     measured = Query(1 if model.bound == "exact" else len(rows["x"]) + 1)  # neither 1 nor the number of rows
-    for query in (Query(experiment.objective.num_samples, train=True), measured):
+    for query in (Query(experiment.objective.num_samples, train=True, step=jnp.zeros((), jnp.int32)), measured):
         jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
 
 

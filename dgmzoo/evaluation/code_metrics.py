@@ -156,6 +156,8 @@ def latent_traversal(
     if not model.takes_given:
         return None
     values, samples = codes.values[layer], codes.samples
+    if samples[layer].shape[: values.ndim] != values.shape:  # one-hot classes do not move continuously
+        return None
     on_sphere = values.ndim == 2 and np.allclose(np.linalg.norm(values, axis=1), 1, atol=1e-4)
     ranks = np.linspace(0.02, 0.98, steps) * (len(values) - 1)
     moved = {name: np.repeat(leaf[:1], len(units) * steps, 0) for name, leaf in samples.items()}

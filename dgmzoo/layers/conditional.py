@@ -8,6 +8,7 @@ import jax
 import numpyro.distributions as dist
 
 from dgmzoo.reparam import families
+from dgmzoo.reparam.distributions.one_hot import OneHot
 from dgmzoo.reparam.estimators import pathwise
 from dgmzoo.reparam.ops import relaxed_promotion
 
@@ -71,13 +72,16 @@ def factorized(distribution: dist.Distribution) -> Conditional:
                 d = d.expand((d.batch_shape[0], examples, *d.batch_shape[2:]))
         return pathwise.sample(d, key, num)
 
+    mean, parameters = families.mean(distribution), families.parameters(distribution)
+    if isinstance(distribution, OneHot):  # a mean of classes has no meaning
+        mean, parameters = None, {"logits": distribution.logits, "class_probs": mean}
     return Conditional(
         log_prob,
         sample,
         distribution.batch_shape[1],
         (*distribution.batch_shape[2:], *distribution.event_shape),
-        families.mean(distribution),
-        families.parameters(distribution),
+        mean,
+        parameters,
         distribution,
         from_uniform=lambda uniform: families.from_uniform(distribution, uniform),
     )

@@ -1,5 +1,6 @@
 """Scans over the elements of a sequence: `ancestral` sampling, and inference `over_time`; parameters made `from_rows`."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -89,13 +90,17 @@ def over_time(
     num_steps, num = jax.tree.leaves(inputs)[0].shape[0], query.num_samples
     resamples = query.resample and num > 1
     given = {key: jnp.moveaxis(query.given[key], 2, 0) for key in (name, f"{name}_ancestors") if key in query.given}
+    noise = {name: jnp.moveaxis(query.noise[name], 2, 0)} if name in query.noise else {}
 
     def body(module, carry, xs):
         inner, log_p, log_q, weight = carry
-        i, inputs, given = xs
-        steps_query = _replaced(query, {name: given[name]} if name in given else {})
-        inner, latent, log_likelihood, output = step(module, inner, inputs, steps_query)
+        i, inputs, given, noise = xs
+        own = {name: given[name]} if name in given else {}
+        own_query = dataclasses.replace(query, given=own, noise=noise, resample=False)
         is_step = jnp.ones((1, 1), bool) if length is None else (i < length)[None]  # [1, B]
+        if length is not None:  # padding may be NaN, which would reach the gradient
+            inputs = jax.tree.map(lambda leaf: _masked(leaf[None], is_step)[0], inputs)
+        inner, latent, log_likelihood, output = step(module, inner, inputs, own_query)
         masked = jax.tree.map(lambda leaf: _masked(leaf, is_step), latent)
         latent = masked._replace(sample=given[name]) if name in given else masked
         log_p, log_q = log_p + latent.log_p, log_q + latent.log_q
@@ -113,7 +118,7 @@ def over_time(
         return (inner, log_p, log_q, weight), (latent, ancestors, output)
 
     zero = jnp.zeros((num, _num_examples(inputs)))
-    xs = (jnp.arange(num_steps), inputs, given)
+    xs = (jnp.arange(num_steps), inputs, given, noise)
     (carry, log_p, log_q, weight), (steps, ancestors, outputs) = nn.scan(body, **_SHARED)(
         module, (start, zero, zero, zero), xs
     )
@@ -125,10 +130,6 @@ def over_time(
         nothing = jnp.zeros_like(log_p)
         latents[f"{name}_ancestors"] = Latent(sample, sample, nothing, nothing, nothing[..., None], {})
     return OverTime(weight - log_p + log_q, latents, carry, outputs)
-
-
-def _replaced(query: Query, given: dict) -> Query:
-    return Query(query.num_samples, query.train, query.step, given, weights=query.weights)
 
 
 def _num_examples(inputs: Any) -> int:

@@ -36,6 +36,9 @@ class Facts:
       heavy_gradient: reason why the gradient has infinite variance, or no exact form, under every objective.
       heavy_below: reason why the gradient has infinite variance below another layer.
       samples_noise: the sample is the noise of a transformed posterior, which has no inverse.
+      closed_kl: the KL has a closed form, if the prior is a family.
+      atom: the posterior has a point mass.
+      discrete: the posterior is discrete.
       training_value: meaning of the evidence in training: "exact"; "relaxed" (of a relaxed model); "surrogate" (a
         quantity with the right gradient only); "deterministic" (a point, without a bound).
 
@@ -51,6 +54,9 @@ class Facts:
     heavy_gradient: str = ""
     heavy_below: str = ""
     samples_noise: bool = False
+    closed_kl: bool = True
+    atom: bool = False
+    discrete: bool = False
     training_value: TrainingValue = "exact"
 
 
@@ -65,6 +71,7 @@ class Needs:
       several: the objective weights several samples against each other.
       doubly: the score of q is turned into a pathwise gradient.
       given: the objective gives samples back through `Query.given`, so that an entry must score them.
+      above: the prior of the layer depends on a layer above. The structure of the model decides it.
       below: a layer above was inferred from the sample of the layer. The structure of the model decides it.
 
     >>> Needs(kl="sampled", several=True).gradient
@@ -76,6 +83,7 @@ class Needs:
     several: bool = False
     doubly: bool = False
     given: bool = False
+    above: bool = False
     below: bool = False
 
     def at_samples(self) -> "Needs":
@@ -116,8 +124,9 @@ class Rule(NamedTuple):
     biased: bool = False
 
 
-def _density_at_samples(needs: Needs) -> bool:
-    return needs.gradient == "pathwise" and needs.kl == "sampled"
+def _density_at_samples(facts: Facts, needs: Needs) -> bool:
+    """Whether log p at samples is differentiated along the path of the samples."""
+    return needs.gradient == "pathwise" and (needs.kl == "sampled" or not facts.closed_kl)
 
 
 RULES: tuple[Rule, ...] = (
@@ -153,13 +162,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "prior jumps",
-        lambda facts, needs: bool(facts.prior_jumps) and _density_at_samples(needs),
+        lambda facts, needs: bool(facts.prior_jumps) and _density_at_samples(facts, needs),
         lambda facts: facts.prior_jumps,
         "use elbo with one layer of latents, or centred=False",
     ),
     Rule(
         "heavy below another layer",
-        lambda facts, needs: bool(facts.heavy_below) and needs.below,
+        lambda facts, needs: bool(facts.heavy_below) and (needs.above or needs.below),
         lambda facts: facts.heavy_below,
         "use another layer, or at least 4 dimensions",
     ),

@@ -102,7 +102,7 @@ def functional(module: nn.Module) -> Model:
         evidence = _for_every_sample(evidence, query.num_samples)
         _check_shapes(evidence, query.num_samples, len(batch["x"]), type(module).__name__)
         check_densities(evidence, type(module).__name__)
-        if unknown := set(query.given) - set(evidence.latents):
+        if unknown := (set(query.given) | set(query.noise)) - set(evidence.latents):
             raise ValueError(f"expected given samples for {sorted(evidence.latents)}, got {sorted(unknown)}")
         if noise.layers and bound in ("elbo", "exact"):
             raise ValueError(

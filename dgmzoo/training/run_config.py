@@ -1,14 +1,17 @@
 """The configuration of a run as JSON, and the differences that forbid resuming a run with another one."""
 
 import importlib.metadata
+import sys
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.overrides import NO_IDENTITY, flatten, source
 from dgmzoo.config.plugins import loaded_files
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.config.training import LENGTHS
+from dgmzoo.model.module_tree import field_values, parts
 
 SCHEMA = 3
 MAY_CHANGE = frozenset({"execution.stream", "execution.checkpoint_seconds"})
@@ -23,13 +26,22 @@ def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
         "dgmzoo": importlib.metadata.version("dgmzoo"),
         "experiment": name,
         "file_sha256": experiment.origin.file_sha256 if name else None,
-        "plugins": loaded_files(),
+        "plugins": plugins_of(experiment),
         "overrides": overrides,
         "corrections": list(resolved.corrections),
         "seed": seed,
         "dataset_sha256": resolved.dataset.sha256,
         "resolved": flatten(experiment),
     }
+
+
+def plugins_of(experiment: Experiment) -> dict[str, str]:
+    """Path -> sha256, of the plugin files that define a class of the experiment."""
+    classes = {type(experiment.objective)}
+    for _, part in parts(experiment.model):
+        classes |= {type(part), *(value for _, value in field_values(part) if isinstance(value, type))}
+    files = {getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in classes}
+    return {path: sha256 for path, sha256 in loaded_files().items() if path in files}
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], ignored: Set[str] = frozenset()) -> str:
@@ -55,6 +67,8 @@ def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]
     old, new = (dict(config["resolved"]) for config in (before, after))
     for name in ("experiment", "file_sha256", "seed", "dataset_sha256"):
         old[name], new[name] = before[name], after[name]
+    for flat, config in ((old, before), (new, after)):
+        flat["plugins"] = sorted(config.get("plugins", {}).values())  # by content: a file may have moved
     allowed = set(MAY_CHANGE)
     is_constant = old.get("training.schedule") == new.get("training.schedule") == "constant"
     if is_constant and "optimizer" not in functions_of(new) and _is_not_shorter(old, new):

@@ -112,11 +112,12 @@ class LatentLayer(nn.Module):
         Raises:
           ValueError: the given samples have another shape than those of the posterior.
         """
+        expected = (query.num_samples, q.num_examples, *(q.shape or (self.units,)))
+        for kind, arrays in (("given", query.given), ("noise", query.noise)):
+            if name in arrays and arrays[name].shape != expected:
+                raise ValueError(f"expected {kind} {name!r} of shape {expected}, got {arrays[name].shape}")
         if name in query.given:
             sample = query.given[name]
-            expected = (query.num_samples, q.num_examples, *(q.shape or (self.units,)))
-            if sample.shape != expected:
-                raise ValueError(f"expected given {name!r} of shape {expected}, got {sample.shape}")
         elif name in query.noise:
             if q.from_uniform is None:
                 raise ValueError(f"expected a posterior that is sampled from uniform numbers, got noise for {name!r}")

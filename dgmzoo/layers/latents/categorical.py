@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import numpyro.distributions as dist
 
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
@@ -31,7 +32,12 @@ class CategoricalLayer(VariationalLayer):
     def __post_init__(self):
         if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 2:
             raise ValueError(f"expected classes to be an integer >= 2, got {self.classes!r}")
+        if isinstance(self.prior, StandardPrior) and self.prior.family is dist.Normal:  # the default of `learned`
+            object.__setattr__(self, "prior", self.prior.clone(family=OneHot, parent=None))
         super().__post_init__()
+        for part in (self.posterior, self.prior):
+            if (family := getattr(part, "family", OneHot)) is not OneHot:
+                raise ValueError(f"expected one-hot families in a categorical layer, got {family.__name__}")
 
     @nn.nowrap
     def _sizes(self, part: Posterior | Prior) -> dict:

@@ -74,7 +74,7 @@ def infer_top_down(
             own = jnp.concatenate([jnp.broadcast_to(own, (*above.shape[:2], own.shape[-1])), above], -1)
         latent = layers[level](own, query, _name(level), above)
         latents[_name(level)] = latent
-        above = decoders[level](latent.value)
+        above = apply_network(decoders[level], latent.value, query)
     return latents, above
 
 

@@ -20,6 +20,7 @@ from dgmzoo.model.contract import Latent
 from dgmzoo.reparam import pairs
 from dgmzoo.reparam.distributions import Horseshoe, PiecewiseNormal, RectifiedNormal
 from dgmzoo.reparam.distributions.kl import closed_kl
+from dgmzoo.reparam.estimators import pathwise
 
 Family = type[dist.Distribution]
 
@@ -56,13 +57,19 @@ class VariationalLayer(LatentLayer):
                 f"expected no learned_prior, got {self.learned_prior}; {self.former_fields['learned_prior']}"
             )
         for name, module in (("posterior", FactorizedPosterior), ("prior", StandardPrior)):
-            if not isinstance(value := getattr(self, name), nn.Module):
+            if isinstance(value := getattr(self, name), type) and issubclass(value, nn.Module):
+                raise ValueError(
+                    f"expected a module as {name}, got the class {value.__name__}; pass {value.__name__}()"
+                )
+            if not isinstance(value, nn.Module):
                 object.__setattr__(self, name, module(value))
         super().__post_init__()
         q, p = self._families()
-        if q is None or p is None or (q, p) in _REPLACEMENTS:
+        if (q, p) in _REPLACEMENTS:
             return
         _check_pair(q, p)
+        if q is None or p is None:
+            return
         with jax.ensure_compile_time_eval():
             pairs.check_pair(q, p)
 
@@ -76,7 +83,22 @@ class VariationalLayer(LatentLayer):
     def condition(self, features: jax.Array) -> Conditional:
         self.check_units()
         self._check_replaced()
-        return self.q(features[None] if features.ndim == 2 else features)
+        q, facts = self.q(features[None] if features.ndim == 2 else features), self.posterior.facts()
+        name = type(self.posterior).__name__
+        if (
+            q.distribution is not None
+            and facts.reparameterized
+            and not pathwise.is_reparameterized(type(q.distribution))
+        ):
+            raise ValueError(
+                f"expected facts() of the posterior {name} to say reparameterized=False, got True for a "
+                f"{type(q.distribution).__name__}, whose samples carry no gradient"
+            )
+        if q.transform is not None and not facts.samples_noise:
+            raise ValueError(
+                f"expected facts() of the transformed posterior {name} to say samples_noise=True, got False"
+            )
+        return q
 
     def score(self, inferred: Inferred, above: jax.Array | None = None, bottom_up: bool = False) -> Latent:
         q, sample = inferred.q, inferred.sample
@@ -170,7 +192,7 @@ _REPLACEMENTS = {
 }
 
 
-def _check_pair(q: Family, p: Family) -> None:
+def _check_pair(q: Family | None, p: Family | None) -> None:
     """Refuse families that belong to another layer, and a posterior without a KL against a piecewise normal prior."""
     for family, layer, reason in (
         (Horseshoe, "horseshoe", "the gradient against it has infinite variance"),
@@ -182,5 +204,5 @@ def _check_pair(q: Family, p: Family) -> None:
                 f"expected families for a layer of plain densities, got {family.__name__}: {reason}; "
                 f"choose the layer `{layer}`"
             )
-    if issubclass(p, PiecewiseNormal) and q.support is not constraints.real:
+    if None not in (q, p) and issubclass(p, PiecewiseNormal) and q.support is not constraints.real:
         raise ValueError(f"expected a posterior on the real line for a piecewise normal prior, got {q.__name__}")

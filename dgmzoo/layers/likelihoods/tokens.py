@@ -28,7 +28,7 @@ class Tokens(Likelihood):
     """
 
     vocabulary: int | None = None
-    """Number of tokens; None: that of the data."""
+    """Number of tokens; it must be set."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -11,7 +11,7 @@ from dgmzoo.layers.conditional import Conditional, factorized
 from dgmzoo.layers.weights.base import PointWeights
 from dgmzoo.layers.weights.linear import dense
 from dgmzoo.model.compatibility import Facts
-from dgmzoo.reparam import families
+from dgmzoo.reparam import families, pairs
 from dgmzoo.reparam.distributions import PiecewiseNormal
 from dgmzoo.reparam.estimators import pathwise
 
@@ -70,5 +70,7 @@ class FactorizedPosterior(Posterior):
             reparameterized=pathwise.is_reparameterized(self.family),
             posterior=self.family.__name__,
             posterior_jumps=issubclass(self.family, PiecewiseNormal),
+            atom=pairs.has_atom(self.family),
+            discrete=families.is_discrete(self.family),
             support_moves=constraints.is_dependent(self.family.support) and not families.is_discrete(self.family),
         )

@@ -62,8 +62,15 @@ class Prior(nn.Module):
         raise NotImplementedError
 
     def facts(self, posterior: Facts) -> Facts:
-        """The facts of the compatibility table for a layer of this prior and a posterior with these facts."""
-        return posterior
+        """The facts of the compatibility table for a layer of this prior and a posterior with these facts.
+
+        Default: of a prior with a smooth density.
+        """
+        reason = ""
+        if posterior.discrete or posterior.atom:
+            kind = "is discrete" if posterior.discrete else "has a point mass"
+            reason = f"its posterior {posterior.posterior} {kind}, and its prior {type(self).__name__} is a density"
+        return dataclasses.replace(posterior, closed_kl=False, heavy_gradient=reason)
 
 
 class StandardPrior(Prior):

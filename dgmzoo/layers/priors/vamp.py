@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from dgmzoo.layers.conditional import Conditional
+from dgmzoo.layers.networks.call import apply_network
 from dgmzoo.layers.posteriors.base import Posterior
 from dgmzoo.layers.priors.base import Prior
 from dgmzoo.layers.sampling import from_rows
+from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Query
 
 
@@ -42,6 +44,12 @@ class VampPrior(Prior):
             raise ValueError(f"expected components to be an integer >= 1, got {self.components!r}")
         super().__post_init__()
 
+    @nn.nowrap
+    def facts(self, posterior: Facts) -> Facts:
+        jumps = posterior.posterior_jumps or posterior.atom
+        reason = f"the density of its VampPrior jumps with that of its posterior {posterior.posterior}" if jumps else ""
+        return dataclasses.replace(posterior, closed_kl=False, prior_jumps=reason)
+
     @nn.compact
     def __call__(self, above: jax.Array | None = None, query: Query | None = None) -> Conditional:
         if above is not None or self.encoder is None:
@@ -50,7 +58,7 @@ class VampPrior(Prior):
                 + ("a layer above" if above is not None else "no encoder; clone the layer with encoder=self.encoder")
             )
         inputs = from_rows(self, "inputs", self.components, query)  # [C, ...]
-        q = self.posterior(self.encoder(inputs.reshape(self.components, -1))[None])  # [1, C, U]
+        q = self.posterior(apply_network(self.encoder, inputs.reshape(self.components, -1), False)[None])  # [1, C, U]
         if q.transform is not None:
             raise ValueError(
                 f"expected a posterior that scores a sample under other inputs, got {type(self.posterior).__name__}, "

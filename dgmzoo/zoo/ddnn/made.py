@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from dgmzoo.layers.likelihoods.base import Elements, Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
+from dgmzoo.layers.networks.call import apply_network
 from dgmzoo.layers.networks.masked import MaskedDense, made_degrees
 from dgmzoo.layers.networks.mlp import network
 from dgmzoo.layers.sampling import ancestral
@@ -83,8 +84,10 @@ class MADE(nn.Module):
                 "elements; choose data without missing elements, or a VAE"
             )
 
+        context = self.context_features(batch, len(x), query)
+
         def score(module, carry, mask):
-            p = module.conditionals(x, mask, batch)
+            p = module.conditionals(x, mask, context)
             return carry, (p.log_prob(x), p.parameters())
 
         if query.train or self.num_masks == 1:
@@ -95,6 +98,7 @@ class MADE(nn.Module):
         return Evidence(mixture, parameters=jax.tree.map(lambda leaf: leaf[0], p))
 
     def generate(self, num: int, context=None) -> Draw:
+        context = self.context_features(context, num, False)
         chosen = jax.random.randint(self.make_rng("sample"), (num,), 0, self.num_masks)
 
         def sample_mask(module, draw, mask):
@@ -108,7 +112,7 @@ class MADE(nn.Module):
         start = jax.tree.map(jnp.zeros_like, self.sample_in_order(num, 0, context))
         return ancestral(self, sample_mask, start, self.num_masks)[0]
 
-    def sample_in_order(self, num: int, mask: jax.Array | int, context: Batch | None) -> Draw:
+    def sample_in_order(self, num: int, mask: jax.Array | int, context: jax.Array | None) -> Draw:
         """Sample x element by element, in the order of one mask."""
 
         def sample_element(module, x, element):
@@ -121,7 +125,7 @@ class MADE(nn.Module):
         x, _ = ancestral(self, sample_element, jnp.zeros_like(start), order)
         return Draw(x, self.conditionals(x, mask, context).parameters()["mean"][0])
 
-    def conditionals(self, x: jax.Array, mask: jax.Array | int, rows: Batch | None) -> Elements:
+    def conditionals(self, x: jax.Array, mask: jax.Array | int, context: jax.Array | None) -> Elements:
         """`p(x_d | x_<d)` of all d under one mask, `[1, B, *shape]`."""
         h = self.likelihood.inputs(x, self.shape)
         degrees = [jnp.asarray(layer)[mask] for layer in self.degrees]
@@ -129,13 +133,16 @@ class MADE(nn.Module):
             jnp.repeat(degrees[0], self.likelihood.input_size),
             jnp.repeat(degrees[0], self.likelihood.size),
         )
-        shifts = [layer(self._context(rows, len(x))) for layer in self.from_context] or [0.0] * (len(self.hidden) + 1)
+        shifts = [layer(context) for layer in self.from_context] or [0.0] * (len(self.hidden) + 1)
         for layer, below, above, shift in zip(self.dense, [inputs, *degrees[1:]], degrees[1:], shifts, strict=False):
             h = nn.relu(layer(h, below, above) + shift)
         unconstrained = self.head(h, degrees[-1], outputs) + shifts[-1]
         return self.likelihood.elements(unconstrained[None], self.shape)
 
-    def _context(self, rows: Batch | None, num: int) -> jax.Array:
+    def context_features(self, rows: Batch | None, num: int, query: Query | bool) -> jax.Array | None:
+        """Features `[B, H]` of the context, or None without a network for it."""
+        if self.context is None:
+            return None
         if "context" not in (rows or {}):
             raise ValueError(f"expected a context for each of {num} rows of a conditional MADE, got none")
-        return self.context(rows["context"].reshape(num, -1))
+        return apply_network(self.context, rows["context"].reshape(num, -1), query)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.normal import Normal
+from dgmzoo.layers.networks.call import apply_network
 from dgmzoo.layers.networks.mlp import MLP, network
 from dgmzoo.layers.validation import check_entry
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
@@ -45,16 +46,16 @@ class Regression(nn.Module):
         check_entry(self)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
-        p = self.conditional(batch, len(batch["x"]))
+        p = self.conditional(batch, len(batch["x"]), query)
         log_p = p.log_prob(batch["x"], batch.get("mask"))
         return Evidence(jnp.repeat(log_p, query.num_samples, 0), parameters=p.parameters())
 
     def generate(self, num: int, context=None) -> Draw:
         return self.conditional(context or {}, num).draw(self.make_rng("sample"))
 
-    def conditional(self, rows: Batch, num: int):
+    def conditional(self, rows: Batch, num: int, query: Query | bool = False):
         """`p(x | context)` with batch shape `[1, B, *shape]`."""
         if "context" not in rows or len(rows["context"]) != num:
             raise ValueError(f"expected a context for each of {num} rows, got {jax.tree.map(jnp.shape, dict(rows))}")
         context = rows["context"].reshape(1, num, -1)
-        return self.likelihood(self.network(context), self.shape, rows if "x" in rows else None)
+        return self.likelihood(apply_network(self.network, context, query), self.shape, rows if "x" in rows else None)
