@@ -149,16 +149,16 @@ RULES: tuple[Rule, ...] = (
         "use a score-function objective (nvil)",
     ),
     Rule(
-        "deterministic below another layer",
-        lambda facts, needs: facts.training_value == "deterministic" and needs.below,
-        lambda facts: "x would depend on the lowest layer only, and those above never be trained",
-        "use one layer of latents",
-    ),
-    Rule(
         "deterministic with importance weights",
         lambda facts, needs: facts.training_value == "deterministic" and needs.several,
         lambda facts: "it has no noise, so that all samples are equal",
         "use elbo",
+    ),
+    Rule(
+        "deterministic below another layer",
+        lambda facts, needs: facts.training_value == "deterministic" and needs.below,
+        lambda facts: "x would depend on the lowest layer only, and those above never be trained",
+        "use one layer of latents",
     ),
     Rule(
         "prior jumps",

@@ -104,7 +104,7 @@ class VariationalLayer(LatentLayer):
         q, sample = inferred.q, inferred.sample
         z = sample if q.transform is None else inferred.value
         p = self.p(above, inferred.query)
-        log_q, log_p = per_unit(q.log_prob(sample), p.log_prob(z))
+        log_q, log_p = per_unit(log_q := q.log_prob(sample), p.log_prob(z).astype(log_q.dtype))
         if inferred.log_det is not None:
             log_q, log_p, log_det = per_unit(log_q, log_p, inferred.log_det)
             log_p = log_p + log_det  # of the sample, which is the noise of the posterior

@@ -119,7 +119,7 @@ class StandardPrior(Prior):
         elif self.is_learned or getattr(self.family, "free_form", False):
             unconstrained = self.free()[None, None]
         else:
-            return families.default(self.family, (1, 1, self.units), jnp.float32)
+            return families.default(self.family, (1, 1, self.units), jnp.result_type(float))
         return families.from_unconstrained(self.family, unconstrained)
 
     def density(self, grid: jax.Array) -> jax.Array:
