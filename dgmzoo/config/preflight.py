@@ -49,12 +49,13 @@ def resolve(experiment: Experiment, dataset: Dataset) -> Resolved:
     Raises:
       ValueError: a check of `CHECKS` fails, or the module has another shape than the data.
     """
-    module, corrections = compatible(
-        bind(experiment.model, dataset), experiment.objective, functools.partial(trace, experiment, dataset)
-    )
-    resolved = Resolved(experiment, dataset, module, functional(module), corrections)
+    module = bind(experiment.model, dataset)
+    resolved = Resolved(experiment, dataset, module, functional(module), ())
     for check in CHECKS:
         check(resolved)
+    module, corrections = compatible(module, experiment.objective, functools.partial(trace, experiment, dataset))
+    resolved = Resolved(experiment, dataset, module, functional(module), corrections)
+    check_bound(resolved)
     return resolved
 
 
@@ -141,11 +142,5 @@ def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
         jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
 
 
-CHECKS: tuple[Callable[[Resolved], None], ...] = (
-    check_modules,
-    check_splits,
-    check_batch,
-    check_support,
-    check_bound,
-)
-"""Every check of an experiment with its data, in the order in which they run. Each raises `ValueError`."""
+CHECKS: tuple[Callable[[Resolved], None], ...] = (check_modules, check_splits, check_batch, check_support)
+"""Every check of an experiment with its data that needs no trace, in the order in which they run. Each raises `ValueError`."""

@@ -1,6 +1,7 @@
 """The categorical likelihood of class-valued data."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
@@ -35,7 +36,7 @@ class Categorical(Likelihood):
         return self.num_classes
 
     def encode(self, x: jax.Array) -> jax.Array:
-        return jax.nn.one_hot(x, self.num_classes)
+        return jax.nn.one_hot(x, self.num_classes, dtype=jnp.float32)
 
     @property
     def values(self) -> np.ndarray:

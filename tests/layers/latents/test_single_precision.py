@@ -52,7 +52,7 @@ def unconstrained_with(layer, locs, scales):
     elif isinstance(layer, SphericalLayer):
         kinds = [locs, unconstrained_scales]
     else:
-        family = layer._sized(layer.posterior) if isinstance(layer, VariationalLayer) else dist.Normal
+        family = layer._families()[0] if isinstance(layer, VariationalLayer) else dist.Normal
         sizes = getattr(family, "unconstrained_sizes", {})
         kinds = [
             locs if name in LOCATIONS else unconstrained_scales
