@@ -34,7 +34,7 @@ def test_a_layer_of_the_experiments_own_kind_keeps_its_settings():
 def test_the_layer_normal_has_a_normal_posterior():
     laplace = VariationalLayer(posterior=dist.Laplace, prior=dist.Laplace)
     variants = make_variants(small_experiment(VAE(latent_dim=2, latent=laplace)), ["normal"], [])
-    assert variants["normal"].model.latent.posterior is dist.Normal
+    assert variants["normal"].model.latent.posterior.family is dist.Normal
 
 
 def test_a_piecewise_prior_with_a_normal_posterior_is_of_the_kind_piecewise():

@@ -1,7 +1,5 @@
 """Facts of an entry in its record and its curves: units, terms, codes, and what its training value means."""
 
-import types
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,6 +16,7 @@ from dgmzoo.layers.likelihoods.base import log_likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Draw, Evidence, Latent
 from dgmzoo.report import plots, render
 from dgmzoo.training.loop import fit
@@ -27,11 +26,13 @@ from tests.support.own_entry import ROWS, experiment_of, resolved_of
 
 
 class Relaxed(VariationalLayer):
-    facts = types.SimpleNamespace(training_value="relaxed")
+    def facts(self):
+        return Facts(training_value="relaxed")
 
 
 class Deterministic(VariationalLayer):
-    facts = types.SimpleNamespace(training_value="deterministic")
+    def facts(self):
+        return Facts(training_value="deterministic")
 
 
 def small(latent):
