@@ -35,8 +35,8 @@ CASES = [
         "normal-likelihood",
         VAE(1, encoder=MLP((8,)), decoder=MLP((8,)), likelihood=Normal(), shape=(2,)),
         rows=REAL,
-        entropy=-np.inf,  # a density of so few points has no lower bound that training would reach
-        tolerance=np.inf,
+        entropy=-100.0,  # a density of a few points has no lower bound; a training that diverges shows
+        tolerance=105.0,
         learning_rate=0.01,
         thorough=True,
     ),
@@ -44,8 +44,8 @@ CASES = [
         "mixture-likelihood",
         VAE(1, encoder=MLP((8,)), decoder=MLP((8,)), likelihood=socket_probes.MixtureLikelihood(), shape=(2,)),
         rows=REAL,
-        entropy=-np.inf,
-        tolerance=np.inf,
+        entropy=-100.0,
+        tolerance=105.0,
         learning_rate=0.01,
         thorough=True,
     ),

@@ -36,7 +36,7 @@ class Categorical(Likelihood):
         return self.num_classes
 
     def encode(self, x: jax.Array) -> jax.Array:
-        return jax.nn.one_hot(x, self.num_classes, dtype=jnp.float32)
+        return jax.nn.one_hot(x.astype(jnp.int32), self.num_classes, dtype=jnp.float32)
 
     @property
     def values(self) -> np.ndarray:

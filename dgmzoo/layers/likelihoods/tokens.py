@@ -48,7 +48,7 @@ class Tokens(Likelihood):
         return self.size
 
     def encode(self, x: jax.Array) -> jax.Array:
-        return jax.nn.one_hot(x, self.size, dtype=jnp.float32)
+        return jax.nn.one_hot(x.astype(jnp.int32), self.size, dtype=jnp.float32)
 
     def check_support(self, x: np.ndarray) -> None:
         if not np.issubdtype(x.dtype, np.integer) or x.min() < 0 or x.max() >= self.size:
