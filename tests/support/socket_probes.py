@@ -141,7 +141,7 @@ class SequenceVAE(nn.Module):
     likelihood: Likelihood = Tokens(vocabulary=3)
 
     def setup(self):
-        self.z = VariationalLayer(units=1, posterior=dist.StudentT)  # heavy tails bound the importance weights
+        self.z = VariationalLayer(units=1, posterior=dist.Laplace)  # heavy tails bound the importance weights
         self.encoder, self.transition = nn.Dense(4), nn.Dense(4)
 
     def evidence(self, batch, query: Query) -> Evidence:
