@@ -14,7 +14,7 @@ from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.tokens import Tokens
-from dgmzoo.layers.networks.mlp import MLP, flat
+from dgmzoo.layers.networks.mlp import MLP, check_shape, flat
 from dgmzoo.layers.posteriors.base import Posterior
 from dgmzoo.layers.priors.base import Prior
 from dgmzoo.layers.sampling import ancestral, over_time
@@ -146,6 +146,7 @@ class SequenceVAE(nn.Module):
 
     def evidence(self, batch, query: Query) -> Evidence:
         x, length = batch["x"], batch["length"]
+        check_shape(x, self.shape)
         code = jax.nn.one_hot(x.T, 3)  # [T, B, V]
 
         def step(module, state, code, query):
