@@ -23,6 +23,21 @@ _LOWER_BOUNDS = {dist.StudentT: {"df": 2.0}}  # a Student t has no variance up t
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 
 
+def check_class(family: type[Distribution]) -> None:
+    """Refuse a family that is no class.
+
+    Raises:
+      ValueError: the family is one of NumPyro's functions (Bernoulli, Categorical and similar names).
+
+    >>> check_class(dist.Normal)
+    """
+    if not isinstance(family, type):
+        raise ValueError(
+            f"expected a class of distributions, got {family!r}; use a class such as BernoulliLogits in place of "
+            "NumPyro's functions that choose between probabilities and logits"
+        )
+
+
 def num_unconstrained(family: type[Distribution]) -> int:
     """Number of unconstrained parameters per unit of the family.
 

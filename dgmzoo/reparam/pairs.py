@@ -27,11 +27,7 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
       ValueError: with the reason.
     """
     for family in (posterior, prior):
-        if not isinstance(family, type):  # NumPyro's Bernoulli, Categorical and similar names are functions
-            raise ValueError(
-                f"expected a class of distributions, got {family!r}; use a class such as BernoulliLogits in place of "
-                "NumPyro's functions that choose between probabilities and logits"
-            )
+        families.check_class(family)
         unconstrained = jax.ShapeDtypeStruct((1, 1, 1, families.num_unconstrained(family)), jnp.float32)
         try:
             outputs = jax.eval_shape(functools.partial(_zeros_and_sample, family), unconstrained)

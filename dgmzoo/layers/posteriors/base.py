@@ -50,11 +50,7 @@ class FactorizedPosterior(Posterior):
     """Distribution family of a unit, such as Normal, Laplace or BernoulliLogits."""
 
     def __post_init__(self):
-        if not isinstance(self.family, type):  # NumPyro's Bernoulli, Categorical and similar names are functions
-            raise ValueError(
-                f"expected a class of distributions, got {self.family!r}; use a class such as BernoulliLogits in place of "
-                "NumPyro's functions that choose between probabilities and logits"
-            )
+        families.check_class(self.family)
         super().__post_init__()
 
     def setup(self):

@@ -36,16 +36,14 @@ class Prior(nn.Module):
     A subclass defines `__call__(above, query)`, which returns a `Conditional`. A prior that uses the encoder of the entry
     (the VampPrior) declares the fields `encoder` and `posterior`, which the layer then sets.
 
-    >>> StandardPrior(dist.Laplace).takes_above
-    True
+    >>> StandardPrior(dist.Laplace).is_noncentred
+    False
     """
 
     units: int = dataclasses.field(default=0, kw_only=True, metadata={"cli": False})
     """Number of units; set by the layer that holds the prior."""
     weights: Weights = dataclasses.field(default=PointWeights(), kw_only=True, metadata={"cli": False})
     """Weights of the prior's networks, which belong to the generative network; set by the entry."""
-
-    takes_above: ClassVar[bool] = False  # True if the prior can depend on the layer above
 
     @property
     def is_noncentred(self) -> bool:
@@ -88,15 +86,10 @@ class StandardPrior(Prior):
     centred: bool = dataclasses.field(default=False, kw_only=True, metadata={"cli": False})
     """Use z instead of the noise as the sample under a piecewise prior; set by the layer that holds the prior."""
 
-    takes_above: ClassVar[bool] = True
     is_learned: ClassVar[bool] = False
 
     def __post_init__(self):
-        if not isinstance(self.family, type):  # NumPyro's Bernoulli, Categorical and similar names are functions
-            raise ValueError(
-                f"expected a class of distributions, got {self.family!r}; use a class such as BernoulliLogits in place of "
-                "NumPyro's functions that choose between probabilities and logits"
-            )
+        families.check_class(self.family)
         super().__post_init__()
 
     def setup(self):
