@@ -52,6 +52,8 @@ def check(words: list[str]) -> int:
     for outcome in report.outcomes:
         table.add_row(outcome.law, f"[{_STYLE[outcome.status]}]{outcome.status}[/]", _escaped(outcome.detail))
     console.print(table, highlight=False)
+    for line in report.unproved:
+        console.print(line, highlight=False, markup=False)
     return 1 if report.failed else 0
 
 

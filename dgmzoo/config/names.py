@@ -26,6 +26,7 @@ from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.categorical import Categorical
 from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
 from dgmzoo.layers.likelihoods.normal import Normal
+from dgmzoo.layers.likelihoods.tokens import Tokens
 from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
@@ -58,6 +59,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "categorical": Categorical,
     "discretized_logistic": DiscretizedLogistic,
     "discretized_logistic_mixture": DiscretizedLogisticMixture,
+    "tokens": Tokens,
 }
 
 WEIGHTS: dict[str, type[Weights]] = {

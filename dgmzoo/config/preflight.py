@@ -22,6 +22,7 @@ from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.model.contract import Model, Query
 from dgmzoo.model.functional import functional
 from dgmzoo.model.module_checks import check_modules
+from dgmzoo.model.module_tree import map_fields
 from dgmzoo.model.transforms import with_extra_losses
 
 
@@ -60,11 +61,27 @@ def resolve(experiment: Experiment, dataset: Dataset) -> Resolved:
 
 
 def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
-    """The module with the data's shape.
+    """The module with what it needs to know of the data.
+
+    The module's own field `shape` becomes the shape of a row. In the module and in modules among its fields, fields that
+    are None become: `vocabulary` the number of words, `end` the token that ends a sequence, `num_labels` the number of
+    classes of the labels.
 
     Raises:
       ValueError: the module has another shape.
     """
+    known = {
+        "vocabulary": None if dataset.vocabulary is None else len(dataset.vocabulary),
+        "end": dataset.end,
+        "num_labels": dataset.num_classes,
+    }
+
+    def fill(path, value):
+        if isinstance(value, nn.Module):
+            return map_fields(value, fill, path)
+        return known.get(path.rpartition(".")[2]) if value is None else value
+
+    module = map_fields(module, fill)
     if "shape" not in fields(module):
         return module
     if module.shape is None:

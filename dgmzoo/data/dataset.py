@@ -13,7 +13,7 @@ from dgmzoo.data.config import Data
 from dgmzoo.data.entry import Entry
 from dgmzoo.data.lazy_rows import ConcatenatedRows, LazyRows
 from dgmzoo.data.observe import Observe, above_half, broadcast_mask
-from dgmzoo.data.readers.text import decode_vocabulary
+from dgmzoo.data.readers.text import END, decode_vocabulary
 from dgmzoo.data.sets import toys
 
 FIELDS = ("x", "label", "context", "mask")
@@ -52,6 +52,16 @@ class Dataset:
     vocabulary: tuple[str, ...] | None
     """The words of a text set: word of each token or count."""
     entry: Entry
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends a sequence; None where the data have no words or no such token.
+
+        >>> load_dataset(Data("toy_moons")).end is None
+        True
+        """
+        is_text = self.entry.kind == "tokens" and END in (self.vocabulary or ())
+        return self.vocabulary.index(END) if is_text else None
 
     @property
     def in_unit_interval(self) -> bool:

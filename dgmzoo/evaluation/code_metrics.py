@@ -42,7 +42,9 @@ def sample_codes(
       ValueError: there are no rows, or the entry ignores given samples.
     """
     if given and not model.takes_given:
-        raise ValueError("expected an entry that scores the samples in query.given, got one that ignores them")
+        raise ValueError(
+            "expected an entry that scores the samples in query.given under any row, got one that ignores them or gives noise"
+        )
     num = len(rows["x"])
     if num == 0:
         raise ValueError("expected at least one example, got none")
@@ -76,7 +78,9 @@ def mutual_information(
     Source: Hoffman & Johnson 2016, "ELBO surgery", section 2. The bound: Poole et al. 2019 (arXiv 1905.06922).
     """
     if not model.takes_given:
-        raise ValueError("expected an entry that scores the samples in query.given, got one that ignores them")
+        raise ValueError(
+            "expected an entry that scores the samples in query.given under any row, got one that ignores them or gives noise"
+        )
     num = len(rows["x"])
     index = np.arange(-(-num // _BATCH) * _BATCH).reshape(-1, _BATCH)
     batches = {name: jnp.asarray(np.asarray(leaf)[index % num]) for name, leaf in rows.items()}

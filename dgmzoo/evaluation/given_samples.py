@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dgmzoo.config.preflight import Resolved
+from dgmzoo.layers.latents.base import variational_layers
 from dgmzoo.model.contract import Array, Batch, Evidence, Model, Query, Variables
 
 _TOLERANCE = 1e-3  # relative to a norm; in float32, after a transformation of the sample and back
@@ -17,8 +18,9 @@ _TOLERANCE = 1e-3  # relative to a norm; in float32, after a transformation of t
 def check_given(resolved: Resolved, law: bool = True) -> Resolved:
     """Check that the entry scores given samples, where that is needed; otherwise note the fact in `model.takes_given`.
 
-    DReG and rematerialization (`training.remat`) give samples back. Code metrics that need them are left out for an
-    entry that ignores them.
+    DReG and rematerialization (`training.remat`) give samples back. Code metrics that score a sample under other rows are
+    left out for an entry that ignores given samples, and for one whose samples are the noise of a transformed posterior:
+    the same noise is another value under another row.
 
     Args:
       law: also check before DReG and rematerialization that values and gradients are reproduced in training.
@@ -46,7 +48,8 @@ def check_given(resolved: Resolved, law: bool = True) -> Resolved:
             f"{user} needs, got another result for {term}: the gradient would be wrong; make the layer's value a function "
             "of its sample, or choose another objective, such as iwae, without training.remat"
         )
-    return resolved._replace(model=model._replace(takes_given=not ignored))
+    are_noise = any(layer.facts().samples_noise for _, layer in variational_layers(module))
+    return resolved._replace(model=model._replace(takes_given=not ignored and not are_noise))
 
 
 def ignored_layers(model: Model, batch: Batch, key: chex.PRNGKey) -> list[str]:
@@ -89,8 +92,9 @@ def ignored_layers(model: Model, batch: Batch, key: chex.PRNGKey) -> list[str]:
 def law_violation(model: Model, batch: Batch, num_samples: int, key: chex.PRNGKey) -> str | None:
     """The term of the evidence in training that is not reproduced by giving its samples back; None if all are.
 
-    Values are compared, and the gradient of a random projection of all terms with respect to the parameters. A layer whose `value` is no function of its `sample` (a relaxed value beside a discrete sample) has the same
-    values and another gradient.
+    Values are compared, and the gradient of a random projection of all terms with respect to the parameters. A layer whose
+    `value` is no function of its `sample` (a relaxed value beside a discrete sample) has the same values and another
+    gradient.
 
     >>> model = Model(lambda key, batch: {"params": {}}, lambda *_: (Evidence(jnp.zeros((1, 2))), {}), None, None, "exact")
     >>> law_violation(model, {"x": jnp.ones((2, 4))}, 1, jax.random.key(0)) is None
@@ -113,9 +117,7 @@ def law_violation(model: Model, batch: Batch, num_samples: int, key: chex.PRNGKe
         def projection(params, given_back):
             values = terms(params, collections, jax.random.fold_in(key, 1), given_back)
             total = 0.0
-            for i, value in enumerate(
-                values.values()
-            ):  # numbers of both signs, so that terms do not cancel by symmetry
+            for i, value in enumerate(values.values()):  # weights of both signs: terms do not cancel by symmetry
                 total += (value * jax.random.normal(jax.random.fold_in(key, i), value.shape, value.dtype)).sum()
             return total, values
 

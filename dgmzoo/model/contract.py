@@ -60,6 +60,14 @@ class Query:
         if isinstance(self.num_samples, int) and self.num_samples < 1:
             raise ValueError(f"expected num_samples >= 1, got {self.num_samples}")
 
+    def with_inputs(self, inputs: Array) -> "Query":
+        """The query for layers behind an encoder: in `init`, `rows` then hold the encoder's inputs `[N, inputs]` as x.
+
+        >>> Query(rows={"x": jnp.zeros((2, 3), int)}).with_inputs(jnp.zeros((2, 12))).rows["x"].shape
+        (2, 12)
+        """
+        return self if self.rows is None else dataclasses.replace(self, rows={"x": inputs})
+
 
 class Latent(NamedTuple):
     """The sample of a variational layer, with its densities and its KL divergence.
@@ -156,8 +164,8 @@ class Model(NamedTuple):
       bound: meaning of the mean of `log_weight`: "exact" | "elbo" | "predictive" (at the means of random weights, or over
         samples of them: no bound) | None (a point or quantized code: no bound on log p(x)).
       reductions: pairs of a mutable collection and its reduction over devices, see `dgmzoo.model.collections`.
-      takes_given: the samples in `Query.given` are scored; False: the entry ignores them, so that mutual information and
-        robustness of its codes are not available.
+      takes_given: the samples in `Query.given` can be scored under any row; False: the entry ignores them, or they are the
+        noise of a transformed posterior, so that mutual information and robustness of its codes are not available.
     """
 
     init: Callable[..., Variables]

@@ -19,6 +19,7 @@ from dgmzoo.model.random_weights import random_weights, weight_kl, weights_drawn
 
 _STREAMS = ("sample", "weights", "dropout")
 _DEFAULT_QUERY = Query()
+_BOUNDS = ("exact", "elbo", "predictive")
 
 
 def streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:
@@ -56,7 +57,7 @@ def functional(module: nn.Module) -> Model:
 
     Raises:
       ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`,
-        a density has fewer bits than float32,        a collection changes in training whose reduction over devices is not declared, or dropout or batch statistics
+        a density has fewer bits than float32, a collection changes in training whose reduction over devices is not declared, or dropout or batch statistics
         stay on in evaluation.
 
     >>> class Coin(nn.Module):
@@ -76,7 +77,7 @@ def functional(module: nn.Module) -> Model:
 
     parts_have_bound = all(getattr(part, "has_bound", True) for _, part in parts(module))
     parts_have_prior = all(getattr(part, "has_prior", True) for _, part in parts(module))
-    bound = getattr(module, "bound", "elbo")
+    bound = _declared_bound(module)
     bound = "predictive" if bound and has_random_weights(module) else bound
     bound = bound if parts_have_bound else None
     reductions = declared(module)
@@ -102,6 +103,7 @@ def functional(module: nn.Module) -> Model:
         evidence = _for_every_sample(evidence, query.num_samples)
         _check_shapes(evidence, query.num_samples, len(batch["x"]), type(module).__name__)
         check_densities(evidence, type(module).__name__)
+        _check_latents(module, bound, evidence)
         if unknown := (set(query.given) | set(query.noise)) - set(evidence.latents):
             raise ValueError(f"expected given samples for {sorted(evidence.latents)}, got {sorted(unknown)}")
         if noise.layers and bound in ("elbo", "exact"):
@@ -130,6 +132,32 @@ def functional(module: nn.Module) -> Model:
         bound=bound,
         reductions=tuple(reductions.items()),
     )
+
+
+def _declared_bound(module: nn.Module) -> str | None:
+    """The class attribute `bound` of a module, "elbo" where it declares none."""
+    bound = getattr(module, "bound", "elbo")
+    if bound not in (*_BOUNDS, None):
+        raise ValueError(
+            f"expected the class attribute bound of {type(module).__name__} to be {', '.join(map(repr, _BOUNDS))} or None "
+            f"(no bound on log p(x)), got {bound!r}"
+        )
+    return bound
+
+
+def _check_latents(module: nn.Module, bound: str | None, evidence: Evidence) -> None:
+    """Refuse an "exact" density with latents, and a module without latents that does not say what its density is."""
+    name = type(module).__name__
+    if bound == "exact" and evidence.latents:
+        raise ValueError(
+            f"expected no latents in the evidence of {name}, whose bound is 'exact', got {', '.join(evidence.latents)}; "
+            "set the class attribute bound = 'elbo'"
+        )
+    if not evidence.latents and not hasattr(module, "bound"):
+        raise ValueError(
+            f"expected {name}, whose evidence has no latents, to say what its log_likelihood is, got no class attribute "
+            "`bound`; set bound = 'exact' for log p(x), or None for a loss that does not bound log p(x)"
+        )
 
 
 def _evaluation_streams(key: chex.PRNGKey) -> dict[str, chex.PRNGKey]:

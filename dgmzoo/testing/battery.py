@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from dgmzoo.model.contract import Array, Batch
 from dgmzoo.objectives.base import Objective
-from dgmzoo.testing import densities, laws, masks, training_laws
+from dgmzoo.testing import densities, laws, masks, priors, training_laws
 from dgmzoo.testing.report import BatteryError, LawFailed, LawSkipped, Outcome, Report
 from dgmzoo.testing.subject import Subject
 
@@ -17,6 +17,7 @@ LAWS: dict[str, Law] = {
     "state": laws.state,
     "total mass": densities.total_mass,
     "samples": densities.samples,
+    "priors": priors.priors,
     "given samples": laws.given_samples,
     "given in training": training_laws.given_in_training,
     "kl": laws.divergence,

@@ -14,16 +14,15 @@ import numpy as np
 from scipy import stats
 from scipy.special import logsumexp
 
-from dgmzoo.model.contract import Query
 from dgmzoo.testing import continuous
+from dgmzoo.testing.marginal_likelihood import MAX_ERROR, density, log_weights
 from dgmzoo.testing.report import LawFailed, LawSkipped, require
 from dgmzoo.testing.subject import AMPLITUDES, Subject
 
 MAX_CONFIGURATIONS = 4096
 NUM_DRAWS = 3000
-MAX_ERROR = 0.02  # standard error of the total mass that a law needs
-_PAIRS = 16_000  # of rows and samples in one call
-_MAX_EVALUATIONS = 30
+_IMPOSSIBLE_MASS = 1e3
+"""An unbiased estimate of a mass of 1 that is never negative exceeds this with probability 1e-3 at most (Markov)."""
 
 
 class Cells(NamedTuple):
@@ -131,6 +130,12 @@ def _precise_cells(subject: Subject) -> list[Cells] | str:
         error = max(each.error for each in cells)
         if error <= MAX_ERROR:
             return [each._replace(variables=variables) for each in cells]
+        for each in cells:
+            require(
+                each.mass < _IMPOSSIBLE_MASS and abs(each.mass - 1) < 10 * each.error + MAX_ERROR,
+                f"expected a density of mass 1 by {each.method}, got {each.mass:.3g} +- {each.error:.2g}; look at the sign, "
+                "and at normalizing constants and log-determinants",
+            )
         reason = "too few effective samples: " + (
             f"the mass is known to {error:.2g} only" if error < math.inf else "a few weights decide the estimate"
         )
@@ -189,40 +194,6 @@ def _every_x(subject: Subject) -> tuple[np.ndarray, np.ndarray | None]:
     beyond = np.arange(shape[0])[None] >= length[:, None]
     is_first = (np.where(beyond, every, values[0]) == values[0]).all(1, where=beyond)  # one of those that differ beyond
     return every[is_first], length[is_first]
-
-
-def density(subject: Subject, variables, rows) -> tuple[np.ndarray, np.ndarray]:
-    """`p(x)` of rows `[N]`, and the variance of its estimate; zeros for a density without latents.
-
-    Samples are added until the standard error of the sum is half of what a law needs. The variance is infinite where the
-    weights are so unequal that it cannot be estimated.
-    """
-    if not subject.drawn.latents:
-        return np.exp(log_weights(subject, variables, rows, 1)[0]), np.zeros(len(rows["x"]))
-    parts: list[np.ndarray] = []
-    for i in range(_MAX_EVALUATIONS):
-        parts.append(np.exp(log_weights(subject, variables, rows, max(20, _PAIRS // len(rows["x"])), i)))
-        weight = np.concatenate(parts)  # [K, N]
-        variance = weight.var(0, ddof=1) / len(weight)
-        is_unequal = continuous.tail_index(weight.ravel()) > continuous.MAX_TAIL_INDEX
-        if np.sqrt(variance.sum()) < MAX_ERROR / 2 or (is_unequal and i >= 3):
-            break
-    if is_unequal:
-        variance = np.full(len(variance), np.inf)
-    return weight.mean(0), variance
-
-
-def log_weights(subject: Subject, variables, rows, num_samples: int, key: int = 0) -> np.ndarray:
-    """`log p(x, z) - log q(z | x)`, `[K or 1, N]`, of rows in batches of one size."""
-    num = len(rows["x"])
-    size = min(num, max(1, _PAIRS // num_samples))
-    results = []
-    for start in range(0, num, size):
-        index = np.arange(start, start + size) % num  # the last batch is filled with the first rows
-        batch = {name: np.asarray(leaf)[index] for name, leaf in rows.items()}
-        keys = jax.random.fold_in(subject.keys(7), 1000 * key + start // size)
-        results.append(np.asarray(subject.compiled_log_weight(variables, batch, keys, Query(num_samples)), np.float64))
-    return np.concatenate(results, 1)[:, :num]
 
 
 def _continuous_cells(subject: Subject, variables, context) -> Cells:

@@ -84,7 +84,19 @@ class Report(NamedTuple):
             f"  {outcome.status:8} {outcome.law}{': ' if outcome.detail else ''}{outcome.detail}"
             for outcome in self.outcomes
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.unproved])
+
+    @property
+    def unproved(self) -> tuple[str, ...]:
+        """One line for each law of the density that was skipped, since a report without failures proves nothing there.
+
+        >>> Report("VAE", (Outcome("total mass", "skipped", "x is continuous in 9 dimensions"),)).unproved
+        ('not proved: the density has total mass 1 (x is continuous in 9 dimensions)',)
+        """
+        claims = {"total mass": "the density has total mass 1", "samples": "samples follow the density"}
+        return tuple(
+            f"not proved: {claims[outcome.law]} ({outcome.detail})" for outcome in self.skipped if outcome.law in claims
+        )
 
 
 def require(condition: Any, message: str) -> None:

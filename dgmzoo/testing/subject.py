@@ -18,6 +18,7 @@ from dgmzoo.testing.report import LawSkipped, leaves
 
 K = 3  # samples of a query; neither 1 nor the number of rows
 MAX_ROWS = 16
+_INITIAL_ROWS = 512  # of a batch that initializes parameters
 AMPLITUDES = (0.6, 0.3, 0.1, 0.0)  # of the noise that is added to initial parameters
 
 
@@ -67,13 +68,27 @@ class Subject:
 
     @functools.cached_property
     def initial(self) -> Any:
-        """Initial variables."""
-        return jax.device_get(jax.jit(self.model.init)(self.keys(0), self.batch))
+        """Initial variables. The rows are repeated, because each pseudo-input of a prior starts at a row of its own."""
+        repeats = -(-_INITIAL_ROWS // self.num_rows)
+        rows = {name: jnp.tile(leaf, (repeats, *(1,) * (leaf.ndim - 1))) for name, leaf in self.batch.items()}
+        return jax.device_get(jax.jit(self.model.init)(self.keys(0), rows))
 
     @functools.cached_property
     def drawn(self) -> Evidence:
         """Evidence of the batch with K newly drawn samples, outside training."""
         return self.evidence(Query(K))
+
+    @functools.cached_property
+    def draws_latents(self) -> bool:
+        """True if `generate` also returns samples of all latents, as `Query.given` takes them."""
+        if self.generate is None or not self.drawn.latents:
+            return False
+        context = {name: leaf[:2] for name, leaf in self.batch.items() if name not in ("x", "mask", "length")} or None
+        latents = jax.eval_shape(lambda key: self.model.generate(self.variables, key, 2, context), self.key).latents
+        of_values = {name: jnp.shape(leaf)[1:] for name, leaf in latents.items()}
+        return of_values == {name: latent.sample.shape[2:] for name, latent in self.drawn.latents.items()} and all(
+            np.array_equal(latent.value, latent.sample) for latent in self.drawn.latents.values()
+        )
 
     @property
     def given(self) -> dict[str, np.ndarray]:

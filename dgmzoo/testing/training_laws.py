@@ -16,6 +16,10 @@ def given_in_training(subject: Subject) -> str:
     """Giving samples back reproduces the training evidence and its gradient, along the path through the samples too."""
     subject.require_latents()
     (value, evidence), (again_value, again), gradient, again_gradient = training_pair(subject)
+    altered = _altered(subject, evidence)
+    for name, sample in altered.items():
+        is_returned = np.array_equal(sample[0], sample[1])
+        require(is_returned, f"expected the sample given for {name!r} to be returned in training too, got another")
     advice = "the evidence in training differs for a sample that is given; DReG relies on it"
     require_equal(density_terms(evidence), density_terms(again), "given samples to reproduce in training", advice)
     require_equal(value, again_value, "the weighted bound", advice, 2e-4)
@@ -25,6 +29,20 @@ def given_in_training(subject: Subject) -> str:
         *scaled, "the gradient (over its largest element)", f"{advice}: samples are cut from their path", 1e-3
     )
     return f"largest gradient {scale:.3g}"
+
+
+def _altered(subject: Subject, evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Layer -> a sample of other rows that was given in training, and the one that came back."""
+    given = {name: np.roll(latent.sample, 1, axis=1) for name, latent in evidence.latents.items()}
+    query = Query(K, train=True, step=3, given=given)
+
+    @jax.jit
+    def samples(variables, batch, query):
+        evidence, _ = subject.model.evidence(variables, batch, subject.key, query)
+        return {name: latent.sample for name, latent in evidence.latents.items()}
+
+    returned = jax.device_get(samples(subject.variables, subject.batch, query))  # XLA drops all but the samples
+    return {name: (given[name], returned[name]) for name in given}
 
 
 def training_pair(subject: Subject, batch=None):

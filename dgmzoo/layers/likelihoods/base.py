@@ -10,6 +10,7 @@ How to choose a likelihood (by the name that `--model.likelihood` accepts), whic
 Values under different likelihoods do not compare, unless both are probabilities of the same discrete x.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -71,7 +72,7 @@ class Likelihood(nn.Module):
     (1, True)
     """
 
-    weights: Weights = PointWeights()
+    weights: Weights = dataclasses.field(default=PointWeights(), kw_only=True)
     """Weights of the dense head: plain parameters, or random weights with a posterior and a prior."""
 
     discrete = True  # True if x is discrete, so that bits per dimension are defined

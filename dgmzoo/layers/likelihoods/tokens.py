@@ -28,7 +28,7 @@ class Tokens(Likelihood):
     """
 
     vocabulary: int | None = None
-    """Number of tokens; it must be set."""
+    """Number of tokens; None: that of the data's words."""
 
     def __post_init__(self):
         super().__post_init__()

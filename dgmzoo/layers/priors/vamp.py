@@ -14,13 +14,14 @@ from dgmzoo.layers.priors.base import Prior
 from dgmzoo.layers.sampling import from_rows
 from dgmzoo.model.compatibility import Facts
 from dgmzoo.model.contract import Query
+from dgmzoo.model.module_tree import has_random_weights
 
 
 class VampPrior(Prior):
     """p(z) = 1/C sum_c q(z | u_c), with the posterior of the layer at C pseudo-inputs u_c, which start at training rows.
 
-    The entry passes its encoder on to the layer (`latent.clone(units=..., encoder=self.encoder)`). In a hierarchy the prior
-    sits on the top layer.
+    The entry passes its encoder on to the layer (`latent.clone(units=..., encoder=self.encoder)`), and the encoder's inputs
+    (`query.with_inputs(inputs)`), at which pseudo-inputs start. In a hierarchy the prior sits on the top layer.
 
     Source: Tomczak & Welling 2018, "VAE with a VampPrior" (arXiv 1705.07120), equation 9. Deviation: pseudo-inputs are free
     parameters that start at training rows, instead of the outputs of a linear layer with a hard tanh.
@@ -29,7 +30,7 @@ class VampPrior(Prior):
     100
 
     Raises:
-      ValueError: there is no component; when called, no encoder is set, or a layer lies above.
+      ValueError: there is no component; when called, no encoder is set, its weights are random, or a layer lies above.
     """
 
     components: int = 500
@@ -56,6 +57,11 @@ class VampPrior(Prior):
             raise ValueError(
                 "expected a VampPrior on the top layer of an entry that passes its encoder on, got "
                 + ("a layer above" if above is not None else "no encoder; clone the layer with encoder=self.encoder")
+            )
+        if has_random_weights(self.encoder):
+            raise ValueError(
+                "expected an encoder with point weights for a VampPrior, whose density would be another one for each sample "
+                "of the weights, got random weights"
             )
         inputs = from_rows(self, "inputs", self.components, query)  # [C, ...]
         q = self.posterior(apply_network(self.encoder, inputs.reshape(self.components, -1), False)[None])  # [1, C, U]

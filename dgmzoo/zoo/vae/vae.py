@@ -54,8 +54,8 @@ class VAE(nn.Module):
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x, mask = batch["x"], batch.get("mask")  # [B, *shape]
-        features = apply_network(self.encoder, self.likelihood.inputs(x, self.shape, mask), query)
-        z = self.z(features, query, "z")
+        inputs = self.likelihood.inputs(x, self.shape, mask)
+        z = self.z(apply_network(self.encoder, inputs, query), query.with_inputs(inputs), "z")
         p = self.likelihood(apply_network(self.decoder, z.value, query), self.shape, batch)  # [K, B, *shape]
         return Evidence(p.log_prob(x, mask), {"z": z}, parameters=p.parameters())
 
