@@ -1,6 +1,6 @@
-"""A functional zoo of likelihood-based deep generative models.
+"""The public API of dgmzoo, a functional zoo of likelihood-based deep generative models.
 
-The names below are imported on first use, so that `import dgmzoo` and the listings of the command cost nothing.
+The names below are imported on first use, so that `import dgmzoo` and `dgmzoo list` do not import JAX or Flax.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""`python -m dgmzoo` is the `dgmzoo` command."""
+"""Entry point of `python -m dgmzoo`, which runs the `dgmzoo` command."""
 
 from dgmzoo.command.main import main
 

@@ -1,4 +1,4 @@
-"""`experiment`, `train`, `load`: look up an experiment, train and measure it, load a trained run."""
+"""`experiment`: find an experiment; `train`: train and evaluate it; `load`: load a trained run from its directory."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""Reading and atomic writing of small files: a file is replaced as a whole or keeps its content."""
+"""Small files: reading JSON, atomic writing of JSON, text and bytes, appending, and the error `CannotWrite`."""
 
 import contextlib
 import json

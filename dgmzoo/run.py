@@ -1,4 +1,4 @@
-"""`Run`, a trained experiment: evaluation, samples, codes, reconstructions and weights."""
+"""`Run`, a trained experiment: evaluation, samples, codes, reconstructions, weights; `measure`: evaluate a split."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""Names and summaries of the zoo's experiments. Each experiment is a file whose path is its name (`vae/digits`).
+"""Names and summaries of the experiments in this folder, and the paths of their result files.
 
-A name is `<family>/<data>_<model>[_<variant>]`. The model is left out if it has the name of the family (`vae/digits` is
-the VAE). The docstring of the file describes the experiment. This module parses the files without importing them, so that
-a listing needs neither JAX nor Flax.
+Each experiment is a file whose path is its name (`vae/digits`). A name is `<family>/<data>_<model>[_<variant>]`. The
+model is left out if it has the name of the family (`vae/digits` is the VAE). The docstring of the file describes the
+experiment. This module parses the files without importing them, so that a listing needs neither JAX nor Flax.
 """
 
 import ast

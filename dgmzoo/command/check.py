@@ -1,4 +1,4 @@
-"""The verb `check`: the battery of an experiment's entry."""
+"""The command `dgmzoo check`: property tests of an experiment's model, at a small data shape where possible."""
 
 import argparse
 import functools

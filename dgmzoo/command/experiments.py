@@ -1,4 +1,4 @@
-"""The verbs that take an experiment: `train`, `compare` and `bench`."""
+"""The commands `dgmzoo train`, `compare` and `bench`: train an experiment, compare its variants, time its training."""
 
 import argparse
 import json
@@ -109,7 +109,7 @@ def bench(words: list[str]) -> int:
 
 
 def _names_an_experiment(verb: str, words: list[str], usage: str = "") -> bool:
-    """Whether the words name an experiment; False where they ask for help, which is printed."""
+    """True if the words name an experiment; False where they ask for help, which is printed."""
     if words and words[0] in ("-h", "--help"):
         print(f"usage: dgmzoo {verb} NAME {usage}[options]")
         print(f"`dgmzoo {verb} NAME --help` shows the options of NAME")

@@ -1,4 +1,4 @@
-"""The verbs `list` and `results`: tables of the experiments and of the committed records."""
+"""Commands that print tables: `list` (experiments), `compatibility` (layers by objectives), `results` (evaluations)."""
 
 from rich.console import Console
 from rich.table import Table

@@ -1,4 +1,7 @@
-"""The `dgmzoo` command: help, dispatch to the verbs, exit status. JAX and tyro are imported only by verbs that need them."""
+"""The `dgmzoo` command: `main`, help text (`HELP`), table of subcommands (`VERBS`), and `Terminated` for SIGTERM.
+
+JAX and tyro are imported only by the subcommands that need them.
+"""
 
 import contextlib
 import importlib

@@ -1,4 +1,4 @@
-"""Options of `train`, `bench` and `compare`, parsed by tyro: their own, and one for every field of the experiment."""
+"""Options of `train`, `bench` and `compare`, parsed by tyro, with overrides of the experiment and of its variants."""
 
 import dataclasses
 import functools

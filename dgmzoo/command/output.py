@@ -1,4 +1,4 @@
-"""Helpers of the verbs that run JAX: print a result, and keep compiled programs between processes."""
+"""Helpers of commands: print a result, and enable JAX's persistent cache of compiled programs."""
 
 import hashlib
 import importlib.metadata

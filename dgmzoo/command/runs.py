@@ -1,4 +1,4 @@
-"""The verbs that take a run directory: `evaluate` and `sample`."""
+"""The commands `dgmzoo evaluate` and `dgmzoo sample`: evaluate a trained run again, draw samples from its model."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figure of a comparison: one row of panels per variant, with KL, posteriors, samples and traversals."""
+"""Figure of a comparison of models: one row of panels per variant, with KL, posteriors, samples and traversals."""
 
 import io
 from collections.abc import Callable, Mapping

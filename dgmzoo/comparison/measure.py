@@ -1,4 +1,4 @@
-"""Measurements of one run in a comparison: a flat record for the table, and arrays for the figure."""
+"""Measurements of one trained run for a comparison: a flat record for the table, and arrays for the figure."""
 
 import math
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Training of the variants of an experiment with paired seeds."""
+"""`compare`: train variants of an experiment with the same seeds, evaluate them, and return a `Comparison`."""
 
 import sys
 from collections.abc import Mapping, Sequence

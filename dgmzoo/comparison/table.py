@@ -1,4 +1,4 @@
-"""Table of a comparison: measures of all variants with their differences over paired seeds, for terminal and HTML."""
+"""Table of a comparison for terminal and HTML: measures of each variant, paired differences over seeds, and notes."""
 
 import html
 import math

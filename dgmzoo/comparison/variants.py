@@ -1,4 +1,4 @@
-"""Variants of an experiment to compare: one named experiment for each latent layer or set of overrides."""
+"""Variants of an experiment for a comparison, one per latent layer or set of overrides, and their directory names."""
 
 import hashlib
 import re

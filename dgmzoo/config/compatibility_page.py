@@ -1,4 +1,4 @@
-"""The compatibility table as a page in Markdown: layers by objectives, and the reasons, generated from the code."""
+"""The compatibility table as Markdown: latent layers (rows) by objectives (columns), with the reasons as notes."""
 
 import numpyro.distributions as dist
 

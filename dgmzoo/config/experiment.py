@@ -1,4 +1,4 @@
-"""`Experiment` and its parts, as frozen dataclasses, and `load_experiment`, which finds one by name or by file."""
+"""Dataclass `Experiment` and its parts `Evaluation`, `Paper`, `Diagnostic`, `Origin`; `load_experiment`."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""Fields of experiments, their parts and modules: which of them a user can set, their types, and their axes."""
+"""Fields of config dataclasses and Flax modules: those users can set, their types, and the registry of their values."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ def fields(part: Any) -> dict[str, dataclasses.Field]:
 
 
 def is_part(value: Any) -> bool:
-    """Whether a value has fields that overrides can set."""
+    """True if a value has fields that overrides can set."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 

@@ -1,4 +1,6 @@
-"""The identity of a Python function, so that a run is not resumed with a different loss function.
+"""`identity`: a string that identifies a Python function by its name and a digest of its source.
+
+Identities are compared when a run is resumed, so that the run does not continue with a different loss function.
 
 A function defined in a file is known by its qualified name and the digest of that file, a function of a notebook or
 prompt by its source text and the globals that it reads. Plain values that a function closes over belong to its identity.

@@ -1,4 +1,8 @@
-"""Check of the variational layers of an entry against the compatibility table, as they are used when the entry is traced."""
+"""Find latent layers with wrong gradients under an objective; replace them by an equivalent layer or refuse them.
+
+The module is traced, so that layers are judged as the model uses them, by the compatibility table
+(`dgmzoo.model.compatibility`).
+"""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Overrides of an experiment by paths such as `model.latent_dim`, and its flat form as plain values."""
+"""Overrides of an experiment by dotted paths (`model.latent_dim`), and experiments as flat mappings of JSON values."""
 
 import dataclasses
 import difflib
@@ -115,7 +115,7 @@ def source(experiment: Experiment) -> tuple[str | None, dict[str, Any]]:
 
 
 def _has_plain_form(value: Any) -> bool:
-    """Whether `override` understands `plain(value)`, unlike that of arrays, functions and modules."""
+    """True if `override` understands `plain(value)`, unlike that of arrays, functions and modules."""
     if isinstance(value, list | tuple):
         return all(map(_has_plain_form, value))
     if value is None or isinstance(value, bool | int | float | str):
@@ -159,7 +159,7 @@ def override(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment
 
 
 def _names_the_present_part(experiment: Experiment, path: str, value: Any) -> bool:
-    """Whether an override is the flat form of a part that stays: the name of its class, or the keys of its members."""
+    """True if an override only repeats the present part: the name of its class, or the keys of its members."""
     part: Any = experiment
     for name in path.split("."):  # a part that another override chooses may have a field that this one has not
         items = members(part)

@@ -1,4 +1,4 @@
-"""Plugins: files that `--plugin` names, and installed packages with the entry point group `dgmzoo`, which call `register`."""
+"""Loading of plugins that call `register`: Python files (`--plugin FILE`) and entry points of installed packages."""
 
 import functools
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""`resolve`: check an experiment against its data before training, and make the model that is ready to train.
+"""`resolve`: check an experiment and its data before training (`CHECKS`), and return a model to train (`Resolved`).
 
 The checks stand in one list, `CHECKS`. They trace shapes and compute nothing, so that a mistake is reported within
 seconds and not after hours of training.

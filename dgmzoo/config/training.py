@@ -1,4 +1,4 @@
-"""`Training`, the protocol that decides the numbers of a run, and `Execution`, which may change when a run is resumed."""
+"""`Training`: length, batch size, optimizer and other training settings; `Execution`: settings of memory and speed."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""`Data`, the data configuration of an experiment, and `from_arrays`, which makes one from arrays in memory."""
+"""`Data`, the data configuration of an experiment, and `from_arrays`, which makes a `Data` from arrays in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

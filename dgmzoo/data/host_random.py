@@ -1,4 +1,4 @@
-"""Random numbers of the host, from NumPy's Philox: row orders, splits, fixed binarizations and toy sets.
+"""Reproducible random numbers on the host (NumPy's Philox): uniform words, row permutations, fixed binarization.
 
 Only `random_raw` is read: a bit generator's raw stream never changes between versions or platforms (NEP 19), while
 `Generator.permutation` may. Streams of different purposes have different keys.

@@ -1,4 +1,4 @@
-"""Rows gathered on access from arrays that stay on disk or in place, so that a set may be larger than memory."""
+"""`LazyRows` and `ConcatenatedRows`: views of arrays in memory or on disk, whose rows are read on access."""
 
 import math
 from collections.abc import Callable, Sequence

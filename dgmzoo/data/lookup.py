@@ -1,4 +1,4 @@
-"""Registered data sets by name: read from the cache, decoded from local files, or fetched; content is verified.
+"""Arrays of registered data sets, from the cache, local files or a download: `load_arrays`, `fetch`, `verify`.
 
 Places are tried in this order: the cache, DGMZOO_DATA, copies that other libraries left on this machine, then the
 public sources of the set's entry one by one.

@@ -1,4 +1,4 @@
-"""`Observe`: scale or binarize stored rows, so that they are a batch for the model; runs inside the training step."""
+"""`Observe`: scale or binarize stored rows into a batch in the compiled step; helpers for masks, noise, thresholds."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Previews of a data set: `summarize` as text for the terminal, `save_picture` as an image file."""
+"""Previews of a data set: `summarize` (text for the terminal), `save_picture` (image file), `tile_images` (array)."""
 
 from pathlib import Path
 from typing import Any

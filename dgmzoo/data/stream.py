@@ -1,4 +1,4 @@
-"""Rows gathered on the host and prefetched by a thread, ahead of the step that needs them."""
+"""`gather`: rows of a split by index, on the host; `prefetch`: an iterator that is computed ahead in a thread."""
 
 import queue
 import threading

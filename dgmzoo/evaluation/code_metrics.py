@@ -1,4 +1,4 @@
-"""Metrics of latent codes: mutual information, sparsity, robustness to flipped pixels, and latent traversals."""
+"""Latent codes: samples, mutual information with x, Hoyer sparsity, latent traversals; and random flips of pixels."""
 
 import functools
 import math

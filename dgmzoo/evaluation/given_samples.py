@@ -1,4 +1,4 @@
-"""The law of `Query.given`, checked before training: samples that are given back are scored, and reproduce the evidence."""
+"""Test if a model scores the latent samples passed in `Query.given`; set its `takes_given`, or refuse the model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -92,9 +92,9 @@ def ignored_layers(model: Model, batch: Batch, key: chex.PRNGKey) -> list[str]:
 def law_violation(model: Model, batch: Batch, num_samples: int, key: chex.PRNGKey) -> str | None:
     """The term of the evidence in training that is not reproduced by giving its samples back; None if all are.
 
-    Values are compared, and the gradient of a random projection of all terms with respect to the parameters. A layer whose
-    `value` is no function of its `sample` (a relaxed value beside a discrete sample) has the same values and another
-    gradient.
+    Values are compared, and the gradient of a random projection of all terms with respect to the parameters. A layer
+    whose `value` is no function of its `sample` (a relaxed value beside a discrete sample) has the same values and
+    another gradient.
 
     >>> model = Model(lambda key, batch: {"params": {}}, lambda *_: (Evidence(jnp.zeros((1, 2))), {}), None, None, "exact")
     >>> law_violation(model, {"x": jnp.ones((2, 4))}, 1, jax.random.key(0)) is None
@@ -133,7 +133,7 @@ def law_violation(model: Model, batch: Batch, num_samples: int, key: chex.PRNGKe
 
 
 def _hands_through(function: Any, variables: Variables, given: Mapping[str, Any], key: chex.PRNGKey) -> bool:
-    """Whether the outputs of a traced program are its inputs `given`."""
+    """True if the outputs of a traced program are its inputs `given`."""
     program = jax.make_jaxpr(function)(variables, given, key).jaxpr
     first = len(jax.tree.leaves(variables))
     inputs = program.invars[first : first + len(given)]

@@ -1,7 +1,8 @@
-"""Prepared variables: quantities that an entry computes once before a measurement, such as log Z of a Boltzmann prior.
+"""Quantities that a model computes once before evaluation, such as log Z of a Boltzmann prior, and their errors.
 
-They stand in the collection `prepared`, as NaN until then. A leaf `<name>_error` beside `<name>` is the standard error of
-an estimate, in nats of log p(x): it enters the record and the printed Monte Carlo error.
+The quantities are leaves of the collection `prepared`, which hold NaN before they are computed. A leaf `<name>_error`
+beside `<name>` is the standard error of an estimate, in nats of log p(x). The error enters the record and the printed
+Monte Carlo error.
 """
 
 import math

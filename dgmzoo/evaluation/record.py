@@ -1,4 +1,4 @@
-"""Record of a result: one JSON object with the value, the data, the settings and the software that gave it."""
+"""JSON record of an evaluation (`make_record`): value, data, settings, software, and comparable published result."""
 
 import functools
 import importlib.metadata
@@ -115,7 +115,7 @@ def count_terms(rows: Mapping[str, np.ndarray]) -> int | float:
 
 
 def is_discrete(module: nn.Module) -> bool:
-    """Whether the elements of x are discrete: by the entry's attribute `discrete`, otherwise by its likelihoods.
+    """True if the elements of x are discrete: by the entry's attribute `discrete`, otherwise by its likelihoods.
 
     >>> is_discrete(nn.Dense(3))
     False

@@ -1,4 +1,4 @@
-"""The committed records, `experiments/results/*.json`, as table rows and as a Markdown page."""
+"""Results kept in the repository (`experiments/results/*.json`): loading, table rows, and a Markdown page."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Meaning of the bound that a step of training computes, by the facts of the entry's layers."""
+"""Kind of a model's training loss (`training_value`: exact, relaxed, ...), and the test for a bound (`is_bound`)."""
 
 import flax.linen as nn
 
@@ -29,7 +29,7 @@ def training_value(module: nn.Module) -> str:
 
 
 def is_bound(value: str) -> bool:
-    """Whether the training value is a bound of the model that is measured.
+    """True if the training value is a bound of the model that is measured.
 
     >>> is_bound("relaxed"), is_bound("deterministic")
     (False, True)

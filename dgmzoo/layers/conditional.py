@@ -1,4 +1,4 @@
-"""`Conditional`: a distribution given features, of which priors, posteriors and densities over codes are made."""
+"""`Conditional`: log-density and sampler given features; `factorized`: the `Conditional` of a NumPyro distribution."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Scans over the elements of a sequence: `ancestral` sampling, and inference `over_time`; parameters made `from_rows`."""
+"""Scans over sequences (`ancestral` sampling, inference `over_time`); `from_rows`: parameters initialized at data."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Checks that the zoo entries share."""
+"""Checks of a zoo model's fields: positive sizes, no shared submodules, no settings of the likelihood's head."""
 
 import dataclasses
 

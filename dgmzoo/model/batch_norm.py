@@ -1,4 +1,4 @@
-"""Batch normalization over several devices: `nn.BatchNorm` takes its moments over the rows of all of them."""
+"""Synchronized batch normalization: `nn.BatchNorm` computes its moments over the batches of all devices."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ import flax.linen as nn
 
 @contextlib.contextmanager
 def synchronized_batch_norm(axis_name: str) -> Iterator[None]:
-    """In the block, every `nn.BatchNorm` without an `axis_name` reduces its first and second moments over that axis.
+    """Context in which each `nn.BatchNorm` without an `axis_name` averages its first and second moments over this axis.
 
-    The activations and the running averages are then those of one device with the whole batch. In the mean over devices
-    of running variances, the variance between the means of the devices would be lost.
+    The activations and the running averages are then those of one device with the whole batch. The mean of the running
+    variances of the devices would lack the variance between their means.
 
     >>> import jax
     >>> with synchronized_batch_norm("devices"):

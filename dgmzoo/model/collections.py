@@ -1,7 +1,7 @@
-"""Reductions of the mutable collections over the devices of a training step.
+"""Reductions of mutable Flax collections (such as `batch_stats`) over devices: declaration, check, application.
 
-Every device starts a step with the same collections and changes them with its own rows. A collection names how the
-changes are brought together again, in a class attribute of the entry or of a module among its fields:
+Every device starts a step with the same collections and changes them with its own rows. A class attribute of the entry,
+or of a module among its fields, names the reduction that merges the changes of a collection:
 
     class Quantizer(nn.Module):
         collections = {"codebook": "equal"}

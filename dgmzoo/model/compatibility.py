@@ -1,4 +1,4 @@
-"""The compatibility table: whether the gradient of an objective is right for a variational layer.
+"""Compatibility of latent layers (`Facts`) with objectives (`Needs`): rules that decide if a gradient is correct.
 
 A layer declares facts about its posterior and prior (`Facts`), and an objective declares its needs (`Needs`). `judge`
 answers for the pair, by the rules of one list:
@@ -9,11 +9,11 @@ answers for the pair, by the rules of one list:
 - biased: the gradient is that of a relaxed or surrogate model. The record says so.
 - refused: the gradient would be wrong; the reason and a way out are given.
 
-A structure that samples its KL (a hierarchy that is inferred from below) is not declared. It is seen, when the model is
+A hierarchy that is inferred from below, and therefore samples its KL, is not declared. It is found when the model is
 traced, by its calls of `LatentLayer.score(..., bottom_up=True)`.
 
-The facts behind the rules follow from one: where g jumps at b, the gradient of E g(z) has, beside its pathwise part, the
-term `[g(b+) - g(b-)] dP(z > b)/dtheta`, which samples do not show.
+The rules follow from one fact: where g jumps at b, the gradient of E g(z) has, beside its pathwise part, the term
+`[g(b+) - g(b-)] dP(z > b)/dtheta`, which the pathwise gradient of samples does not contain.
 """
 
 import dataclasses
@@ -125,7 +125,7 @@ class Rule(NamedTuple):
 
 
 def _density_at_samples(facts: Facts, needs: Needs) -> bool:
-    """Whether log p at samples is differentiated along the path of the samples."""
+    """True if log p at samples is differentiated along the path of the samples."""
     return needs.gradient == "pathwise" and (needs.kl == "sampled" or not facts.closed_kl)
 
 

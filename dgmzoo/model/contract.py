@@ -1,4 +1,4 @@
-"""The contract of a model: pure functions (`Model`), the question (`Query`), the answer (`Evidence`), samples (`Draw`).
+"""Types of the model interface: pure functions `Model`, request `Query`, bound terms `Evidence`, samples `Draw`.
 
 Training, evaluation and reports call a model only through the functions of `Model`. Shapes: `K` samples per example, `B`
 examples, `U` independent units of a variational layer. Probabilities are in nats.

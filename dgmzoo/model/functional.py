@@ -1,4 +1,4 @@
-"""`functional`, which makes a `Model` of pure functions from a Linen module; its random streams, mean weights and size."""
+"""`functional`: a `Model` of pure functions from a Linen module; random streams, mean weights, parameter count."""
 
 import contextlib
 import math
@@ -57,8 +57,8 @@ def functional(module: nn.Module) -> Model:
 
     Raises:
       ValueError: the module has no `evidence`; when traced, the shapes differ from those of `Evidence` and `Latent`,
-        a density has fewer bits than float32, a collection changes in training whose reduction over devices is not declared, or dropout or batch statistics
-        stay on in evaluation.
+        a density has fewer bits than float32, a collection without a declared reduction over devices changes in
+        training, or dropout or batch statistics stay on in evaluation.
 
     >>> class Coin(nn.Module):
     ...     bound = "exact"

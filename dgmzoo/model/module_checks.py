@@ -1,4 +1,4 @@
-"""Refuse modules of other libraries among the fields of an entry, because their parameters would never be trained."""
+"""Refuse modules of other libraries (nnx, Equinox) in the fields of a Linen module, as they would not be trained."""
 
 import dataclasses
 import functools
@@ -74,14 +74,14 @@ def _is_nnx(value: Any) -> bool:
 
 
 def _is_object(value: Any) -> bool:
-    """Whether a value may be the module of a library: callable or a pytree node, and no function or container."""
+    """True if a value may be the module of a library: callable or a pytree node, and no function or container."""
     is_function = inspect.isroutine(value) or isinstance(value, functools.partial) or members(value) is not None
     is_compiled = type(value).__module__.partition(".")[0] in ("jax", "jaxlib")  # a compiled function
     return not is_function and not is_compiled and (callable(value) or not jax.tree_util.all_leaves([value]))
 
 
 def _has_arrays(value: Any, seen: set[int]) -> bool:
-    """Whether an array is among the leaves or attributes of an object, at any depth."""
+    """True if an array is among the leaves or attributes of an object, at any depth."""
     if isinstance(value, jax.Array | np.ndarray):
         return True
     if isinstance(value, _PLAIN | nn.Module) or id(value) in seen:

@@ -1,4 +1,4 @@
-"""Walking and rebuilding the modules below a Linen module, through its fields and the tuples, lists and mappings in them.
+"""Traverse and rebuild the tree of submodules in a Linen module's fields; test if one of them has random weights.
 
 A path names a place in the tree: `model.latent`, `model.latents.0`.
 """
@@ -89,7 +89,7 @@ def parts(module: nn.Module, path: str = "model") -> list[tuple[str, nn.Module]]
 
 
 def has_random_weights(module: nn.Module) -> bool:
-    """Whether a field of the module, or of a module below it, holds random weights.
+    """True if a field of the module, or of a module below it, holds random weights.
 
     >>> has_random_weights(nn.Dense(3))
     False

@@ -1,7 +1,7 @@
-"""Dtype of the networks' matrix products in training, set for one call of a model.
+"""Mixed precision: run a model with matrix products in another dtype, and check dtypes of densities and products.
 
-Our own layers read it from `compute_dtype`. Flax's layers without a dtype of their own (`nn.Dense(10)`) are called with
-it. Parameters and densities stay in float32.
+The dtype is set for one call of a model. The layers of dgmzoo read it from `compute_dtype`; Flax's layers without a
+dtype of their own (`nn.Dense(10)`) are called with it. Parameters and densities stay in float32.
 """
 
 import contextlib
@@ -99,7 +99,7 @@ def check_densities(evidence: Evidence, module_name: str) -> None:
 
 
 def has_product_in(function, dtype: jnp.dtype, *arguments) -> bool:
-    """Whether a function multiplies matrices or convolves in this dtype.
+    """True if a function multiplies matrices or convolves in this dtype.
 
     >>> has_product_in(jnp.dot, jnp.dtype("bfloat16"), jnp.ones(3), jnp.ones(3))
     False

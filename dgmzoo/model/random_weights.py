@@ -1,4 +1,4 @@
-"""Random weights in one call of a model: the key of their sample, and the layers that used it.
+"""Random (Bayesian) weights in one model call: sampling key, record of the layers called, and their total KL.
 
 `functional` opens the context `weights_drawn` around a call. Each layer with random weights takes its key from
 `weight_noise` and reports itself there, so that the KL of all of them can be computed after the call.

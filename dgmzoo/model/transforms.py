@@ -71,7 +71,7 @@ def _context(name, extra_loss, key, query, num_data, gather) -> tuple[LossContex
 
 
 def takes_context(extra_loss: ExtraLoss) -> bool:
-    """Whether a function has a third positional argument that must be given, or that is named `context`.
+    """True if a function has a third positional argument that must be given, or that is named `context`.
 
     >>> takes_context(lambda evidence, batch, context: 0), takes_context(lambda evidence, batch, weight=0.1: 0)
     (True, False)

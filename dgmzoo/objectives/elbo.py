@@ -1,4 +1,4 @@
-"""The evidence lower bound."""
+"""The evidence lower bound (`ELBO`) as a training objective, with beta, warm-up and free bits."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Objectives with a score-function gradient, for discrete latents: NVIL."""
+"""`NVIL`: the ELBO of a model with discrete latents, with a score-function gradient and learned baselines."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Sums and means over a batch that may be spread over the devices of a `pmap`."""
+"""Sums, means and gathers over a batch that may be split over the devices of a `pmap`."""
 
 import chex
 import jax

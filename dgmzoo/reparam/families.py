@@ -1,4 +1,4 @@
-"""Distribution families with unconstrained parameters, for networks that output the parameters of a distribution.
+"""NumPyro distributions from unconstrained network outputs: parameter counts, constraints, defaults, means.
 
 A family is any NumPyro class whose parameters are constrained one by one. A parameter that is a vector needs its length
 in the class attribute `unconstrained_sizes`.
@@ -185,7 +185,7 @@ def mean(distribution: Distribution) -> chex.Array:
 
 
 def is_discrete(family: type[Distribution]) -> bool:
-    """Whether the family is discrete.
+    """True if the family is discrete.
 
     >>> is_discrete(dist.BernoulliLogits), is_discrete(dist.Normal)
     (True, False)

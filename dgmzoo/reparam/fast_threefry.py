@@ -1,4 +1,4 @@
-"""`fast_key`: make a Threefry key generate the same random bits as JAX, about five times faster on CPU.
+"""`fast_key`: a Threefry key with the random bits of JAX, faster on CPU; `standard_key`: the conversion back.
 
 On CPU, JAX runs the rounds of Threefry in loops, which keeps compilation short but sends every word through memory in
 every round. The generator below unrolls the rounds, so that XLA fuses them into one loop over the words.

@@ -1,4 +1,4 @@
-"""A context manager that relaxes JAX's strict dtype and rank promotion around calls of NumPyro and optax.
+"""`relaxed_promotion`: context manager that allows implicit dtype and rank promotion for NumPyro and optax calls.
 
 The code of dgmzoo runs under strict promotion in its tests. The code of NumPyro and optax does not pass these checks.
 """

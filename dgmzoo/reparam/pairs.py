@@ -1,4 +1,4 @@
-"""Pairs of posterior and prior families: refuse those whose KL is infinite."""
+"""`check_pair`: refuse a posterior and prior whose KL is infinite; `has_atom`: test a family for a point mass."""
 
 import functools
 
@@ -95,7 +95,7 @@ def _tails_diverge(q: Distribution, p: Distribution) -> bool:
 
 @functools.cache
 def has_atom(family: type[Distribution]) -> bool:
-    """Whether a continuous family has a point mass: some of its samples are equal.
+    """True if a continuous family has a point mass: some of its samples are equal.
 
     >>> import numpyro.distributions as dist
     >>> has_atom(dist.Normal), has_atom(dist.HurdleLogNormal)

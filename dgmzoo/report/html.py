@@ -1,4 +1,4 @@
-"""HTML report of a run: one self-contained page with the record, pictures and figures."""
+"""HTML report of a run (record, pictures, figures) as one self-contained page, and one-line summaries of the result."""
 
 import html
 from collections.abc import Mapping, Sequence

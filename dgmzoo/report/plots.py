@@ -1,4 +1,7 @@
-"""Image grids as PNG and plots as SVG for reports. Matplotlib is imported only when something is drawn."""
+"""Image grids (PNG) and plots (SVG) for reports: training curves, sorted values per unit, line and scatter plots.
+
+Matplotlib is imported only when something is drawn.
+"""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""Pictures and report of a run: files for its run directory, and HTML for a notebook.
+"""`write`: save the pictures and report of a run in its directory; `card`: HTML view of a run for a notebook.
 
 Functions accept any object with the fields of `dgmzoo.Run`. They do not import `Run`, whose notebook view uses this module.
 """

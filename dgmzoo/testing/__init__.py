@@ -1,7 +1,7 @@
-"""The battery for anyone's entry: laws of the contract, of densities, of gradients and of bijections.
+"""Property tests: `check` (a model), `unbiased` (a gradient), `check_bijection`, `check_autoregressive`.
 
-`check` tests a module with its batch, `unbiased` an objective's gradient, and `check_bijection` and `check_autoregressive`
-the functions that a density is built from. Nothing here needs pytest.
+`check` tests a module with its batch. `unbiased` tests the gradient of an objective. `check_bijection` and
+`check_autoregressive` test the functions that a density is built from. Nothing here needs pytest.
 """
 
 from dgmzoo.testing.battery import LAWS, check

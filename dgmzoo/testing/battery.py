@@ -1,4 +1,4 @@
-"""`check`: all laws of the contract and of densities, run on one module and one batch."""
+"""`check`: run all property tests (`LAWS`) on one module and one batch, and return a `Report`."""
 
 from collections.abc import Callable, Collection, Iterable
 

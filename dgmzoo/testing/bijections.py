@@ -1,4 +1,4 @@
-"""Tests of the functions that densities are built from: bijections, and functions that are autoregressive in an order."""
+"""Tests of a bijection (round trip, log-determinant) and of a function that is autoregressive in a given order."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Integrals of a density over continuous x: importance points of a Student t, quadrature on a grid, cells of equal mass."""
+"""Integrals of a density over continuous x: importance sampling, quadrature, and cells of about equal mass."""
 
 import math
 from collections.abc import Callable

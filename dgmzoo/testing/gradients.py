@@ -1,4 +1,4 @@
-"""`unbiased`: the mean gradient of an objective against the exact gradient of its bound.
+"""`unbiased`: compare the mean gradient of an objective with the exact gradient of its bound.
 
 The exact bound is a sum over all samples of discrete latents, or an integral over a grid of one or two continuous ones.
 Both go through `Query.given`, so nothing but the contract is used.

@@ -1,4 +1,4 @@
-"""Laws of the contract: shapes, dtypes, state, given samples, independence of examples, compilation."""
+"""Property tests of a model: shapes, state, given samples, bad input, independence of examples, compilation, KL."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Laws of missing elements and of padding: what is masked, or lies beyond the length, has no influence."""
+"""Property tests of masks: masked elements and padding have no influence; marginals sum over masked elements."""
 
 import jax
 import jax.numpy as jnp

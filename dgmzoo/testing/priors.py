@@ -1,4 +1,4 @@
-"""Law of a prior that a module defines: its own samples follow its density.
+"""Property test of a prior that a module defines: latents sampled by `generate` follow its density.
 
 The decoder blurs the latents, so that a small error of a prior (a transposed factor, a forgotten mean) hardly shows in x.
 This law looks at the latents themselves.

@@ -1,4 +1,4 @@
-"""The result of a battery: one outcome for each law, and the exceptions by which a law fails or is skipped."""
+"""Results of property tests (`Report`, `Outcome`), exceptions for failed or skipped tests, and assertion helpers."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""A module of an experiment at a small shape, with rows of the same kind, whose density can be enumerated or integrated."""
+"""`small`: a model at a small data shape, if it allows one, so that its density can be summed or integrated."""
 
 import dataclasses
 import math

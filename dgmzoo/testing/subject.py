@@ -1,4 +1,4 @@
-"""A module under test, with its compiled functions, random parameters and evidence, which all laws share."""
+"""`Subject`: a module under property tests, with its compiled functions and random parameters."""
 
 import functools
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Laws of training: given samples in the training evidence, gradients of all parameters, seeds under vmap."""
+"""Property tests of training: given samples, gradients of all parameters, and several seeds under `vmap`."""
 
 import dataclasses
 import functools

@@ -1,4 +1,7 @@
-"""Order of the training rows, and their transfer to the device. Both follow from the seed and the step alone."""
+"""`Batches`: shuffled training rows, on the device or streamed, for compiled calls of one or several steps.
+
+The order of the rows follows from the seed and the step alone.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple

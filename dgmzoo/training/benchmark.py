@@ -1,4 +1,4 @@
-"""Timing of an experiment's training, and of its variational layers, on this machine."""
+"""Timing of an experiment's training, of training with other latent layers, and of a layer's compilation."""
 
 import contextlib
 import resource

@@ -1,4 +1,6 @@
-"""One training step on one device (`jit`) or several (`pmap`): replicated state, split batches, donated buffers.
+"""Training steps compiled for one or several devices (`jit`, `pmap`), choice of devices, and transfer of the state.
+
+On several devices the state is replicated and batches are split. The buffers of the state are donated to the step.
 
 A list of `devices` holds devices of this process. With several processes, which must have equally many devices, `pmap`
 spans the devices of all of them, ordered by process; arrays outside the step are placed on the devices of this process.
@@ -92,7 +94,7 @@ def _split_local(state: State) -> tuple[dict, State]:
 
 
 def is_slow_in_loop(step: Step, state: State, rows, device: jax.Device) -> bool:
-    """Whether the step has convolutions and runs on CPU, where XLA runs them 4 to 13 times slower inside a loop.
+    """True if the step has convolutions and runs on CPU, where XLA runs them 4 to 13 times slower inside a loop.
 
     Args:
       state, rows: arrays or their shapes.

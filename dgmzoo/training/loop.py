@@ -1,7 +1,7 @@
-"""The training loop: dispatches of compiled steps, validation, and checkpoints.
+"""The training loop: `fit` for one seed and `fit_seeds` for several, with validation, checkpoints and resuming.
 
-All values that decide a number are in the state, or follow from the seed and the step; hence a resumed run is bit-identical
-to an uninterrupted one.
+All values that affect a result are in the state, or follow from the seed and the step. A resumed run is therefore
+bit-identical to an uninterrupted one.
 """
 
 import contextlib

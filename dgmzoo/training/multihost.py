@@ -1,4 +1,4 @@
-"""Several processes of one run: their connection, agreement on settings, shared errors and checkpoints.
+"""Training in several processes: connecting them, comparing their settings, sharing errors and checkpoints.
 
 All processes run the same program, each on its share of every batch; process 0 alone writes files. The functions of this
 module must be called by all processes. With a single process they return at once.
@@ -26,7 +26,7 @@ _SHUTDOWN_SECONDS = 5  # time that a process with an error waits for the others 
 
 
 def is_first() -> bool:
-    """Whether this process writes the files.
+    """True if this process writes the files.
 
     >>> is_first()
     True
@@ -118,7 +118,7 @@ def _check_free(port: int) -> None:
 
 
 def _others_shut_down() -> bool:
-    """Whether all processes shut down together; False if the others still run, so that this one must not wait."""
+    """True if all processes shut down together; False if the others still run, so that this one must not wait."""
     shutdown = threading.Thread(target=jax.distributed.shutdown, daemon=True)
     shutdown.start()
     shutdown.join(_SHUTDOWN_SECONDS)

@@ -1,4 +1,4 @@
-"""`ProgressCallback`: progress display, metric logging and signal handling during training; and a bar for evaluation."""
+"""`ProgressCallback`: progress, metrics and signals during training; `evaluation_progress`: a progress bar."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""Readings between the dispatches of a training: the bounds of the splits, and the experiment's diagnostics."""
+"""`Readings`: bounds on validation and training rows, and the experiment's diagnostics, measured during training."""
 
 import math
 from typing import Any
@@ -39,7 +39,7 @@ class Readings:
             tracker.add_reading("train_bound", step, {"elbo": bound.elbo})
 
     def is_due(self, before: int, step: int) -> bool:
-        """Whether a diagnostic is due at a boundary of dispatches, `before` being the previous one."""
+        """True if a diagnostic is due at a boundary of dispatches, `before` being the previous one."""
         return any(step // each.every_steps > before // each.every_steps for each in self.diagnostics.values())
 
     def diagnose(self, tracker: SeedTracker, before: int, step: int, variables: Any) -> None:

@@ -1,4 +1,4 @@
-"""The configuration of a run as JSON, and the differences that forbid resuming a run with another one."""
+"""The configuration of a run as JSON, and its comparison with the stored configuration when the run is resumed."""
 
 import importlib.metadata
 import sys

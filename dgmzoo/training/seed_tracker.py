@@ -1,4 +1,4 @@
-"""Bookkeeping of one seed beside its state: averages of metrics, the best validation result, and checkpoints."""
+"""`SeedTracker`: metrics, best validation and checkpoints of one seed; `Callback` protocol, `NonFinite` error."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -202,7 +202,7 @@ class SeedTracker:
 
 
 def _may_be_nan(name: str) -> bool:
-    """Whether a metric is the objective's own."""
+    """True if a metric is the objective's own."""
     return name not in ("loss", "elbo", "grad_norm") and name.partition("/")[0] not in ("kl", "extra_loss")
 
 

@@ -1,4 +1,4 @@
-"""The training state, and one training step as a pure function of the state and rows."""
+"""The training `State`, its initialization, and one training step as a pure function of the state and rows."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The model as it is trained: with extra losses, compute dtype and rematerialization of the experiment."""
+"""`training_model`: a model with the experiment's extra losses, compute dtype and rematerialization."""
 
 import warnings
 from typing import Any

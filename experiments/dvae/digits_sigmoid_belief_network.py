@@ -1,4 +1,4 @@
-"""A sigmoid belief network of 50 bits on the 8x8 digits, trained by the score function with learned baselines."""
+"""A sigmoid belief network with 50 binary latents on the 8x8 digits, trained by NVIL (score-function gradient)."""
 
 from dgmzoo import NVIL, Data, Evaluation, Experiment, SigmoidBeliefNetwork, Training
 

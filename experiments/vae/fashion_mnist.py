@@ -1,4 +1,4 @@
-"""The one-layer VAE on dynamically binarized Fashion-MNIST, with 40 latents and 300 hidden units.
+"""A one-layer VAE on dynamically binarized Fashion-MNIST, with 40 latents and 300 hidden units.
 
 It is trained on all 60,000 rows, as `vae/mnist` is. There is no published figure for this model; the known ones belong to
 gated networks or to other protocols. `--data.encoding static` binarizes each pixel once, by `data.seed`. Figures of

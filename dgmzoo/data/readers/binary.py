@@ -1,4 +1,6 @@
-"""Decoders of the binary vectors of the NADE and MADE papers: `{"train/x": uint8 {0, 1} [N, D], ...}`.
+"""Decoder of the binary data sets of the NADE and MADE papers (npz or text files), and a libsvm parser.
+
+The arrays are `{"train/x": uint8 {0, 1} [N, D], ...}`.
 
 Two copies of these sets circulate, with their rows in different orders. Rows are therefore brought into one order:
 sorted, then shuffled by a fixed permutation (so that the first rows look like the rest). Both copies then have the same

@@ -1,4 +1,7 @@
-"""Decoders of image files and of the image sets: `{"train/x": [N, H, W, C], "train/label": int32 [N], ...}`."""
+"""Decoders of image data sets (MNIST, Omniglot, Frey faces, CIFAR-10, ...) and of single image files.
+
+The decoder of a set returns `{"train/x": [N, H, W, C], "train/label": int32 [N], ...}`.
+"""
 
 import io
 from collections.abc import Mapping

@@ -1,4 +1,7 @@
-"""Decoders of sound and music sets: sequences padded with 0 to the length of the longest, with a mask [N, T]."""
+"""Decoders of spoken digits (wav) and piano rolls (MATLAB), and `pad`, which pads sequences and adds a mask.
+
+Sequences are padded with 0 to the length of the longest; the mask is [N, T].
+"""
 
 import io
 import struct

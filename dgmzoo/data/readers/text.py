@@ -1,4 +1,4 @@
-"""Decoders of the text sets: word counts of documents, and sentences as padded tokens with a mask."""
+"""Decoders of 20 Newsgroups (word counts) and Penn Treebank (padded tokens), and of their vocabularies as bytes."""
 
 from collections import Counter
 from collections.abc import Mapping

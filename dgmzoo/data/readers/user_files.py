@@ -1,4 +1,4 @@
-"""Reader of a user's `.npy`, `.npz`, table or folder of images: arrays by the names of their split and field."""
+"""Reader of a user's file (`.npy`, `.npz`, `.csv`) or folder of images, as arrays named `split/field`."""
 
 from collections.abc import Mapping
 from pathlib import Path

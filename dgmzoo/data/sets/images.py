@@ -1,4 +1,4 @@
-"""Catalogue entries of the image sets: content as published, sources, and use in papers."""
+"""`IMAGES`: registry entries of the image data sets, with shapes, splits, licences, sources and papers."""
 
 from dgmzoo.data.entry import Entry, Source
 

@@ -1,4 +1,4 @@
-"""`SETS`: the entries of all registered sets, in reading order, with the digests of their decoded content."""
+"""`SETS`: the registry entries of all data sets, in the order of listings, with digests of their decoded arrays."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Catalogue entries of the text, sound and music sets: content, sources, and use in papers."""
+"""`SEQUENCES`: registry entries of the text, sound and music data sets, with shapes, splits, sources and papers."""
 
 from dgmzoo.data.entry import Entry, Source
 

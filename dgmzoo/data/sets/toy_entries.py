@@ -1,4 +1,4 @@
-"""Catalogue entries of the toy sets, which `toys` samples."""
+"""`TOYS`: registry entries of the toy data sets, whose samplers are in the module `toys`."""
 
 from dgmzoo.data.entry import Entry
 

@@ -1,6 +1,7 @@
-"""Toy sets, sampled on the host by `data.seed`: points in the plane, and a sparse linear regression.
+"""Samplers of toy data sets: points in the plane (moons, rings, spirals, ...) and a sparse linear regression.
 
-Each distribution of points is a function (seed, rows) -> float64 [rows, 2]; `sample_splits` gives a set in float32.
+The sets are sampled on the host, with the seed `data.seed`. Each distribution of points is a function (seed, rows) ->
+float64 [rows, 2]; `sample_splits` gives a set in float32.
 """
 
 from collections.abc import Callable, Mapping

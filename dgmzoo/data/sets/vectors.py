@@ -1,4 +1,4 @@
-"""Catalogue entries of the binary vectors and real-valued tables: content as published, sources, and use in papers."""
+"""`VECTORS` and `TABLES`: registry entries of the binary-vector data sets and of the real-valued tables."""
 
 from dgmzoo.data.entry import Entry, Source
 

@@ -1,4 +1,4 @@
-"""Base class of the variational layers for latents: a posterior given features, K samples, and a prior.
+"""`LatentLayer` and `JointLayer`: base classes of latent layers; `Inferred`: a posterior and its samples.
 
 A layer works in three steps, because the prior of a layer in a hierarchy needs the layer above: `condition` gives the
 posterior of features, `sample_or_take` draws the sample or takes the one that was given, and `score` evaluates it under the
@@ -51,7 +51,7 @@ class Inferred(NamedTuple):
 
     @property
     def train(self) -> bool:
-        """Whether the query is one of training."""
+        """True if the query is one of training."""
         return self.query.train
 
 

@@ -1,4 +1,4 @@
-"""The categorical layer: units of several classes each, as one-hot vectors."""
+"""`CategoricalLayer`: categorical latents as one-hot vectors, with a categorical posterior and prior."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,6 @@
-"""Stacked latent layers z_1, z_2, ...: inference from the data upwards, and sampling from the top down.
+"""Stacked latent layers z_1, z_2, ...: bottom-up and top-down inference, sampling; base class `BottomUpHierarchy`.
+
+Bottom-up inference and the prior:
 
 q(z | x) = q(z_1 | encoder(x)) q(z_2 | encoder(z_1)) ...,   p(z) = p(z_L) ... p(z_2 | decoder(z_3)) p(z_1 | decoder(z_2))
 """

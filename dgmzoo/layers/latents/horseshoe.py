@@ -1,4 +1,4 @@
-"""The horseshoe layer: for each input most units are shrunk towards 0, and a few stay large."""
+"""`HorseshoeLayer`: latents with a horseshoe prior; for each x most units are shrunk to 0 and a few stay large."""
 
 import math
 

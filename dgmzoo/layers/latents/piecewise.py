@@ -1,4 +1,4 @@
-"""The piecewise normal layer: a normal whose quantile intervals have scales of their own, as posterior or prior."""
+"""`PiecewiseLayer`: latents whose posterior or prior is a normal with a separate scale on each quantile interval."""
 
 import flax.linen as nn
 import numpyro.distributions as dist

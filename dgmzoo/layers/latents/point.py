@@ -1,4 +1,4 @@
-"""The point layer: the code of a plain autoencoder, without noise and prior, as a reference for comparisons."""
+"""`PointLayer`: the deterministic code of a plain autoencoder, without noise and prior, for comparisons."""
 
 import dataclasses
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The rectified normal layer: z = max(0, y) of a normal y, so that units are exactly 0 for some inputs."""
+"""`RectifiedLayer`: latents z = max(0, y) of a normal y, which are exactly 0 for some inputs."""
 
 import jax
 import jax.numpy as jnp

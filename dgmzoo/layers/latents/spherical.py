@@ -1,4 +1,4 @@
-"""The spherical layer: codes on the unit sphere, with a power spherical posterior and a uniform prior."""
+"""`SphericalLayer`: latents on the unit sphere, with a power spherical posterior and a uniform prior."""
 
 import flax.linen as nn
 import jax

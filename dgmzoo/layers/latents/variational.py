@@ -1,4 +1,4 @@
-"""The variational layer for any posterior and any prior: two sockets, each filled by a module."""
+"""`VariationalLayer`: latents with any posterior module and any prior module, both normal by default."""
 
 import dataclasses
 from typing import NamedTuple

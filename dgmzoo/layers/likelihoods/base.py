@@ -1,4 +1,4 @@
-"""Base class of the likelihoods: layers from the features of a decoder to a distribution p(x | features).
+"""`Likelihood`: base class of layers from features to p(x | features); `Elements`: p(x) of independent elements.
 
 How to choose a likelihood (by the name that `--model.likelihood` accepts), which follows from the values of x:
 

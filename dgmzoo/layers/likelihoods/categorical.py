@@ -1,4 +1,4 @@
-"""The categorical likelihood of class-valued data."""
+"""The categorical likelihood of integer classes."""
 
 import jax
 import jax.numpy as jnp

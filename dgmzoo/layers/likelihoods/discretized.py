@@ -1,4 +1,4 @@
-"""Likelihoods of gray levels: a logistic, or a mixture of logistics, integrated over the bin of each level.
+"""The discretized logistic likelihood of gray levels, and the discretized mixture of logistics.
 
 Source: Salimans, Karpathy, Chen & Kingma 2017, "PixelCNN++" (arXiv 1701.05517), section 2.1. As in the data, x lies in
 [0, 1]: level k of L is k / (L - 1).

@@ -1,4 +1,4 @@
-"""The likelihood of token sequences with a large vocabulary, scored one step at a time to save memory."""
+"""The likelihood `Tokens` of token sequences with a large vocabulary, scored one step at a time to save memory."""
 
 import dataclasses
 from collections.abc import Mapping

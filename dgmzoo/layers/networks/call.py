@@ -1,4 +1,4 @@
-"""`apply_network`: call a network, and tell it whether the entry is being trained, if it wants to know."""
+"""`apply_network`: call a network, with `train` if it has this argument; `takes_train`: test for the argument."""
 
 import inspect
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def apply_network(network: Callable[..., jax.Array], x: jax.Array, query_or_trai
 
 
 def takes_train(network: Callable[..., Any]) -> bool:
-    """Whether the `__call__` of a network has an argument `train`.
+    """True if the `__call__` of a network has an argument `train`.
 
     >>> takes_train(lambda x: x)
     False

@@ -1,4 +1,4 @@
-"""Convolutional networks from flat images to features, and from codes to the features of an image."""
+"""Convolutional networks: `ConvEncoder` from images to features, `ConvDecoder` from codes to image features."""
 
 import math
 

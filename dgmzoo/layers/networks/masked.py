@@ -1,4 +1,4 @@
-"""Masked dense layers, for networks whose output d depends only on the inputs before d in some order."""
+"""`MaskedDense`, a dense layer for autoregressive networks, and `made_degrees`, the unit degrees of MADE's masks."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""The multilayer perceptron, and the conversion of x to its flat input."""
+"""`MLP`; `network`, which declares a network field of a module; and helpers that check and flatten x."""
 
 import dataclasses
 import math

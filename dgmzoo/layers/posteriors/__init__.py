@@ -1,1 +1,1 @@
-"""Posteriors q(z | features), which plug into `VariationalLayer`."""
+"""Posteriors q(z | features) of `VariationalLayer`."""

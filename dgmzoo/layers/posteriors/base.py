@@ -1,4 +1,4 @@
-"""`Posterior`, the base class of posteriors, and `FactorizedPosterior`, independent units of a distribution family."""
+"""`Posterior`, the base class of posteriors, and `FactorizedPosterior`, independent units of any family."""
 
 import dataclasses
 

@@ -1,1 +1,1 @@
-"""Priors p(z) and p(z | above), which plug into `VariationalLayer`."""
+"""Priors p(z) and p(z | above) of `VariationalLayer`."""

@@ -1,4 +1,4 @@
-"""`Prior`, the base class of priors, and priors of independent units of a distribution family, fixed or learned.
+"""`Prior`, the base class, and priors with independent units: `StandardPrior` (fixed) and `LearnedPrior`.
 
 How to choose a prior (by the name that `--model.latent.prior` accepts):
 

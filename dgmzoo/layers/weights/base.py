@@ -1,4 +1,6 @@
-"""Distributions of the weights of a layer: parameters, posterior, prior and KL. `layers/weights/linear.py` uses them.
+"""Posterior and prior of network weights: base class `Weights`; point, variational, rectified, piecewise weights.
+
+Dense and convolutional layers with these weights are in `layers/weights/linear.py`.
 
 A `Weights` object is a config. It states the unconstrained parameters of a tensor of weights, and their meaning. Weights
 of a tensor are independent given the variables that they share (the scales of a horseshoe). Biases are plain parameters.

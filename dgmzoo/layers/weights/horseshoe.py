@@ -1,4 +1,4 @@
-"""Horseshoe weights: one scale per input shrinks all weights from this input, so that most inputs are switched off."""
+"""`HorseshoeWeights`: one random scale per input shrinks all weights of that input; most inputs are switched off."""
 
 import dataclasses
 import math

@@ -1,4 +1,7 @@
-"""NumPyro distributions of the variational layers. Importing this package adds KL divergences to NumPyro's registry."""
+"""Distributions for NumPyro (horseshoe, mixtures, piecewise and rectified normal, power spherical) and their KLs.
+
+Importing this package adds the KL divergences to NumPyro's registry.
+"""
 
 from dgmzoo.reparam.distributions import kl as kl
 from dgmzoo.reparam.distributions.augmented_horseshoe import (

@@ -1,4 +1,4 @@
-"""Divergences and gradients of posteriors under a horseshoe prior, mostly with the local scale as a second latent; nats."""
+"""KL divergences and log-densities under a horseshoe prior, most with the local scale as a second latent variable."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The horseshoe distribution with its local scales integrated out and an optional slab, and its NumPyro `Reparam`.
+"""The horseshoe distribution with local scales integrated out and an optional slab; `HorseshoeReparam` for NumPyro.
 
 Source: Carvalho, Polson and Scott 2009, "Handling sparsity via the horseshoe".
 """

@@ -1,4 +1,4 @@
-"""Discretized logistic distribution: a logistic variable rounded to a grid of grey levels between 0 and 1."""
+"""Discretized logistic distribution: a logistic variable rounded to a grid of gray levels between 0 and 1."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""`NoBijection`: a support without a bijection, so that NumPyro's NUTS and automatic guides refuse the distribution."""
+"""`NoBijection`: a NumPyro support without a bijection, so that NUTS and automatic guides refuse the distribution."""
 
 from typing import ClassVar
 

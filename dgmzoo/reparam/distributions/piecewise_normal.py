@@ -1,4 +1,4 @@
-"""The piecewise normal: a standard normal under an increasing map that is linear between fixed quantiles."""
+"""The piecewise normal distribution: a standard normal through an increasing map, linear between quantiles."""
 
 import functools
 import statistics

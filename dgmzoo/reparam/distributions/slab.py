@@ -1,4 +1,6 @@
-"""Closed forms of the half-Cauchy distribution under a slab, in the ratio r = scale / slab (r = 0: no slab).
+"""Closed forms of the horseshoe with a slab: ratio of scale to slab, normalizer, shrunk scale, second moment.
+
+The functions depend on the ratio r = scale / slab; r = 0 means no slab.
 
 A slab of width c multiplies the horseshoe's density by exp(-z^2 / 2 c^2), and therefore the density of the local scale
 by 1 / sqrt(1 + r^2 lambda^2) (Nishimura and Suchard, 2022, arXiv:1911.02160). Under it the shrunk scale

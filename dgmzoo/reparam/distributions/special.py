@@ -1,4 +1,4 @@
-"""Special functions that are accurate to rounding in float32 and float64, with their derivatives, at any argument.
+"""Special functions with accurate values and derivatives at any argument: log E1, erfcx, normal CDF, Mills ratio.
 
 JAX's `exp1` does not return on arrays with very small elements. Its `erfcx` is exactly 0 in a gap near 9.3 (float32) and
 26.6 (float64). Its `log_ndtr` has no usable derivatives in the lower tail. The functions below define their derivatives

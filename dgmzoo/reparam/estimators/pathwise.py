@@ -1,4 +1,4 @@
-"""Samples with a pathwise (reparameterization) gradient, for distribution families that have one."""
+"""`sample`: samples with a pathwise gradient if the family has one; `is_reparameterized`: the test for it."""
 
 import chex
 import jax

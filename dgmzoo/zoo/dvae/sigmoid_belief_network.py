@@ -1,4 +1,4 @@
-"""The sigmoid belief network with an inference network: a variational autoencoder with Bernoulli latents.
+"""The sigmoid belief network (a VAE with Bernoulli latents), and `SignedMLP`, an MLP that reads bits as -1 and 1.
 
     z_L ~ Bernoulli(prior),   z_l ~ Bernoulli(network(z_{l+1})),   x ~ p(x | network(z_1)),
     q(z | x) = q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1}).
