@@ -1,4 +1,4 @@
-"""`Training`: length, batch size, optimizer and other training settings; `Execution`: settings of memory and speed."""
+"""`Training`: length, batch, optimizer, memory; `Execution`: streaming, steps per call, checkpoint interval."""
 
 import dataclasses
 import math

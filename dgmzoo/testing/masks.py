@@ -1,4 +1,4 @@
-"""Property tests of masks: masked elements and padding have no influence; marginals sum over masked elements."""
+"""Property tests of masks: masked elements and padding have no influence; masking an element marginalizes it."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""`Batches`: shuffled training rows, on the device or streamed, for compiled calls of one or several steps.
+"""`Batches`: shuffled training rows, on the device or streamed; number of training steps in each compiled call.
 
 The order of the rows follows from the seed and the step alone.
 """

@@ -1,4 +1,4 @@
-"""The training loop: `fit` for one seed and `fit_seeds` for several, with validation, checkpoints and resuming.
+"""Training loop (`fit`, `fit_seeds`) with validation, checkpoints and resuming; `selected`: load a run's parameters.
 
 All values that affect a result are in the state, or follow from the seed and the step. A resumed run is therefore
 bit-identical to an uninterrupted one.

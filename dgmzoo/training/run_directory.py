@@ -1,4 +1,4 @@
-"""`RunDirectory`: the files of one run, its state from empty to measured, and a lock that admits one writer."""
+"""`RunDirectory`: files of one run, its state (`empty`, `created`, ..., `measured`) and a lock for a single writer."""
 
 import contextlib
 import enum

@@ -1,4 +1,4 @@
-"""`apply_network`: call a network, with `train` if it has this argument; `takes_train`: test for the argument."""
+"""`apply_network`: call a network, passing `train` only if it accepts that argument; `takes_train`: test for it."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Closed-form KL divergences that NumPyro's registry lacks, in nats, and the registry lookup `closed_kl`.
+"""Registers closed-form KL divergences that NumPyro lacks; `closed_kl`: the KL of a pair in nats, or None.
 
 Importing this module registers them with `numpyro.distributions.kl_divergence(p, q)` = E_p[log p - log q]. Each returns
 the divergence per element of the broadcast batch shape. Pairs that NumPyro has are not replaced. The formulas follow
