@@ -124,7 +124,8 @@ def _precise_cells(subject: Subject) -> list[Cells] | str:
     for amplitude in AMPLITUDES if subject.drawn.latents else AMPLITUDES[:1]:
         variables = subject.variables_at(amplitude)
         try:
-            cells = [method(subject, variables, context) for context in subject.contexts]
+            with np.errstate(over="ignore", invalid="ignore"):  # an infinite mass fails below
+                cells = [method(subject, variables, context) for context in subject.contexts]
         except LawSkipped as skipped:
             return str(skipped)
         error = max(each.error for each in cells)
@@ -215,6 +216,8 @@ def _continuous_cells(subject: Subject, variables, context) -> Cells:
         if np.isfinite(drawn).all():
             start = drawn.reshape(200, size)
     proposal, points, weight = continuous.importance_points(log_density, start, MAX_ERROR / 2)
+    if not np.isfinite(weight).all():
+        raise LawFailed("expected a density of mass 1, got weights that overflow; look at the sign of log_likelihood")
     if continuous.effective(weight) < 200:
         raise LawSkipped(
             f"{continuous.effective(weight):.0f} effective points of the density: it is too narrow or too wide"

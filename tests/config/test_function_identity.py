@@ -90,6 +90,7 @@ def test_an_object_that_can_be_called_needs_to_be_a_dataclass():
         identity(Loss())
 
 
+@pytest.mark.thorough
 def test_a_run_is_not_resumed_with_another_function_or_with_one_of_no_identity(tmp_path):
     def requested(loss):
         return dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": {"size": loss}})

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dgmzoo import api
+from dgmzoo import MLP, VariationalLayer, api
 from dgmzoo.comparison.measure import measure_run
 from dgmzoo.evaluation import given_samples
 from dgmzoo.evaluation.code_metrics import latent_traversal, mutual_information, sample_codes
@@ -19,6 +19,7 @@ from dgmzoo.objectives.importance import IWAE, DReG
 from dgmzoo.zoo.vae.hierarchical_vae import HierarchicalVAE
 from dgmzoo.zoo.vae.vae import VAE
 from tests.support.own_entry import ROWS, experiment_of, resolved_of
+from tests.support.socket_probes import InverseAutoregressive
 
 BATCH, KEY = {"x": jnp.asarray(ROWS[:2])}, jax.random.key(0)
 
@@ -55,6 +56,12 @@ def test_f3_entries_that_ignore_given_samples_are_found(monkeypatch):
     monkeypatch.setattr(given_samples.jax, "jit", None)  # nothing is compiled for an entry that hands samples through
     assert ignored_layers(functional(Normals()), BATCH, KEY) == []
     assert ignored_layers(functional(HierarchicalVAE((2, 2), (4, 4), shape=(4,))), BATCH, KEY) == []
+
+
+def test_the_noise_of_a_flow_is_not_scored_under_other_rows():
+    latent = VariationalLayer(posterior=InverseAutoregressive())
+    entry = VAE(2, latent, encoder=MLP((4,)), decoder=MLP((4,)))
+    assert not check_given(resolved_of(entry, objective=ELBO())).model.takes_given
 
 
 @pytest.mark.parametrize("settings", [{"objective": DReG(2)}, {"objective": ELBO(2), "training": {"remat": True}}])

@@ -119,6 +119,7 @@ def test_metrics_are_averaged_over_devices_and_the_loss_contains_them():
 QUICK = TINY | {"training.steps": 20, "training.batch_size": 64, "evaluation.num_samples": 2}
 
 
+@pytest.mark.thorough
 def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path, monkeypatch):
     skip_reports(monkeypatch)
     exp = dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": {"size": size}})

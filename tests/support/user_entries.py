@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dgmzoo.layers.conditional import Conditional
+from dgmzoo.layers.priors.base import Prior
 from dgmzoo.model.contract import Draw, Evidence, Latent, Query
 
 LOG_2PI = 1.8378770664093453
@@ -180,3 +182,30 @@ class Tokens(nn.Module):
         x = jnp.stack(tokens, 1)
         is_end = x == self.end
         return Draw(x, length=jnp.where(is_end.any(1), is_end.argmax(1) + 1, 3))
+
+
+class CorrelatedPrior(Prior):
+    """A normal prior with a full covariance and its own mean.
+
+    `broken`: the factor of the density is "transposed", its "mean" is forgotten, or its "log-determinant".
+    """
+
+    broken: str = ""
+
+    @nn.compact
+    def __call__(self, above=None, query=None) -> Conditional:
+        mean = self.param("mean", nn.initializers.ones, (self.units,))
+        free = self.param("factor", nn.initializers.ones, (self.units, self.units))
+        factor = jnp.tril(free, -1) + jnp.diag(jnp.exp(0.3 * jnp.diag(free)))
+
+        def log_prob(z):
+            used = factor.T if self.broken == "transposed" else factor
+            centred = z if self.broken == "mean" else z - mean
+            noise = jnp.linalg.solve(used, centred[..., None])[..., 0]
+            log_det = 0.0 if self.broken == "log-determinant" else jnp.log(jnp.diag(factor)).sum()
+            return (-0.5 * (jnp.square(noise) + LOG_2PI).sum(-1) - log_det)[..., None]
+
+        def sample(key, leading):
+            return mean + jax.random.normal(key, (*leading, self.units)) @ factor.T
+
+        return Conditional(log_prob, sample)

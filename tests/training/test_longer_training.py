@@ -21,6 +21,7 @@ def train(run_dir, changes, epochs):
     return dgmzoo.train(exp, run_dir, progress=False)
 
 
+@pytest.mark.thorough
 def test_a_result_stays_until_a_longer_training_writes_something(tmp_path, monkeypatch):
     def train_and_die_in(method, at):
         original = getattr(SeedTracker, method)
@@ -73,6 +74,7 @@ def test_lost_parameters_take_the_result_with_them(tmp_path, monkeypatch):
     assert train(tmp_path, changes, epochs=2).record["value"] == value
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_belongs_to_the_longer_training_before_any_row_does(tmp_path, monkeypatch):
     skip_reports(monkeypatch)
     changes = CONSTANT | {"execution.checkpoint_seconds": 0.0, "execution.dispatch": 10}

@@ -98,6 +98,7 @@ def compare(one, peers):
             np.testing.assert_allclose(first[name], one[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.thorough
 def test_two_processes_train_as_one(peers, monkeypatch, tmp_path):
     monkeypatch.setenv("DGMZOO_DEVICES", "4")
     one = peer.run_with_adam(tmp_path)

@@ -97,6 +97,7 @@ def test_settings_that_a_function_replaces_are_refused(wrong):
         Training(steps=10, warmup_steps=-1)
 
 
+@pytest.mark.thorough
 def test_a_run_is_known_by_the_identity_of_its_optimizer(tmp_path, monkeypatch):
     skip_reports(monkeypatch)
     constant = {"training.schedule": "constant", "training.final_learning_rate": 0.0, "training.learning_rate": 1e-3}

@@ -94,6 +94,7 @@ def test_impossible_writers_are_refused_before_training(tmp_path, small, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_writers_may_be_added_on_resume(small, trained):
     run, rows = trained
     assert rows == run.metrics and len(rows) == 3

@@ -46,6 +46,7 @@ def kill_after(reference: Reference, run_dir, step: int) -> None:
         assert child.poll() is None, child.stderr.read()
 
 
+@pytest.mark.thorough
 def test_killed_run_equals_uninterrupted_run(reference, tmp_path):
     kill_after(reference, tmp_path / "run", reference.chance.randrange(150))
     assert 0 < progress_of(tmp_path / "run")["seconds"]
@@ -123,6 +124,7 @@ def test_second_process_in_a_run_directory_is_refused(tmp_path, small):
         dgmzoo.train(small, run_dir=tmp_path / "run", progress=False)
 
 
+@pytest.mark.thorough
 def test_length_may_grow_on_resume_and_nothing_else_may_change(tmp_path, small):
     constant = overrides.override(small, {"training.schedule": "constant", "training.final_learning_rate": 0.0})
     dgmzoo.train(constant, run_dir=tmp_path / "run", progress=False)

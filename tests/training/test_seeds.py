@@ -121,6 +121,7 @@ def test_measured_seeds_are_returned_as_they_are(copied, first_steps):
     assert train(directory, (0,))[0].record["value"] == pytest.approx(before[0], abs=1e-4)  # in a program of its own
 
 
+@pytest.mark.thorough
 def test_seeds_resume_together_at_the_last_common_step(copied, first_steps):
     directory, before = copied
     lose(directory / "seed-0")
@@ -184,6 +185,7 @@ def test_seeds_that_are_killed_between_their_checkpoints_have_a_step_in_common(t
     assert values(resumed) == values(uninterrupted)
 
 
+@pytest.mark.thorough
 def test_the_other_seeds_resume_without_one_that_diverged(tmp_path, monkeypatch):
     add_metrics = SeedTracker.add_metrics
 

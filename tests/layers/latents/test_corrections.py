@@ -71,6 +71,7 @@ QUICK = (
 PIECEWISE = ("--model.latent", "piecewise", "--model.latent.prior", "piecewise", "--model.latent.centred")
 
 
+@pytest.mark.thorough
 def test_the_command_prints_a_correction_and_the_record_holds_it(tmp_path, capsys, monkeypatch):
     skip_reports(monkeypatch)
     run_dir = tmp_path / "run"

@@ -66,7 +66,7 @@ def exact(subject, kind, train=None):
 
 def is_thorough(kind, name):
     """Whether a case is left to the thorough tests: variants of layers, and refusals beyond the first."""
-    return name in VARIANTS or (name == "piecewise centred" and kind == "iwae")
+    return name in VARIANTS or name == "piecewise centred"
 
 
 CASES = [

@@ -68,6 +68,7 @@ def test_value_and_two_derivatives_equal_mpmath(f, exact, points):
     assert_close(derivatives(f, single), exact(single), 2e-6)
 
 
+@pytest.mark.thorough
 def test_third_derivatives_equal_finite_differences(x64):
     for f, points in ((log_scaled_e1, LOG_U), (log_ndtr, X)):
         second = jax.grad(jax.grad(f))
