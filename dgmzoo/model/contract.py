@@ -72,19 +72,26 @@ class Query:
 class Latent(NamedTuple):
     """The sample of a variational layer, with its densities and its KL divergence.
 
+    Attributes:
+      value: `[K, B, ...]`, the input of the next layer.
+      sample: `[K, B, ...]`, the random variable; `Query.given` takes it back.
+      log_p: `[K, B]`, `log p(sample | layer above)` in nats.
+      log_q: `[K, B]`, `log q(sample | x, ...)` in nats.
+      kl: `[K or 1, B, U]` in nats, of each independent unit: in closed form where there is one, else log_q - log_p.
+      q: name -> `[K or 1, B, ...]`, parameters of q; with its "mean" where units are real numbers, and "class_probs"
+        `[K or 1, B, U, C]` where they are classes, whose use is then reported.
+
     >>> zeros = jnp.zeros((1, 4))
     >>> latent = Latent(zeros[..., None], zeros[..., None], zeros, zeros, zeros[..., None], {"mean": zeros[..., None]})
     >>> Evidence(zeros, {"z": latent}).log_weight.shape
     (1, 4)
     """
 
-    value: Array  # [K, B, ...]  input of the next layer
-    sample: Array  # [K, B, ...]  the random variable; `Query.given` takes it back
-    log_p: Array  # [K, B]  log p(sample | layer above)
-    log_q: Array  # [K, B]  log q(sample | x, ...)
-    kl: Array  # [K or 1, B, U]  per independent unit: closed form where there is one, otherwise log_q - log_p
-    # [K or 1, B, ...]  parameters of q; its "mean" where units are real numbers, and "class_probs" [K or 1, B, U, C] where
-    # they are classes, whose use is then reported
+    value: Array
+    sample: Array
+    log_p: Array
+    log_q: Array
+    kl: Array
     q: dict[str, Array]
 
 
@@ -93,15 +100,22 @@ class Evidence(NamedTuple):
 
     Giving the samples of an Evidence back through `Query.given` reproduces it.
 
+    Attributes:
+      log_likelihood: `[K, B]`, log p(x | z) in nats; for a density model log p(x), which may be `[1, B]` whatever K is.
+      latents: name of a variational layer -> its `Latent`.
+      weight_kl: `[]`, KL of random weights in nats, once for the whole data set.
+      aux: name -> `[B]`, further loss terms of the entry.
+      parameters: name -> `[K or 1, B, ...]`, parameters of p(x | z), and its "mean".
+
     >>> Evidence(jnp.full((1, 3), -2.0)).log_weight.tolist()
     [[-2.0, -2.0, -2.0]]
     """
 
-    log_likelihood: Array  # [K, B]  log p(x | z); for a density model log p(x). One without latents may return [1, B]
+    log_likelihood: Array
     latents: dict[str, Latent] = {}
-    weight_kl: Array | float = 0.0  # []  KL of random weights, once for the whole data set
-    aux: dict[str, Array] = {}  # name -> [B]  further loss terms of the entry
-    parameters: dict[str, Array] = {}  # parameters of p(x | z), and its "mean", [K, B, ...]
+    weight_kl: Array | float = 0.0
+    aux: dict[str, Array] = {}
+    parameters: dict[str, Array] = {}
 
     @property
     def log_joint(self) -> Array:
@@ -122,14 +136,20 @@ class Evidence(NamedTuple):
 class LossContext(NamedTuple):
     """Inputs of an extra loss beside the evidence and the batch.
 
+    Attributes:
+      key: random key of the step, the device and the loss.
+      step: training step.
+      num_data: number of training rows.
+      gather: rows `[B, ...]` of this device -> those of all devices.
+
     >>> LossContext(jax.random.key(0), step=0, num_data=3, gather=lambda rows: rows).num_data
     3
     """
 
-    key: chex.PRNGKey  # of the step, the device and the loss
-    step: Array | int  # training step
-    num_data: int  # number of training rows
-    gather: Callable[[Array], Array]  # rows [B, ...] of this device -> those of all devices
+    key: chex.PRNGKey
+    step: Array | int
+    num_data: int
+    gather: Callable[[Array], Array]
 
 
 # (evidence, batch) or (evidence, batch, context: LossContext) -> loss term [B]
@@ -139,16 +159,23 @@ ExtraLoss = Callable[..., Array]
 class Draw(NamedTuple):
     """Samples of x from a model.
 
+    Attributes:
+      x: `[num, ...]`, exact samples of p(x).
+      mean: `[num, ...]`, mean of each element given the elements sampled before it, which papers show as pictures; None: it
+        has no meaning.
+      latents: layer -> `[num, U]`, latents of these samples; empty where the entry omits them.
+      mask: `[num, ...]`, True = part of the sample; None: all of x.
+      length: `[num]`, number of steps of each sampled sequence; None: all of x.
+
     >>> Draw(x=jnp.ones((2, 3)), mean=jnp.full((2, 3), 0.9)).latents
     {}
     """
 
-    x: Array  # [num, ...]  exact samples of p(x)
-    # [num, ...]  mean of each element given the elements sampled before it (pictured in papers); None: it has no meaning
+    x: Array
     mean: Array | None = None
-    latents: dict[str, Array] = {}  # layer -> [num, U]  latents of these samples; empty where the entry omits them
-    mask: Array | None = None  # [num, ...]  True = part of the sample; None: all of x
-    length: Array | None = None  # [num]  number of steps of each sampled sequence; None: all of x
+    latents: dict[str, Array] = {}
+    mask: Array | None = None
+    length: Array | None = None
 
 
 class Model(NamedTuple):
