@@ -1,4 +1,4 @@
-"""The public API of dgmzoo, a functional zoo of likelihood-based deep generative models.
+"""Public names of dgmzoo: `experiment`, `train`, `load`, `compare`, models, objectives, layers and distributions.
 
 The names below are imported on first use, so that `import dgmzoo` and `dgmzoo list` do not import JAX or Flax.
 """

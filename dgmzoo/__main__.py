@@ -1,4 +1,4 @@
-"""Entry point of `python -m dgmzoo`, which runs the `dgmzoo` command."""
+"""Runs the `dgmzoo` command when called as `python -m dgmzoo`."""
 
 from dgmzoo.command.main import main
 

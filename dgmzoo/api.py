@@ -1,4 +1,4 @@
-"""`experiment`: find an experiment; `train`: train and evaluate it; `load`: load a trained run from its directory."""
+"""`experiment`: find an experiment by name; `train`: train and evaluate an experiment; `load`: load a trained `Run`."""
 
 import contextlib
 import sys

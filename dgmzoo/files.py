@@ -1,4 +1,4 @@
-"""Small files: reading JSON, atomic writing of JSON, text and bytes, appending, and the error `CannotWrite`."""
+"""Writes files atomically: `write_json`, `write_text`, `write_bytes`; `append_text`; `read_json`; `CannotWrite`; ..."""
 
 import contextlib
 import json

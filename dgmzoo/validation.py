@@ -1,4 +1,4 @@
-"""Checks of numbers from a user: whole numbers, seeds, ranges."""
+"""Refuses wrong numbers: `check_whole` (positive integers), `check_seed`, `check_range`."""
 
 import math
 import operator

@@ -1,4 +1,4 @@
-"""Names and summaries of the experiments in this folder, and the paths of their result files.
+"""`names`: names of the experiments in this folder; `summary`: describes an experiment; `records`: result paths.
 
 Each experiment is a file whose path is its name (`vae/digits`). A name is `<family>/<data>_<model>[_<variant>]`. The
 model is left out if it has the name of the family (`vae/digits` is the VAE). The docstring of the file describes the

@@ -1,4 +1,4 @@
-"""The command `dgmzoo check`: property tests of an experiment's model, at a small data shape where possible."""
+"""The command `dgmzoo check`: run property tests on an experiment's model, at a smaller data shape if possible."""
 
 import argparse
 import functools

@@ -1,4 +1,4 @@
-"""The commands `dgmzoo train`, `compare` and `bench`: train an experiment, compare its variants, time its training."""
+"""The commands `dgmzoo train`, `compare` and `bench`: train an experiment, compare variants, measure training speed."""
 
 import argparse
 import json

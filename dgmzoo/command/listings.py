@@ -1,4 +1,4 @@
-"""Commands that print tables: `list` (experiments), `compatibility` (layers by objectives), `results` (evaluations)."""
+"""The commands `dgmzoo list`, `compatibility`, `results`: print experiments, layer-objective pairs, results."""
 
 from rich.console import Console
 from rich.table import Table

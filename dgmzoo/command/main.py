@@ -1,4 +1,4 @@
-"""The `dgmzoo` command: `main`, help text (`HELP`), table of subcommands (`VERBS`), and `Terminated` for SIGTERM.
+"""`main`: run the `dgmzoo` command; `VERBS`: subcommands; `HELP`: help text; `Terminated`: exception for SIGTERM.
 
 JAX and tyro are imported only by the subcommands that need them.
 """

@@ -1,4 +1,4 @@
-"""Options of `train`, `bench` and `compare`, parsed by tyro, with overrides of the experiment and of its variants."""
+"""`parse`: read command-line options (`Train`, `Bench`, `Compare`); `variant_overrides`: read a variant's changes."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Helpers of commands: print a result, and enable JAX's persistent cache of compiled programs."""
+"""`print_record`: print an evaluation result; `keep_programs`: enable JAX's on-disk cache of compiled programs."""
 
 import hashlib
 import importlib.metadata

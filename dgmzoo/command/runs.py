@@ -1,4 +1,4 @@
-"""The commands `dgmzoo evaluate` and `dgmzoo sample`: evaluate a trained run again, draw samples from its model."""
+"""The commands `dgmzoo evaluate` and `dgmzoo sample`: evaluate a trained model again, or draw samples."""
 
 import io
 from pathlib import Path

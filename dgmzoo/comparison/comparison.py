@@ -1,4 +1,4 @@
-"""`Comparison`: the trained runs of an experiment's variants, as flat records, a table, a figure and files."""
+"""`Comparison`: trained variants of an experiment, with a table, notes and a figure to show or write to files."""
 
 import dataclasses
 import html

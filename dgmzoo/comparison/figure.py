@@ -1,4 +1,4 @@
-"""Figure of a comparison of models: one row of panels per variant, with KL, posteriors, samples and traversals."""
+"""`draw_figure`: plot one row of panels (`FigureRow`) per model variant; `leading_units`: units with the largest KL."""
 
 import io
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Measurements of one trained run for a comparison: a flat record for the table, and arrays for the figure."""
+"""`measure_run`: measure a trained model for the comparison table; `figure_row`: compute arrays to plot."""
 
 import math
 from typing import Any, NamedTuple

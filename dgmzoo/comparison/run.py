@@ -1,4 +1,4 @@
-"""`compare`: train variants of an experiment with the same seeds, evaluate them, and return a `Comparison`."""
+"""`compare`: train and evaluate variants of an experiment with the same seeds, and return a `Comparison`."""
 
 import sys
 from collections.abc import Mapping, Sequence

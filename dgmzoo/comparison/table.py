@@ -1,4 +1,4 @@
-"""Table of a comparison for terminal and HTML: measures of each variant, paired differences over seeds, and notes."""
+"""`rich_table` (terminal), `html_table`: tables that compare variants over seeds; `table_notes`: notes below a table."""
 
 import html
 import math

@@ -1,4 +1,4 @@
-"""Variants of an experiment for a comparison, one per latent layer or set of overrides, and their directory names."""
+"""`make_variants`: make an experiment per latent layer or set of `Overrides`; `directory_name`; `retained_settings`."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""The compatibility table as Markdown: latent layers (rows) by objectives (columns), with the reasons as notes."""
+"""`page`: Markdown table that tells which latent layers (`layers`) work with which objectives (`columns`)."""
 
 import numpyro.distributions as dist
 

@@ -1,4 +1,4 @@
-"""Dataclass `Experiment` and its parts `Evaluation`, `Paper`, `Diagnostic`, `Origin`; `load_experiment`."""
+"""`Experiment`: dataclass of model, data, training, `Evaluation`, `Paper`, `Diagnostic`, `Origin`; `load_experiment`."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""Experiment files of users: run one as a module, find the modules it imports from its folder, compute a digest.
+"""`execute`: run a user's experiment file; `digest`: hash the file with local imports; `written_name`: module name.
 
 Two rules keep one process consistent. The experiment file itself is loaded under a module name made from its digest, so
 that two versions of it can be compared side by side. A module beside it is imported under its own name, of which Python

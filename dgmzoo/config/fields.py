@@ -1,4 +1,4 @@
-"""Fields of config dataclasses and Flax modules: those users can set, their types, and the registry of their values."""
+"""`fields`, `type_hints`: fields of a config or Flax module that users can set; `axis_of`: field registry; `is_part`."""
 
 import dataclasses
 import inspect

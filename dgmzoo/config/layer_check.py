@@ -1,4 +1,4 @@
-"""Find latent layers with wrong gradients under an objective; replace them by an equivalent layer or refuse them.
+"""`compatible`: replace latent layers that get wrong gradients from an objective; `check_fields`: refuse such layers.
 
 The module is traced, so that layers are judged as the model uses them, by the compatibility table
 (`dgmzoo.model.compatibility`).

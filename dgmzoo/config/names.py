@@ -1,4 +1,4 @@
-"""Registry of objectives, latent layers, likelihoods and other parts chosen by name; `register` adds a class to it.
+"""`AXES`: classes by kind and name (objectives, layers, ...); `register`: add a class; `build`: make an instance; ...
 
 A field of one of the base classes in `BASES` accepts any name of its axis: `--model.latent horseshoe` replaces the latent
 layer of an entry, because `HorseshoeLayer` stands under "horseshoe" in the table of `LatentLayer`. The axis of a field

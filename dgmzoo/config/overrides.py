@@ -1,4 +1,4 @@
-"""Overrides of an experiment by dotted paths (`model.latent_dim`), and experiments as flat mappings of JSON values."""
+"""`override`: set experiment fields by path (`model.latent_dim`); `flatten`: get all fields; `source`, `plain`, ..."""
 
 import dataclasses
 import difflib

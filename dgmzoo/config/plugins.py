@@ -1,4 +1,4 @@
-"""Loading of plugins that call `register`: Python files (`--plugin FILE`) and entry points of installed packages."""
+"""`load_file`, `load_installed`, `load_files_of_run`: run plugins that `register` classes; `loaded_files`."""
 
 import functools
 import importlib.metadata

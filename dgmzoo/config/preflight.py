@@ -1,4 +1,4 @@
-"""`resolve`: check an experiment and its data before training (`CHECKS`), and return a model to train (`Resolved`).
+"""`resolve`: check an experiment against the data and return a `Resolved` model; `bind`: set data sizes; `trace`; ...
 
 The checks stand in one list, `CHECKS`. They trace shapes and compute nothing, so that a mistake is reported within
 seconds and not after hours of training.

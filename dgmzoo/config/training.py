@@ -1,4 +1,4 @@
-"""`Training`: length, batch, optimizer, memory; `Execution`: streaming, steps per call, checkpoint interval."""
+"""Settings: `Training` (length, batch, optimizer, ...); `Execution` (streaming, steps per call, checkpoint interval)."""
 
 import dataclasses
 import math

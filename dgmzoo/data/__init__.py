@@ -1,4 +1,4 @@
-"""Data sets: registry, download, verification, splits, encoding of rows as batches, and previews.
+"""`load_dataset`: load a `Dataset` as a `Data` config describes; `catalogue`, `fetch`, `verify`, `summarize`, ...
 
 `load_dataset` turns a `Data` config into a `Dataset`; `catalogue` lists the registered sets. Public names are imported
 on first use, so that listing the sets needs neither NumPy nor JAX.

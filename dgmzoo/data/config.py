@@ -1,4 +1,4 @@
-"""`Data`, the data configuration of an experiment, and `from_arrays`, which makes a `Data` from arrays in memory."""
+"""`Data`: data settings of an experiment (data set, split, encoding); `from_arrays`: make a `Data` from arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""`load_dataset`, which loads, verifies, splits and encodes a data set, and the class of its result, `Dataset`."""
+"""`load_dataset`: fetch, verify and split a data set; `Dataset`: the splits, the row shape and the batch encoder."""
 
 import itertools
 from collections.abc import Mapping

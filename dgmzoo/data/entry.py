@@ -1,4 +1,4 @@
-"""`Entry`, the description of a published data set, and `Source`, a place that its files come from."""
+"""`Entry`: describes a published data set (shape, splits, licence, ...); `Source`: tells where to get the files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

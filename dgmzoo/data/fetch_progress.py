@@ -1,4 +1,4 @@
-"""Console output during the download of a data set: messages and a progress bar for each file."""
+"""`console_progress`: prints messages and a progress bar per file while a data set is downloaded."""
 
 import contextlib
 from collections.abc import Iterator

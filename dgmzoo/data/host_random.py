@@ -1,4 +1,4 @@
-"""Reproducible random numbers on the host (NumPy's Philox): uniform words, row permutations, fixed binarization.
+"""Random numbers that are equal in every NumPy version: `philox_words`, `order` (a permutation), `binarize`.
 
 Only `random_raw` is read: a bit generator's raw stream never changes between versions or platforms (NEP 19), while
 `Generator.permutation` may. Streams of different purposes have different keys.

@@ -1,4 +1,4 @@
-"""`LazyRows` and `ConcatenatedRows`: views of arrays in memory or on disk, whose rows are read on access."""
+"""`LazyRows`: selected rows of an array, read on access; `ConcatenatedRows`: several arrays joined without a copy."""
 
 import math
 from collections.abc import Callable, Sequence

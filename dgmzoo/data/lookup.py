@@ -1,4 +1,4 @@
-"""Arrays of registered data sets, from the cache, local files or a download: `load_arrays`, `fetch`, `verify`.
+"""`load_arrays`: read a data set from cache, files or download; `fetch`: fill the cache; `verify`, `local_copy`, ...
 
 Places are tried in this order: the cache, DGMZOO_DATA, copies that other libraries left on this machine, then the
 public sources of the set's entry one by one.

@@ -1,4 +1,4 @@
-"""`Observe`: scale or binarize stored rows into a batch in the compiled step; helpers for masks, noise, thresholds."""
+"""`Observe`: scale or binarize stored rows into a batch inside `jit`; `above_half`: test x > 1/2; `broadcast_mask`."""
 
 import math
 from collections.abc import Mapping

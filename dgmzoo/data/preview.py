@@ -1,4 +1,4 @@
-"""Previews of a data set: `summarize` (text for the terminal), `save_picture` (image file), `tile_images` (array)."""
+"""`summarize`: describe a data set as text; `save_picture`: save example rows as an image; `tile_images`."""
 
 from pathlib import Path
 from typing import Any

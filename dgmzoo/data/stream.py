@@ -1,4 +1,4 @@
-"""`gather`: rows of a split by index, on the host; `prefetch`: an iterator that is computed ahead in a thread."""
+"""`gather`: read rows of a split by index; `prefetch`: compute an iterator's items ahead in a thread."""
 
 import queue
 import threading

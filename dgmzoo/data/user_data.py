@@ -1,4 +1,4 @@
-"""A user's own arrays or files: read and validate them, and infer their description (`Entry`) from the values.
+"""`read_path`, `collect_arrays`: read a user's files or arrays; `validate_arrays`: check arrays and make an `Entry`.
 
 The meaning of the values follows from their type: uint8 (or other whole numbers up to 255) are intensities out of 255,
 or binary if none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other real numbers are

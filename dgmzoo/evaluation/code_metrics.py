@@ -1,4 +1,4 @@
-"""Latent codes: samples, mutual information with x, Hoyer sparsity, latent traversals; and random flips of pixels."""
+"""Latent codes: `sample_codes`, `mutual_information`, `hoyer_sparsity`, `latent_traversal`; also `flip_pixels`, ..."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Test if a model scores the latent samples passed in `Query.given`; set its `takes_given`, or refuse the model."""
+"""`check_given`: test if a model scores the latent samples given in `Query.given` instead of drawing new ones."""
 
 from collections.abc import Mapping
 from typing import Any

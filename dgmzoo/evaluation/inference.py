@@ -1,4 +1,4 @@
-"""Inference with a trained model in batches: samples, codes and reconstructions, returned as NumPy arrays."""
+"""`sample`, `encode`, `reconstruct`, `encode_and_reconstruct`: apply a trained model in batches, with NumPy results."""
 
 import functools
 from collections.abc import Mapping

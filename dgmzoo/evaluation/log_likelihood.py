@@ -1,4 +1,4 @@
-"""Log-likelihood of held-out data (`evaluate`), exact or as an importance-weighted bound, with errors (`Estimate`).
+"""`evaluate`: exact or importance-weighted log-likelihood of data; `Estimate`: value and errors; `local_devices`.
 
 Examples are evaluated in batches of a fixed size, each with a key of its own. A batch is never divided between devices,
 so the result does not depend on the number of devices or processes.

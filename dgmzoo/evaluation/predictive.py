@@ -1,4 +1,4 @@
-"""Predictive log-likelihood of a model with random weights: at the mean weights, or averaged over sampled networks."""
+"""`predictive_log_likelihood`: evaluate a Bayesian network, at mean weights or averaged over sampled weights."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Quantities that a model computes once before evaluation, such as log Z of a Boltzmann prior, and their errors.
+"""`prepare`: compute a model's constants (log Z) once; `prepared_quantities`: get constants; `with_prepared_error`.
 
 The quantities are leaves of the collection `prepared`, which hold NaN before they are computed. A leaf `<name>_error`
 beside `<name>` is the standard error of an estimate, in nats of log p(x). The error enters the record and the printed

@@ -1,4 +1,4 @@
-"""JSON record of an evaluation (`make_record`): value, data, settings, software, and comparable published result."""
+"""`make_record`: describe an evaluation as JSON (value, data, settings); `count_terms`: size of x; `is_discrete`."""
 
 import functools
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Results kept in the repository (`experiments/results/*.json`): loading, table rows, and a Markdown page."""
+"""`load_records`: read results stored in `experiments/results`; `table_row`, `COLUMNS`, `markdown_page`: make tables."""
 
 import json
 from collections.abc import Sequence

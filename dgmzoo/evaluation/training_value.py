@@ -1,4 +1,4 @@
-"""Kind of a model's training loss (`training_value`: exact, relaxed, ...), and the test for a bound (`is_bound`)."""
+"""`training_value`: tells if a training loss is exact, relaxed, ...; `is_bound`: tells if such a loss is a bound."""
 
 import flax.linen as nn
 

@@ -1,4 +1,4 @@
-"""`Conditional`: log-density and sampler given features; `factorized`: the `Conditional` of a NumPyro distribution."""
+"""`Conditional`: a distribution given features; `factorized`: convert a NumPyro distribution; `in_dtype`; `per_unit`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Scans over sequences (`ancestral` sampling, inference `over_time`); `from_rows`: parameters initialized at data."""
+"""`ancestral`: sample in order; `over_time`: scan latents over steps; `from_rows`: initialize parameters from data."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Checks of a zoo model's fields: positive sizes, no shared submodules, no settings of the likelihood's head."""
+"""`check_entry`: check a model's fields (positive sizes, no shared modules); `check_likelihood_without_head`."""
 
 import dataclasses
 

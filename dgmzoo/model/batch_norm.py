@@ -1,4 +1,4 @@
-"""Synchronized batch normalization: `nn.BatchNorm` computes its moments over the batches of all devices."""
+"""`synchronized_batch_norm`: context in which `nn.BatchNorm` averages moments over all devices."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Reductions of mutable Flax collections (such as `batch_stats`) over devices: declaration, check, application.
+"""`reduce_over_devices`: merge Flax collections (`batch_stats`, ...) over devices; `declared`, `check_declared`, ...
 
 Every device starts a step with the same collections and changes them with its own rows. A class attribute of the entry,
 or of a module among its fields, names the reduction that merges the changes of a collection:

@@ -1,4 +1,4 @@
-"""Compatibility of latent layers (`Facts`) with objectives (`Needs`): rules that decide if a gradient is correct.
+"""`answer`: tells if an objective (`Needs`) gives a latent layer (`Facts`) correct gradients; `Answer`: the result.
 
 A layer declares facts about its posterior and prior (`Facts`), and an objective declares its needs (`Needs`). `judge`
 answers for the pair, by the rules of one list:

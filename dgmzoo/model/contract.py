@@ -1,4 +1,4 @@
-"""Types of the model interface: pure functions `Model`, request `Query`, bound terms `Evidence`, samples `Draw`.
+"""Types of the model interface: `Model` (pure functions), `Query` (input), `Evidence` (ELBO terms), `Latent`, `Draw`.
 
 Training, evaluation and reports call a model only through the functions of `Model`. Shapes: `K` samples per example, `B`
 examples, `U` independent units of a variational layer. Probabilities are in nats.

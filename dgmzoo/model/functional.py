@@ -1,4 +1,4 @@
-"""`functional`: a `Model` of pure functions from a Linen module; random streams, mean weights, parameter count."""
+"""`functional`: convert a Linen module to pure functions (`Model`); `mean_weights` (Bayesian); `num_parameters`."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""Refuse modules of other libraries (nnx, Equinox) in the fields of a Linen module, as they would not be trained."""
+"""`check_modules`: refuse nnx or Equinox modules inside a Linen module, since Linen would not train such modules."""
 
 import dataclasses
 import functools

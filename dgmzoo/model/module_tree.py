@@ -1,4 +1,4 @@
-"""Traverse and rebuild the tree of submodules in a Linen module's fields; test if one of them has random weights.
+"""`parts`, `members`, `field_values`, `map_fields`: visit or replace submodules in fields; `has_random_weights`.
 
 A path names a place in the tree: `model.latent`, `model.latents.0`.
 """

@@ -1,4 +1,4 @@
-"""Mixed precision: run a model with matrix products in another dtype, and check dtypes of densities and products.
+"""`in_precision`: run matrix products in another dtype; `compute_dtype`; `check_densities`; `has_product_in`.
 
 The dtype is set for one call of a model. The layers of dgmzoo read it from `compute_dtype`; Flax's layers without a
 dtype of their own (`nn.Dense(10)`) are called with it. Parameters and densities stay in float32.

@@ -1,4 +1,4 @@
-"""Transformations of a `Model`: extra loss terms, and rematerialization of p(x | z) to save memory."""
+"""`with_extra_losses`: add loss terms to a `Model`; `rematerialized`: recompute p(x | z) to save memory."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""The evidence lower bound (`ELBO`) as a training objective, with beta, warm-up and free bits."""
+"""`ELBO`: the evidence lower bound as a training objective, with a KL weight beta, warm-up and free bits."""
 
 import dataclasses
 import math

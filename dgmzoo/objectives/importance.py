@@ -1,4 +1,4 @@
-"""Importance-weighted bounds: IWAE, and DReG, the same bound with a doubly reparameterized gradient."""
+"""`IWAE`: the importance-weighted bound; `DReG`: the same bound with a doubly reparameterized gradient."""
 
 import dataclasses
 import math

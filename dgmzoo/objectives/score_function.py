@@ -1,4 +1,4 @@
-"""`NVIL`: the ELBO of a model with discrete latents, with a score-function gradient and learned baselines."""
+"""`NVIL`: the ELBO for discrete latents, with a score-function gradient and learned baselines."""
 
 import dataclasses
 import math

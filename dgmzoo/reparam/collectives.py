@@ -1,4 +1,4 @@
-"""Sums, means and gathers over a batch that may be split over the devices of a `pmap`."""
+"""`batch_mean`, `batch_sum`, `batch_gather`: combine a batch across `pmap` devices; `has_device_axis`; `DEVICES`."""
 
 import chex
 import jax

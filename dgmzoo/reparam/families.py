@@ -1,4 +1,4 @@
-"""NumPyro distributions from unconstrained network outputs: parameter counts, constraints, defaults, means.
+"""`from_unconstrained`: NumPyro distribution from raw network outputs; `num_unconstrained`, `parameters`, `mean`, ...
 
 A family is any NumPyro class whose parameters are constrained one by one. A parameter that is a vector needs its length
 in the class attribute `unconstrained_sizes`.

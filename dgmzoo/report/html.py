@@ -1,4 +1,4 @@
-"""HTML report of a run (record, pictures, figures) as one self-contained page, and one-line summaries of the result."""
+"""`write_report`, `page`: write a run's report as HTML; `headline`: the result in a sentence; `published_line`."""
 
 import html
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Figures of latent layers: shrinkage of horseshoe units, dead rectified units, posterior and prior densities."""
+"""`figures`: SVG plots of latent layers (horseshoe shrinkage, dead rectified units, posterior and prior densities)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Image grids (PNG) and plots (SVG) for reports: training curves, sorted values per unit, line and scatter plots.
+"""Draws PNG images (`image_grid`, `image_pairs`, ...) and SVG plots (`training_curves`, `scatter_plot`, ...).
 
 Matplotlib is imported only when something is drawn.
 """

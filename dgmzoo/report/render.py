@@ -1,4 +1,4 @@
-"""`write`: save the pictures and report of a run in its directory; `card`: HTML view of a run for a notebook.
+"""`write`: save a trained run's pictures and HTML report to files; `card`: an HTML view for notebooks.
 
 Functions accept any object with the fields of `dgmzoo.Run`. They do not import `Run`, whose notebook view uses this module.
 """

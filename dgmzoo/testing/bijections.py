@@ -1,4 +1,4 @@
-"""Tests of a bijection (round trip, log-determinant) and of a function that is autoregressive in a given order."""
+"""`check_bijection`: test the log-determinant and inverse; `check_autoregressive`: test dependence on earlier inputs."""
 
 from collections.abc import Callable, Sequence
 

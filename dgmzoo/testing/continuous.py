@@ -1,4 +1,4 @@
-"""Integrals of a density over continuous x: importance sampling, quadrature, and cells of about equal mass."""
+"""Integrates densities over continuous x: `importance_points`, `quadrature`, `Partition`, `tail_index`, ..."""
 
 import math
 from collections.abc import Callable

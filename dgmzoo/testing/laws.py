@@ -1,4 +1,4 @@
-"""Property tests of a model: shapes, state, given samples, bad input, independence of examples, compilation, KL."""
+"""Property tests of models: `shapes`, `state`, `given_samples`, `bad_input`, `examples`, `compilation`, `divergence`."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""p(x) of a module with latents by importance sampling, half of the samples from the prior where it can be sampled."""
+"""`density`: compute p(x) of a latent-variable module by importance sampling; `log_weights`: the log weights."""
 
 import functools
 import math

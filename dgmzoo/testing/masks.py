@@ -1,4 +1,4 @@
-"""Property tests of masks: masked elements and padding have no influence; masking an element marginalizes it."""
+"""`masked_elements`, `padding`: test that hidden values have no influence; `marginals`: test that masks marginalize."""
 
 import jax
 import jax.numpy as jnp

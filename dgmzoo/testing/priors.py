@@ -1,4 +1,4 @@
-"""Property test of a prior that a module defines: latents sampled by `generate` follow its density.
+"""`priors`: test that latents sampled by `generate` follow the density of a module's own prior.
 
 The decoder blurs the latents, so that a small error of a prior (a transposed factor, a forgotten mean) hardly shows in x.
 This law looks at the latents themselves.

@@ -1,4 +1,4 @@
-"""Results of property tests (`Report`, `Outcome`), exceptions for failed or skipped tests, and assertion helpers."""
+"""`Report`, `Outcome`: test results; `BatteryError`, `LawFailed`, `LawSkipped`: errors; `require`, ...: assertions."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""`small`: a model at a small data shape, if it allows one, so that its density can be summed or integrated."""
+"""`small`: shrink a model's data shape if possible, so that p(x) can be summed or integrated; `Small`: the result."""
 
 import dataclasses
 import math

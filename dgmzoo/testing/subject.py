@@ -1,4 +1,4 @@
-"""`Subject`: a module under property tests, with its compiled functions and random parameters."""
+"""`Subject`: a module to test, with compiled functions and random parameters; `density_terms`; `values_of`."""
 
 import functools
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Property tests of training: given samples, gradients of all parameters, and several seeds under `vmap`."""
+"""Property tests of training: `given_in_training`, `gradients`, `seeds` (several under `vmap`); `training_pair`."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""`Batches`: shuffled training rows, on the device or streamed; number of training steps in each compiled call.
+"""`Batches`: shuffled training rows, on the device or streamed; `default_dispatch_size`: steps per compiled call.
 
 The order of the rows follows from the seed and the step alone.
 """

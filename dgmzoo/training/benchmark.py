@@ -1,4 +1,4 @@
-"""Timing of an experiment's training, of training with other latent layers, and of a layer's compilation."""
+"""`bench`: measure an experiment's training speed; `bench_layers`: compare the speed of latent layers."""
 
 import contextlib
 import resource

@@ -1,4 +1,4 @@
-"""Training steps compiled for one or several devices (`jit`, `pmap`), choice of devices, and transfer of the state.
+"""`compile_dispatch`: compile training steps (`jit`, `pmap`); `choose_devices`; `place`, `to_host`: move arrays; ...
 
 On several devices the state is replicated and batches are split. The buffers of the state are donated to the step.
 

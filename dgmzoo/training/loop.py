@@ -1,4 +1,4 @@
-"""Training loop (`fit`, `fit_seeds`) with validation, checkpoints and resuming; `selected`: load a run's parameters.
+"""`fit`, `fit_seeds`: train with checkpoints and resuming; `selected`: load best parameters; `Fitted`, `Interrupted`.
 
 All values that affect a result are in the state, or follow from the seed and the step. A resumed run is therefore
 bit-identical to an uninterrupted one.

@@ -1,4 +1,4 @@
-"""Training in several processes: connecting them, comparing their settings, sharing errors and checkpoints.
+"""Multi-process training: `joined` connects processes; `check_agreement`, `shared_errors`, `SharedCheckpoints`, ...
 
 All processes run the same program, each on its share of every batch; process 0 alone writes files. The functions of this
 module must be called by all processes. With a single process they return at once.

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules from an experiment's training settings."""
+"""`build`: make the optax optimizer for training settings; `schedule`: learning rate as a function of the step."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""`ProgressCallback`: progress, metrics and signals during training; `evaluation_progress`: a progress bar."""
+"""`ProgressCallback`: display progress, log metrics, stop on a signal; `evaluation_progress`: display a progress bar."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""`Readings`: bounds on validation and training rows, and the experiment's diagnostics, measured during training."""
+"""`Readings`: evaluate the validation split and call user-defined diagnostics during training."""
 
 import math
 from typing import Any

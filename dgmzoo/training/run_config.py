@@ -1,4 +1,4 @@
-"""The configuration of a run as JSON, and its comparison with the stored configuration when the run is resumed."""
+"""`run_config`: a run's settings as JSON; `refuse_differences`: refuse to resume with other settings; `lengths`, ..."""
 
 import importlib.metadata
 import sys

@@ -1,4 +1,4 @@
-"""`RunDirectory`: files of one run, its state (`empty`, `created`, ..., `measured`) and a lock for a single writer."""
+"""`RunDirectory`: files of one run, a `RunState` (`empty`, `created`, ..., `measured`) and a lock for one writer."""
 
 import contextlib
 import enum

@@ -1,4 +1,4 @@
-"""`SeedTracker`: metrics, best validation and checkpoints of one seed; `Callback` protocol, `NonFinite` error."""
+"""`SeedTracker`: metrics, best parameters, checkpoints of a seed; `Callback`; `NonFinite`; `restore_common_step`."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The training `State`, its initialization, and one training step as a pure function of the state and rows."""
+"""`make_step`, `make_init`: pure functions for a training step and the initial `State`; `evaluation_variables`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

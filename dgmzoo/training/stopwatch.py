@@ -1,4 +1,4 @@
-"""A monotonic stopwatch that can be resumed."""
+"""`Stopwatch`: measures seconds, and can continue from an earlier total."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""`training_model`: a model with the experiment's extra losses, compute dtype and rematerialization."""
+"""`training_model`: model with extra losses, compute dtype and rematerialization; `warn_about_precision`."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""A small VAE on scikit-learn's 8x8 digits, which trains in seconds: a first example.
+"""A first example: a small VAE on scikit-learn's 8x8 digits, trained in seconds.
 
 Pixels are probabilities of Bernoulli variables, which are sampled anew in every training step and once for evaluation.
 `data.seed` chooses the split.

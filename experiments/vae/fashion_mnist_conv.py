@@ -1,4 +1,4 @@
-"""A convolutional VAE on Fashion-MNIST whose gray levels have a discretized logistic likelihood.
+"""A convolutional VAE on Fashion-MNIST, with a discretized logistic likelihood for the gray levels.
 
 It reproduces no published figure, and is a start for models with convolutions. 10,000 training rows are the validation
 split.

@@ -1,4 +1,4 @@
-"""A VAE on the Frey faces, whose 256 gray levels have a discretized logistic likelihood.
+"""A VAE on the Frey faces, with a discretized logistic likelihood for the 256 gray levels.
 
 The likelihood gives probabilities of the 256 levels, so that nats and bits per dimension compare with other models of the
 levels, but not with densities of dequantized pixels. `data.seed` chooses the split into 1565 / 200 / 200 frames of one

@@ -1,4 +1,4 @@
-"""The one-layer VAE (IWAE by overrides) of Burda et al. on MNIST, with their schedule: 3280 epochs of 3000 steps.
+"""The one-layer VAE (or IWAE) of Burda et al. on MNIST, trained as in the paper for 3280 epochs.
 
 Overrides for the rows of their table 1:
 

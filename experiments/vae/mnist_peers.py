@@ -1,4 +1,4 @@
-"""A VAE as in benchmarks of other libraries on MNIST: 784-200-200-50, batch 100, Adam at 1e-3, all 60,000 rows."""
+"""A VAE to compare with other libraries on MNIST: 784-200-200-50, batch 100, Adam at 1e-3, all 60,000 rows."""
 
 from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Training
 

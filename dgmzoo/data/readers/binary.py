@@ -1,4 +1,4 @@
-"""Decoder of the binary data sets of the NADE and MADE papers (npz or text files), and a libsvm parser.
+"""`vectors`: decode the binary data sets of the NADE and MADE papers; `parse_libsvm`: parse libsvm lines.
 
 The arrays are `{"train/x": uint8 {0, 1} [N, D], ...}`.
 

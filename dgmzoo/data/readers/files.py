@@ -1,4 +1,4 @@
-"""Readers of untrusted files (gzip, zip, npy, npz, idx, csv): sizes are bounded, and damage raises ValueError.
+"""Reads untrusted files up to a size limit: `read_npz`, `read_npy`, `read_idx`, `read_table`, `zip_members`, ...
 
 Headers are checked against the bytes that are really there before memory is allocated.
 """

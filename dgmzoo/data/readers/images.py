@@ -1,4 +1,4 @@
-"""Decoders of image data sets (MNIST, Omniglot, Frey faces, CIFAR-10, ...) and of single image files.
+"""Decodes image data sets (`mnist`, `omniglot`, `freyfaces`, `cifar10`, ...); `decode_image`: decodes an image file.
 
 The decoder of a set returns `{"train/x": [N, H, W, C], "train/label": int32 [N], ...}`.
 """

@@ -1,4 +1,4 @@
-"""Reader of MATLAB 5 files: numeric arrays and cell arrays; sizes are checked against the bytes present.
+"""`read`: read arrays and cells by name from an untrusted MATLAB 5 file; `read_matrices`: read numeric matrices.
 
 SciPy's reader crashes the process on some damaged files. The format (MathWorks, "MAT-File Format", chapter 1): a
 128-byte header, then elements of an 8-byte tag (kind, size) and data; an array is an element of elements.

@@ -1,4 +1,4 @@
-"""Decoders of spoken digits (wav) and piano rolls (MATLAB), and `pad`, which pads sequences and adds a mask.
+"""`spoken_digits` (wav), `piano_rolls` (MATLAB): decode sequence data sets; `pad`: pad to equal length with a mask.
 
 Sequences are padded with 0 to the length of the longest; the mask is [N, T].
 """

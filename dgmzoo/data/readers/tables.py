@@ -1,4 +1,4 @@
-"""Decoders of real-valued tables: the UCI tables of the RNADE paper and the five sets of the MAF paper.
+"""Decodes real-valued tables: UCI sets of the RNADE paper (`wine`, ...), five sets of the MAF paper (`power`, ...).
 
 RNADE (Uria, Murray & Larochelle 2013, section 4.1): discrete columns are dropped, and one of each pair of columns whose
 correlation is above .98; each of ten 90/10 splits is normalised by its own training rows (when the set is loaded). MAF

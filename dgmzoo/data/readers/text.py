@@ -1,4 +1,4 @@
-"""Decoders of 20 Newsgroups (word counts) and Penn Treebank (padded tokens), and of their vocabularies as bytes."""
+"""`newsgroups`, `treebank`: decode 20 Newsgroups (word counts), Penn Treebank (tokens); `decode_vocabulary`; `END`."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Reader of a user's file (`.npy`, `.npz`, `.csv`) or folder of images, as arrays named `split/field`."""
+"""`read_arrays`: read a user's file (`.npy`, `.npz`, `.csv`) or image folder as arrays named `split/field`."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`IMAGES`: registry entries of the image data sets, with shapes, splits, licences, sources and papers."""
+"""`IMAGES`: descriptions of the image data sets (shape, splits, licence, sources, paper)."""
 
 from dgmzoo.data.entry import Entry, Source
 

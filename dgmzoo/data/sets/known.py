@@ -1,4 +1,4 @@
-"""`SETS`: the registry entries of all data sets, in the order of listings, with digests of their decoded arrays."""
+"""`SETS`: descriptions of all registered data sets in display order, with digests of the decoded arrays."""
 
 from dataclasses import replace
 

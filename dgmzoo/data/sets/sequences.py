@@ -1,4 +1,4 @@
-"""`SEQUENCES`: registry entries of the text, sound and music data sets, with shapes, splits, sources and papers."""
+"""`SEQUENCES`: descriptions of the text, sound and music data sets (shape, splits, licence, sources, paper)."""
 
 from dgmzoo.data.entry import Entry, Source
 

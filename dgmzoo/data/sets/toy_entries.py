@@ -1,4 +1,4 @@
-"""`TOYS`: registry entries of the toy data sets, whose samplers are in the module `toys`."""
+"""`TOYS`: descriptions of the toy data sets; the samplers are in `toys.py`."""
 
 from dgmzoo.data.entry import Entry
 

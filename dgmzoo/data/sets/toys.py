@@ -1,4 +1,4 @@
-"""Samplers of toy data sets: points in the plane (moons, rings, spirals, ...) and a sparse linear regression.
+"""`sample_splits`: sample a toy data set (`moons`, `rings`, `sparse_linear`, ...) by seed; `TOYS`: samplers by name.
 
 The sets are sampled on the host, with the seed `data.seed`. Each distribution of points is a function (seed, rows) ->
 float64 [rows, 2]; `sample_splits` gives a set in float32.

@@ -1,4 +1,4 @@
-"""`VECTORS` and `TABLES`: registry entries of the binary-vector data sets and of the real-valued tables."""
+"""`VECTORS`: descriptions of the binary-vector data sets; `TABLES`: descriptions of the real-valued tables."""
 
 from dgmzoo.data.entry import Entry, Source
 

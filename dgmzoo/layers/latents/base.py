@@ -1,4 +1,4 @@
-"""`LatentLayer` and `JointLayer`: base classes of latent layers; `Inferred`: a posterior and its samples.
+"""`LatentLayer`, `JointLayer`: base classes; `Inferred`: a posterior with samples; `variational_layers`: find layers.
 
 A layer works in three steps, because the prior of a layer in a hierarchy needs the layer above: `condition` gives the
 posterior of features, `sample_or_take` draws the sample or takes the one that was given, and `score` evaluates it under the

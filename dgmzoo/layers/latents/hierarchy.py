@@ -1,4 +1,4 @@
-"""Stacked latent layers z_1, z_2, ...: bottom-up and top-down inference, sampling; base class `BottomUpHierarchy`.
+"""`BottomUpHierarchy`: base class for stacked latents; `infer_and_score`, `infer_top_down`, `sample_top_down`.
 
 Bottom-up inference and the prior:
 

@@ -1,4 +1,4 @@
-"""`HorseshoeLayer`: latents with a horseshoe prior; for each x most units are shrunk to 0 and a few stay large."""
+"""`HorseshoeLayer`: latents with a horseshoe prior, which shrinks most units to 0 and leaves a few large for each x."""
 
 import math
 

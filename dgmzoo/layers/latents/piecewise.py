@@ -1,4 +1,4 @@
-"""`PiecewiseLayer`: latents whose posterior or prior is a normal with a separate scale on each quantile interval."""
+"""`PiecewiseLayer`: latents with a piecewise normal posterior or prior, which has one scale per quantile interval."""
 
 import flax.linen as nn
 import numpyro.distributions as dist

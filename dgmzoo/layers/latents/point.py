@@ -1,4 +1,4 @@
-"""`PointLayer`: the deterministic code of a plain autoencoder, without noise and prior, for comparisons."""
+"""`PointLayer`: a deterministic code without noise or prior, as in a plain autoencoder."""
 
 import dataclasses
 from typing import ClassVar

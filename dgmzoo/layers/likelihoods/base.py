@@ -1,4 +1,4 @@
-"""`Likelihood`: base class of layers from features to p(x | features); `Elements`: p(x) of independent elements.
+"""`Likelihood`: base class of layers that map features to p(x | features); `Elements`: such a p(x); `dense_head`.
 
 How to choose a likelihood (by the name that `--model.likelihood` accepts), which follows from the values of x:
 

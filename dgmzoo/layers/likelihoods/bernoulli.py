@@ -1,4 +1,4 @@
-"""The Bernoulli likelihood of binary data."""
+"""`Bernoulli`: the likelihood of binary data, with one Bernoulli distribution per element."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""The categorical likelihood of integer classes."""
+"""`Categorical`: the likelihood of integer classes, with one categorical distribution per element."""
 
 import jax
 import jax.numpy as jnp

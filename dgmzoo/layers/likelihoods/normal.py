@@ -1,4 +1,4 @@
-"""The normal likelihood of real-valued data."""
+"""`Normal`: the likelihood of real-valued data, with one normal distribution per element."""
 
 import flax.linen as nn
 import jax

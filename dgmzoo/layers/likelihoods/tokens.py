@@ -1,4 +1,4 @@
-"""The likelihood `Tokens` of token sequences with a large vocabulary, scored one step at a time to save memory."""
+"""`Tokens`: the likelihood of token sequences, computed one step at a time to save memory with large vocabularies."""
 
 import dataclasses
 from collections.abc import Mapping

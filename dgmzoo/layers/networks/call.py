@@ -1,4 +1,4 @@
-"""`apply_network`: call a network, passing `train` only if it accepts that argument; `takes_train`: test for it."""
+"""`apply_network`: call a network, passing `train` only if the network accepts that argument (`takes_train`)."""
 
 import inspect
 from collections.abc import Callable

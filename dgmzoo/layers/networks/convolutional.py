@@ -1,4 +1,4 @@
-"""Convolutional networks: `ConvEncoder` from images to features, `ConvDecoder` from codes to image features."""
+"""`ConvEncoder`: convolutional network from images to features; `ConvDecoder`: from latent codes to image features."""
 
 import math
 

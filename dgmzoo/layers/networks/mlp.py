@@ -1,4 +1,4 @@
-"""`MLP`; `network`, which declares a network field of a module; and helpers that check and flatten x."""
+"""`MLP`: dense layers; `network`: declare a field that holds a network; `check_shape`, `flat`: check and flatten x."""
 
 import dataclasses
 import math

@@ -1,1 +1,1 @@
-"""Posteriors q(z | features) of `VariationalLayer`."""
+"""Posteriors q(z | features) for `VariationalLayer`."""

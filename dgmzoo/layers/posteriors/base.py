@@ -1,4 +1,4 @@
-"""`Posterior`, the base class of posteriors, and `FactorizedPosterior`, independent units of any family."""
+"""`Posterior`: base class of q(z | features); `FactorizedPosterior`: independent units from a NumPyro distribution."""
 
 import dataclasses
 

@@ -1,1 +1,1 @@
-"""Priors p(z) and p(z | above) of `VariationalLayer`."""
+"""Priors p(z) and p(z | above) for `VariationalLayer`."""

@@ -1,4 +1,4 @@
-"""`Prior`, the base class, and priors with independent units: `StandardPrior` (fixed) and `LearnedPrior`.
+"""`Prior`: base class of p(z); `StandardPrior` and `LearnedPrior`: independent units; `Free`: learned parameters.
 
 How to choose a prior (by the name that `--model.latent.prior` accepts):
 

@@ -1,4 +1,4 @@
-"""The VampPrior: a mixture of posteriors at learned pseudo-inputs."""
+"""`VampPrior`: a mixture of posteriors at learned pseudo-inputs."""
 
 import dataclasses
 import math

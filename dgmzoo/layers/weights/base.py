@@ -1,4 +1,4 @@
-"""Posterior and prior of network weights: base class `Weights`; point, variational, rectified, piecewise weights.
+"""Network weights: `Weights` (base), `PointWeights`, `VariationalWeights`, `RectifiedWeights`, `PiecewiseWeights`.
 
 Dense and convolutional layers with these weights are in `layers/weights/linear.py`.
 

@@ -1,4 +1,4 @@
-"""`HorseshoeWeights`: one random scale per input shrinks all weights of that input; most inputs are switched off."""
+"""`HorseshoeWeights`: network weights with one random scale per input, which switches most inputs off."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Dense and convolutional layers with plain or random (Bayesian) weights.
+"""`dense`, `conv`: make layers with plain or random (Bayesian) weights; `RandomLinear`: Bayesian base class.
 
 The noise of random weights is set for a whole call of the model, by `dgmzoo.model.random_weights`.
 """

@@ -1,4 +1,4 @@
-"""Distributions for NumPyro (horseshoe, mixtures, piecewise and rectified normal, power spherical) and their KLs.
+"""NumPyro distributions (horseshoe, mixtures, piecewise or rectified normal, power spherical) and KL divergences.
 
 Importing this package adds the KL divergences to NumPyro's registry.
 """

@@ -1,4 +1,4 @@
-"""KL divergences and log-densities under a horseshoe prior, most with the local scale as a second latent variable."""
+"""`augmented_horseshoe_kl`, `augmented_horseshoe_log_prob`: horseshoe prior with latent scales; `half_cauchy_kl`; ..."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Bernoulli log-probability given logits, with exact derivatives at every logit."""
+"""`log_bernoulli`, `twice_log_bernoulli`: Bernoulli log-probability given logits, with exact derivatives everywhere."""
 
 import jax
 import jax.numpy as jnp

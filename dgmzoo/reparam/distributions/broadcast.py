@@ -1,4 +1,4 @@
-"""Validation and broadcasting of the arguments of distributions."""
+"""`broadcast_floats`: convert values to float arrays of one shape; `require_positive`: refuse nonpositive values."""
 
 import jax
 import jax.numpy as jnp

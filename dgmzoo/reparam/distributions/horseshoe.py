@@ -1,4 +1,4 @@
-"""The horseshoe distribution with local scales integrated out and an optional slab; `HorseshoeReparam` for NumPyro.
+"""`Horseshoe`: horseshoe distribution with optional slab; `HorseshoeReparam` for NumPyro; `log_density_at_square`.
 
 Source: Carvalho, Polson and Scott 2009, "Handling sparsity via the horseshoe".
 """

@@ -1,4 +1,4 @@
-"""Discretized logistic distribution: a logistic variable rounded to a grid of gray levels between 0 and 1."""
+"""`LogisticOnGrid`: a logistic variable rounded to gray levels between 0 and 1; `check_levels`, `check_grid`."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Reparameterized mixtures of normals: the general mixture and the spike and slab."""
+"""`NormalMixture`, `SpikeAndSlab`: mixtures of normals with reparameterized samples."""
 
 import math
 from typing import ClassVar

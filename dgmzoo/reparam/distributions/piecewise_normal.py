@@ -1,4 +1,4 @@
-"""The piecewise normal distribution: a standard normal through an increasing map, linear between quantiles."""
+"""`PiecewiseNormal`: a standard normal mapped by an increasing function that is linear between quantiles."""
 
 import functools
 import statistics

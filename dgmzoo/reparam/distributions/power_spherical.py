@@ -1,4 +1,4 @@
-"""The power spherical distribution of unit vectors around a direction, and the uniform distribution on the sphere."""
+"""`PowerSpherical`: unit vectors concentrated around a direction; `UniformSphere`: uniform unit vectors."""
 
 import math
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""The rectified normal max(0, y) of a normal y: a point mass at zero and a density above zero."""
+"""`RectifiedNormal`: max(0, y) of a normal y, with a point mass at zero and a density above zero."""
 
 from typing import ClassVar
 

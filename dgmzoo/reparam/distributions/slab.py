@@ -1,4 +1,4 @@
-"""Closed forms of the horseshoe with a slab: ratio of scale to slab, normalizer, shrunk scale, second moment.
+"""Formulas for a horseshoe with slab: `slab_ratio`, `log_slab_mass`, `shrunk_scale`, `shrunk_scale_second_moment`.
 
 The functions depend on the ratio r = scale / slab; r = 0 means no slab.
 

@@ -1,4 +1,4 @@
-"""Special functions with accurate values and derivatives at any argument: log E1, erfcx, normal CDF, Mills ratio.
+"""Functions with accurate tails and derivatives: `ndtr`, `log_ndtr`, `log_normal_density`, `log_scaled_e1`, ...
 
 JAX's `exp1` does not return on arrays with very small elements. Its `erfcx` is exactly 0 in a gap near 9.3 (float32) and
 26.6 (float64). Its `log_ndtr` has no usable derivatives in the lower tail. The functions below define their derivatives

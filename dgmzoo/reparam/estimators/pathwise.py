@@ -1,4 +1,4 @@
-"""`sample`: samples with a pathwise gradient if the family has one; `is_reparameterized`: the test for it."""
+"""`is_reparameterized`: tells if a family has pathwise gradients; `sample`: draw samples, with gradients if possible."""
 
 import chex
 import jax

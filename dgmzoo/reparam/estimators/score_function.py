@@ -1,4 +1,4 @@
-"""The score-function gradient estimator and the normalization of its learning signal."""
+"""`score_surrogate`: a loss with the score-function gradient; `normalized_signal`: normalize the learning signal."""
 
 import chex
 import jax

@@ -1,4 +1,4 @@
-"""MADE, the masked autoencoder for distribution estimation.
+"""`MADE`: the masked autoencoder for distribution estimation.
 
     p(x) = prod_d p(x_d | x_{<d})
 

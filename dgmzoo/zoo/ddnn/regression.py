@@ -1,4 +1,4 @@
-"""Regression: the density of x given a context, with plain, Bayesian or sparse weights.
+"""`Regression`: a density of x given a context, with plain, Bayesian or sparse weights.
 
     p(x | context) = likelihood(network(context))
 
