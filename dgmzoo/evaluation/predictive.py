@@ -1,4 +1,4 @@
-"""`predictive_log_likelihood`: evaluate a Bayesian network, at mean weights or averaged over sampled weights."""
+"""`predictive_log_likelihood`: evaluate a Bayesian neural network at mean weights or averaged over weight samples."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Formulas for a horseshoe with slab: `slab_ratio`, `log_slab_mass`, `shrunk_scale`, `shrunk_scale_second_moment`.
+"""Formulas for the horseshoe density times a normal slab: mass, ratio of densities, and shrunk scales.
 
 The functions depend on the ratio r = scale / slab; r = 0 means no slab.
 
