@@ -1,4 +1,4 @@
-"""Public names of dgmzoo: `experiment`, `train`, `load`, `compare`, models, objectives, layers and distributions.
+"""The public interface of dgmzoo: models, objectives, layers, distributions, and functions to run experiments.
 
 The names below are imported on first use, so that `import dgmzoo` and `dgmzoo list` do not import JAX or Flax.
 """

@@ -1,4 +1,4 @@
-"""Runs the `dgmzoo` command when called as `python -m dgmzoo`."""
+"""Makes `python -m dgmzoo` do the same as the command `dgmzoo`."""
 
 from dgmzoo.command.main import main
 

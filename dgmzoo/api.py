@@ -1,4 +1,4 @@
-"""`experiment`: find an experiment by name; `train`: train and evaluate an experiment; `load`: load a trained `Run`."""
+"""`experiment`: find an experiment by its name; `train`: train and evaluate it; `load`: load a run from a directory."""
 
 import contextlib
 import sys

@@ -1,4 +1,4 @@
-"""Writes files atomically: `write_json`, `write_text`, `write_bytes`; `append_text`; `read_json`; `CannotWrite`; ..."""
+"""`write_bytes`: replace a file atomically; `read_json`: read JSON; `CannotWrite`: the error of a failed write."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""`Run`: a trained experiment with methods to evaluate, sample, encode, reconstruct; `measure`: evaluate a split; ..."""
+"""`Run`: a trained experiment with methods to evaluate, sample, encode and reconstruct; `measure`: evaluate a split."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Refuses wrong numbers: `check_whole` (positive integers), `check_seed`, `check_range`."""
+"""`check_whole`: refuse a value that is not a positive integer; `check_range`: refuse a number outside an interval."""
 
 import math
 import operator

@@ -1,4 +1,4 @@
-"""`names`: names of the experiments in this folder; `summary`: describes an experiment; `records`: result paths.
+"""`names`: the names of all experiments in this folder; `summary`: describe an experiment without importing it.
 
 Each experiment is a file whose path is its name (`vae/digits`). A name is `<family>/<data>_<model>[_<variant>]`. The
 model is left out if it has the name of the family (`vae/digits` is the VAE). The docstring of the file describes the

@@ -1,4 +1,4 @@
-"""The command `dgmzoo check`: run property tests on an experiment's model, at a smaller data shape if possible."""
+"""The command `dgmzoo check`: run the property tests on the model of an experiment."""
 
 import argparse
 import functools

@@ -1,4 +1,4 @@
-"""The commands `dgmzoo train`, `compare` and `bench`: train an experiment, compare variants, measure training speed."""
+"""`dgmzoo train`: train an experiment; `dgmzoo compare`: compare variants of it; `dgmzoo bench`: measure its speed."""
 
 import argparse
 import json

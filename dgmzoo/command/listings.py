@@ -1,4 +1,4 @@
-"""The commands `dgmzoo list`, `compatibility`, `results`: print experiments, layer-objective pairs, results."""
+"""The commands that print the experiments, the stored results, and the objectives that fit each latent layer."""
 
 from rich.console import Console
 from rich.table import Table

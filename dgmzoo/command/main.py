@@ -1,4 +1,4 @@
-"""`main`: run the `dgmzoo` command; `VERBS`: subcommands; `HELP`: help text; `Terminated`: exception for SIGTERM.
+"""`main`: run a subcommand of `dgmzoo` and exit with its status; `VERBS`: the table of subcommands.
 
 JAX and tyro are imported only by the subcommands that need them.
 """

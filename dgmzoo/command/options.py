@@ -1,4 +1,4 @@
-"""`parse`: read command-line options (`Train`, `Bench`, `Compare`); `variant_overrides`: read a variant's changes."""
+"""`parse`: read the command-line options of a subcommand; `variant_overrides`: read the settings of one variant."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""`print_record`: print an evaluation result; `keep_programs`: enable JAX's on-disk cache of compiled programs."""
+"""`print_record`: print the result of an evaluation; `keep_programs`: keep JAX's compiled programs on disk."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""The commands `dgmzoo evaluate` and `dgmzoo sample`: evaluate a trained model again, or draw samples."""
+"""`dgmzoo evaluate`: evaluate a trained model again; `dgmzoo sample`: draw samples from a trained model."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`Comparison`: trained variants of an experiment, with a table, notes and a figure to show or write to files."""
+"""`Comparison`: the trained variants of an experiment, with a table, notes and a figure that compare them."""
 
 import dataclasses
 import html

@@ -1,4 +1,4 @@
-"""`draw_figure`: plot one row of panels (`FigureRow`) per model variant; `leading_units`: units with the largest KL."""
+"""`draw_figure`: plot one row of panels per variant; `leading_units`: find the latent units with the largest KL."""
 
 import io
 from collections.abc import Callable, Mapping

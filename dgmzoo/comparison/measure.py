@@ -1,4 +1,4 @@
-"""`measure_run`: measure a trained model for the comparison table; `figure_row`: compute arrays to plot."""
+"""`measure_run`: compute a trained model's numbers for the table; `figure_row`: compute its arrays for the figure."""
 
 import math
 from typing import Any, NamedTuple

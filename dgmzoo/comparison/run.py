@@ -1,4 +1,4 @@
-"""`compare`: train and evaluate variants of an experiment with the same seeds, and return a `Comparison`."""
+"""`compare`: train variants of an experiment with the same seeds, evaluate them, and compare the results."""
 
 import sys
 from collections.abc import Mapping, Sequence

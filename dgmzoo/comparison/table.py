@@ -1,4 +1,4 @@
-"""`rich_table` (terminal), `html_table`: tables that compare variants over seeds; `table_notes`: notes below a table."""
+"""`html_table`: the table that compares the variants, as HTML; `rich_table`: the same table for the terminal."""
 
 import html
 import math

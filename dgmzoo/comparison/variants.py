@@ -1,4 +1,4 @@
-"""`make_variants`: one experiment for each latent layer or each set of overrides in a comparison."""
+"""`make_variants`: make the experiments of a comparison, one per latent layer and one per set of overrides."""
 
 import hashlib
 import re

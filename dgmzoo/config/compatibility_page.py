@@ -1,4 +1,4 @@
-"""`page`: Markdown table that tells which latent layers (`layers`) work with which objectives (`columns`)."""
+"""`page`: the Markdown page that tells which latent layers work with which objectives."""
 
 import numpyro.distributions as dist
 

@@ -1,4 +1,4 @@
-"""`Experiment`: dataclass of model, data, training, `Evaluation`, `Paper`, `Diagnostic`, `Origin`; `load_experiment`."""
+"""`Experiment`: a model with its data, training and evaluation; `load_experiment`: load one by its name or path."""
 
 import dataclasses
 import difflib

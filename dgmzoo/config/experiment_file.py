@@ -1,4 +1,4 @@
-"""`execute`: run a user's experiment file; `digest`: hash the file with local imports; `written_name`: module name.
+"""`execute`: run a user's experiment file; `digest`: hash the file together with the local modules it imports.
 
 Two rules keep one process consistent. The experiment file itself is loaded under a module name made from its digest, so
 that two versions of it can be compared side by side. A module beside it is imported under its own name, of which Python

@@ -1,4 +1,4 @@
-"""`fields`, `type_hints`: fields of a config or Flax module that users can set; `axis_of`: field registry; `is_part`."""
+"""`fields`: the fields of a config or module that users can set; `axis_of`: the kind of class that a field holds."""
 
 import dataclasses
 import inspect

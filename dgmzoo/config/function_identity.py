@@ -1,4 +1,4 @@
-"""`identity`: a string that identifies a Python function by name and source digest.
+"""`identity`: a string that identifies a Python function by its name and a digest of its source.
 
 Identities are compared when a run is resumed, so that the run does not continue with a different loss function.
 

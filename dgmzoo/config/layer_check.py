@@ -1,4 +1,4 @@
-"""`compatible`: replace latent layers that get wrong gradients from an objective; `check_fields`: refuse such layers.
+"""`compatible`: replace latent layers that get wrong gradients; `check_fields`: refuse those without a replacement.
 
 The module is traced, so that layers are judged as the model uses them, by the compatibility table
 (`dgmzoo.model.compatibility`).

@@ -1,4 +1,4 @@
-"""`AXES`: classes by kind and name (objectives, layers, ...); `register`: add a class; `build`: make an instance; ...
+"""`register`: add a class under a name; `build`: make an instance by that name; `AXES`: all registered classes.
 
 A field of one of the base classes in `BASES` accepts any name of its axis: `--model.latent horseshoe` replaces the latent
 layer of an entry, because `HorseshoeLayer` stands under "horseshoe" in the table of `LatentLayer`. The axis of a field

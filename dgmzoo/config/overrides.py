@@ -1,4 +1,4 @@
-"""`override`, `flatten`: set or list experiment fields by path; `source`: recover the base name and its overrides."""
+"""`override`: change fields of an experiment by their paths; `flatten`: list the values of all fields by path."""
 
 import dataclasses
 import difflib

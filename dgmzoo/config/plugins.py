@@ -1,4 +1,4 @@
-"""`load_file`, `load_installed`, `load_files_of_run`: run plugins that `register` classes; `loaded_files`."""
+"""`load_file`: run a plugin, which registers its classes; `load_installed`: run the plugins of installed packages."""
 
 import functools
 import importlib.metadata

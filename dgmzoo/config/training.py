@@ -1,4 +1,4 @@
-"""Settings: `Training` (length, batch, optimizer, ...); `Execution` (streaming, steps per call, checkpoint interval)."""
+"""`Training`: the settings that determine the trained model; `Execution`: those that change only speed and memory."""
 
 import dataclasses
 import math

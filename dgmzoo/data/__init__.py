@@ -1,4 +1,4 @@
-"""`load_dataset`: load a `Dataset` as a `Data` config describes; `catalogue`, `fetch`, `verify`, `summarize`, ...
+"""`load_dataset`: load a data set; `Data`: the config that describes it; `catalogue`: all registered sets by name.
 
 `load_dataset` turns a `Data` config into a `Dataset`; `catalogue` lists the registered sets. Public names are imported
 on first use, so that listing the sets needs neither NumPy nor JAX.

@@ -1,4 +1,4 @@
-"""Disk cache of decoded data sets: `root`, `read`, `write`, `lock`, `digest`; `memoize`: reuse results for a file.
+"""The disk cache of decoded data sets: functions that read, write and lock a cached set.
 
 A cached set is a folder of `.npy` files and a `manifest.json`. The folder is written under a temporary name and renamed
 when it is complete, under a lock, so that neither two processes nor a full disk leave a partial set. Arrays are mapped,

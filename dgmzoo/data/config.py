@@ -1,4 +1,4 @@
-"""`Data`: data settings of an experiment (data set, split, encoding); `from_arrays`: make a `Data` from arrays."""
+"""`Data`: the config of a data set, its split and its encoding; `from_arrays`: make such a config from arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""`load_dataset`: fetch, verify and split a data set; `Dataset`: the splits, the row shape and the batch encoder."""
+"""`load_dataset`: load, verify and split a data set; `Dataset`: the splits and the function that encodes their rows."""
 
 import itertools
 from collections.abc import Mapping

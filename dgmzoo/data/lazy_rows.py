@@ -1,4 +1,4 @@
-"""`LazyRows`: selected rows of an array, read on access; `ConcatenatedRows`: several arrays joined without a copy."""
+"""`LazyRows`: selected rows of an array, read when used; `ConcatenatedRows`: several arrays joined without a copy."""
 
 import math
 from collections.abc import Callable, Sequence

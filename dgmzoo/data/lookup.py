@@ -1,4 +1,4 @@
-"""`load_arrays`: read a data set from cache, files or download; `fetch`: fill the cache; `verify`, `local_copy`, ...
+"""`load_arrays`: find and read a registered data set; `fetch`: bring it into the cache; `verify`: check its digest.
 
 Places are tried in this order: the cache, DGMZOO_DATA, copies that other libraries left on this machine, then the
 public sources of the set's entry one by one.

@@ -1,4 +1,4 @@
-"""`Observe`: scale or binarize stored rows into a batch inside `jit`; `above_half`: test x > 1/2; `broadcast_mask`."""
+"""`Observe`: the encoder that turns stored rows into a batch of scaled or binarized values."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`summarize`: describe a data set as text; `save_picture`: save example rows as an image; `tile_images`."""
+"""`summarize`: describe a data set as text; `save_picture`: save a picture of its first rows."""
 
 from pathlib import Path
 from typing import Any

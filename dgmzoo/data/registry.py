@@ -1,4 +1,4 @@
-"""`catalogue`: all registered data sets by name; `find`: a data set; `describe`: text about shape, licence, sources.
+"""`catalogue`: all registered data sets by name; `find`: look one up by its name; `describe`: describe one as text.
 
 The table of entries is `sets/known.py`. Content is identified by `Entry.sha256`, the digest of the *decoded* arrays
 (`cache.digest`), so that the same set may come as idx, npz, mat or text. `sha256=None` means that this version knows

@@ -1,4 +1,4 @@
-"""`gather`: read rows of a split by index; `prefetch`: compute an iterator's items ahead in a thread."""
+"""`gather`: read the rows of a split by index; `prefetch`: compute the items of an iterator ahead in a thread."""
 
 import queue
 import threading

@@ -1,4 +1,4 @@
-"""`read_path`, `collect_arrays`: read a user's files or arrays; `validate_arrays`: check arrays and make an `Entry`.
+"""`read_path`: read a user's file or folder; `validate_arrays`: check a user's arrays and describe them as an entry.
 
 The meaning of the values follows from their type: uint8 (or other whole numbers up to 255) are intensities out of 255,
 or binary if none is above 1; real numbers in [0, 1] are intensities too, which may be binarized; other real numbers are

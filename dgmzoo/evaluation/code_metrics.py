@@ -1,4 +1,4 @@
-"""Latent codes: `sample_codes`, `mutual_information`, `hoyer_sparsity`, `latent_traversal`; also `flip_pixels`, ..."""
+"""Statistics of latent codes, such as their sparsity and their mutual information with x."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""`check_given`: test if a model scores the latent samples given in `Query.given` instead of drawing new ones."""
+"""`check_given`: check that a model uses given latent samples instead of drawing new ones."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""`sample`, `encode`, `reconstruct`, `encode_and_reconstruct`: apply a trained model in batches, with NumPy results."""
+"""`sample`: sample from a trained model; `encode`: infer the latents of data; `reconstruct`: reconstruct the data."""
 
 import functools
 from collections.abc import Mapping

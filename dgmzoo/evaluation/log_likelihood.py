@@ -1,4 +1,4 @@
-"""`evaluate`: exact or importance-weighted log-likelihood of data; `Estimate`: value and errors; `local_devices`.
+"""`evaluate`: compute a log-likelihood, exactly or by importance sampling; `Estimate`: the value with its error.
 
 Examples are evaluated in batches of a fixed size, each with a key of its own. A batch is never divided between devices,
 so the result does not depend on the number of devices or processes.

@@ -1,4 +1,4 @@
-"""`predictive_log_likelihood`: evaluate a Bayesian neural network at mean weights or averaged over weight samples."""
+"""`predictive_log_likelihood`: evaluate a Bayesian neural network, averaged over samples of its weights."""
 
 import functools
 import math

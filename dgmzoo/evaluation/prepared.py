@@ -1,4 +1,4 @@
-"""`prepare`: compute a model's constants (log Z) once; `prepared_quantities`: get constants; `with_prepared_error`.
+"""`prepare`: compute a model's constants, such as log Z, before evaluation; `prepared_quantities`: list them.
 
 The quantities are leaves of the collection `prepared`, which hold NaN before they are computed. A leaf `<name>_error`
 beside `<name>` is the standard error of an estimate, in nats of log p(x). The error enters the record and the printed

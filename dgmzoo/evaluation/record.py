@@ -1,4 +1,4 @@
-"""`make_record`: describe an evaluation as JSON (value, data, settings); `count_terms`: size of x; `is_discrete`."""
+"""`make_record`: make the JSON record of an evaluation, with its value, its data and its settings."""
 
 import functools
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""`load_records`: read results stored in `experiments/results`; `table_row`, `COLUMNS`, `markdown_page`: make tables."""
+"""`load_records`: load the stored results of experiments; `markdown_page`: write results as a Markdown page."""
 
 import json
 from collections.abc import Sequence

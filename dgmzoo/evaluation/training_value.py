@@ -1,4 +1,4 @@
-"""`training_value`: tells if a training loss is exact, relaxed, ...; `is_bound`: tells if such a loss is a bound."""
+"""`training_value`: classify a model's training loss, for example as exact; `is_bound`: tell if it is a bound."""
 
 import flax.linen as nn
 

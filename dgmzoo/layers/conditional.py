@@ -1,4 +1,4 @@
-"""`Conditional`: a distribution given features; `factorized`: convert a NumPyro distribution; `in_dtype`; `per_unit`."""
+"""`Conditional`: a distribution given features; `factorized`: make one from a NumPyro distribution."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""`ancestral`: sample in order; `over_time`: scan latents over steps; `from_rows`: initialize parameters from data."""
+"""`ancestral`: sample elements one after another; `over_time`: scan a model with latents over time steps."""
 
 import dataclasses
 import math

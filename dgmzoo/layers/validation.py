@@ -1,4 +1,4 @@
-"""`check_entry`: check a model's fields (positive sizes, no shared modules); `check_likelihood_without_head`."""
+"""`check_entry`: check the fields of a model when it is constructed, for example that its sizes are positive."""
 
 import dataclasses
 

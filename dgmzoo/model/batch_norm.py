@@ -1,4 +1,4 @@
-"""`synchronized_batch_norm`: context in which `nn.BatchNorm` averages moments over all devices."""
+"""`synchronized_batch_norm`: a context in which batch normalization averages its moments over all devices."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`reduce_over_devices`: merge Flax collections (`batch_stats`, ...) over devices; `declared`, `check_declared`, ...
+"""`reduce_over_devices`: merge the Flax collections of all devices, such as batch statistics, after a training step.
 
 Every device starts a step with the same collections and changes them with its own rows. A class attribute of the entry,
 or of a module among its fields, names the reduction that merges the changes of a collection:

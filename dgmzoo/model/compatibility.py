@@ -1,4 +1,4 @@
-"""`answer`: tells if an objective (`Needs`) gives a latent layer (`Facts`) correct gradients; `Answer`: the result.
+"""`answer`: tell by a list of rules if the gradients of an objective are correct for a latent layer.
 
 A layer declares facts about its posterior and prior (`Facts`), and an objective declares its needs (`Needs`). `judge`
 answers for the pair, by the rules of one list:

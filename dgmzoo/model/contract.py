@@ -1,4 +1,4 @@
-"""Types of the model interface: `Model` (pure functions), `Query` (input), `Evidence` (ELBO terms), `Latent`, `Draw`.
+"""`Model`: a model as pure functions; `Query`: the input of a call; `Evidence`: the terms of a bound on log p(x).
 
 Training, evaluation and reports call a model only through the functions of `Model`. Shapes: `K` samples per example, `B`
 examples, `U` independent units of a variational layer. Probabilities are in nats.

@@ -1,4 +1,4 @@
-"""`functional`: convert a Linen module to pure functions (`Model`); `mean_weights` (Bayesian); `num_parameters`."""
+"""`functional`: convert a Linen module to pure functions; `num_parameters`: count the parameters of a module."""
 
 import contextlib
 import math

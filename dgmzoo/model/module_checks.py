@@ -1,4 +1,4 @@
-"""`check_modules`: refuse nnx or Equinox modules inside a Linen module, since Linen would not train such modules."""
+"""`check_modules`: refuse nnx and Equinox modules inside a Linen module, because Linen would not train them."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""`parts`, `members`, `field_values`, `map_fields`: visit or replace submodules in fields; `has_random_weights`.
+"""`parts`: list the submodules of a module with their paths; `map_fields`: copy a module with changed field values.
 
 A path names a place in the tree: `model.latent`, `model.latents.0`.
 """

@@ -1,4 +1,4 @@
-"""`in_precision`: run a model's matrix products in another dtype; `check_densities`: refuse ones below float32.
+"""`in_precision`: run a model's matrix products in another dtype; `check_densities`: refuse densities below float32.
 
 The dtype is set for one call of a model. The layers of dgmzoo read it from `compute_dtype`; Flax's layers without a
 dtype of their own (`nn.Dense(10)`) are called with it. Parameters and densities stay in float32.

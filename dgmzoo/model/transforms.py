@@ -1,4 +1,4 @@
-"""`with_extra_losses`: add loss terms to a `Model`; `rematerialized`: recompute p(x | z) to save memory."""
+"""`with_extra_losses`: add loss terms to a model; `rematerialized`: recompute p(x | z) in order to save memory."""
 
 import dataclasses
 import inspect

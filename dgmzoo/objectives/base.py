@@ -1,4 +1,4 @@
-"""`Objective`: base class of training losses; `finish`: add extra losses, collect metrics, and return a `Result`.
+"""`Objective`: the base class of training losses; `finish`: add the extra losses and collect the metrics.
 
 An objective is called as `objective(model, variables, batch, key, step, num_data) -> (loss, (metrics, updates))`. The loss
 is a mean over the batch; all terms before it are per example. An objective with parameters or state of its own adds them

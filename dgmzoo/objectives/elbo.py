@@ -1,4 +1,4 @@
-"""`ELBO`: the evidence lower bound as a training objective, with a KL weight beta, warm-up and free bits."""
+"""`ELBO`: the evidence lower bound as a training objective, with a KL weight beta, a warm-up and free bits."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""`IWAE`: the importance-weighted bound; `DReG`: the same bound with a doubly reparameterized gradient."""
+"""`IWAE`: the importance-weighted bound; `DReG`: the same bound with the doubly reparameterized gradient."""
 
 import dataclasses
 import math

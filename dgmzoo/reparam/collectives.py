@@ -1,4 +1,4 @@
-"""`batch_mean`, `batch_sum`, `batch_gather`: combine a batch across `pmap` devices; `has_device_axis`; `DEVICES`."""
+"""`batch_mean`: average over the rows of all devices; `batch_sum`: sum over them; `batch_gather`: collect them."""
 
 import chex
 import jax

@@ -1,4 +1,4 @@
-"""`from_unconstrained`: NumPyro distribution from raw network outputs; `num_unconstrained`, `parameters`, `mean`, ...
+"""`from_unconstrained`: make a NumPyro distribution from the unconstrained outputs of a network.
 
 A family is any NumPyro class whose parameters are constrained one by one. A parameter that is a vector needs its length
 in the class attribute `unconstrained_sizes`.

@@ -1,4 +1,4 @@
-"""`fast_key`: convert a Threefry key to a faster CPU generator with the same bits; `standard_key`: convert back.
+"""`fast_key`: convert a Threefry key to a faster generator of the same numbers; `standard_key`: convert it back.
 
 On CPU, JAX runs the rounds of Threefry in loops, which keeps compilation short but sends every word through memory in
 every round. The generator below unrolls the rounds, so that XLA fuses them into one loop over the words.

@@ -1,4 +1,4 @@
-"""`relaxed_promotion`: context manager that allows implicit dtype and rank promotion for NumPyro and optax calls.
+"""`relaxed_promotion`: a context that allows implicit dtype and rank promotion in calls of NumPyro and optax.
 
 The code of dgmzoo runs under strict promotion in its tests. The code of NumPyro and optax does not pass these checks.
 """

@@ -1,4 +1,4 @@
-"""`check_pair`: refuse a posterior and prior whose KL is infinite; `has_atom`: test a family for a point mass."""
+"""`check_pair`: refuse a posterior and a prior whose KL is infinite; `has_atom`: tell if a family has a point mass."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""`write_report`, `page`: write a run's report as HTML; `headline`: the result in a sentence; `published_line`."""
+"""`write_report`: write the report of a run as an HTML file; `headline`: state its result in a sentence."""
 
 import html
 from collections.abc import Mapping, Sequence

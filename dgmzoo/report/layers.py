@@ -1,4 +1,4 @@
-"""`figures`: SVG plots of latent layers (horseshoe shrinkage, dead rectified units, posterior and prior densities)."""
+"""`figures`: draw SVG plots of the latent layers, for example of dead units and of learned priors."""
 
 from collections.abc import Mapping
 from typing import Any

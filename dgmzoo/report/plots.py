@@ -1,4 +1,4 @@
-"""Draws PNG images (`image_grid`, `image_pairs`, ...) and SVG plots (`training_curves`, `scatter_plot`, ...).
+"""Draws grids of images as PNG, and training curves and scatter plots as SVG.
 
 Matplotlib is imported only when something is drawn.
 """

@@ -1,4 +1,4 @@
-"""`write`: save a trained run's pictures and HTML report to files; `card`: an HTML view for notebooks.
+"""`write`: write the pictures and the HTML report of a run; `card`: make an HTML view of a run for notebooks.
 
 Functions accept any object with the fields of `dgmzoo.Run`. They do not import `Run`, whose notebook view uses this module.
 """

@@ -1,4 +1,4 @@
-"""Property tests: `check` (a model), `unbiased` (a gradient), `check_bijection`, `check_autoregressive`.
+"""`check`: test the properties of a model; `unbiased`: test a gradient; `check_bijection`: test an invertible map.
 
 `check` tests a module with its batch. `unbiased` tests the gradient of an objective. `check_bijection` and
 `check_autoregressive` test the functions that a density is built from. Nothing here needs pytest.

@@ -1,4 +1,4 @@
-"""`check`: run all property tests (`LAWS`) on one module and one batch, and return a `Report`."""
+"""`check`: run all property tests on a module with a batch, and report the outcomes."""
 
 from collections.abc import Callable, Collection, Iterable
 

@@ -1,4 +1,4 @@
-"""`check_bijection`: test the log-determinant and inverse; `check_autoregressive`: test dependence on earlier inputs."""
+"""`check_bijection`: test a map and its inverse; `check_autoregressive`: test that outputs ignore later inputs."""
 
 from collections.abc import Callable, Sequence
 

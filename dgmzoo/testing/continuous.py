@@ -1,4 +1,4 @@
-"""Integrates densities over continuous x: `importance_points`, `quadrature`, `Partition`, `tail_index`, ..."""
+"""Integrates densities over continuous x by quadrature and by importance sampling."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`total_mass`: test that p(x) has mass 1; `samples`: test that samples of `generate` follow p(x).
+"""`total_mass`: test that p(x) sums or integrates to 1; `samples`: test that the samples of a model follow its p(x).
 
 Discrete x is enumerated. Continuous x is integrated by quadrature in one and two dimensions, and by importance sampling
 from a Student t in up to six. The density of a model with latents is an importance-sampling estimate, whose own error is

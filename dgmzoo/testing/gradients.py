@@ -1,4 +1,4 @@
-"""`unbiased`: test an objective's mean gradient against the exact gradient of the bound; `GradientComparison`.
+"""`unbiased`: test that the mean gradient of an objective equals the exact gradient of its bound.
 
 The exact bound is a sum over all samples of discrete latents, or an integral over a grid of one or two continuous ones.
 Both go through `Query.given`, so nothing but the contract is used.

@@ -1,4 +1,4 @@
-"""Property tests of models: `shapes`, `state`, `given_samples`, `bad_input`, `examples`, `compilation`, `divergence`."""
+"""Property tests of a model, such as the shapes of its output and the independence of the examples in a batch."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""`density`: compute p(x) of a latent-variable module by importance sampling; `log_weights`: the log weights."""
+"""`density`: estimate p(x) of a latent-variable model by importance sampling, with the variance of the estimate."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""`masked_elements`, `padding`: test that hidden values have no influence; `marginals`: test that masks marginalize."""
+"""`masked_elements`: test that masked values have no influence; `padding`: test that padded steps have none."""
 
 import jax
 import jax.numpy as jnp

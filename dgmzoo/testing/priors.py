@@ -1,4 +1,4 @@
-"""`priors`: test that latents sampled by `generate` follow the density of a module's own prior.
+"""`priors`: test that the sampled latents of a model follow the density of its prior.
 
 The decoder blurs the latents, so that a small error of a prior (a transposed factor, a forgotten mean) hardly shows in x.
 This law looks at the latents themselves.

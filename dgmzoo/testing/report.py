@@ -1,4 +1,4 @@
-"""`Report`, `Outcome`: test results; `BatteryError`, `LawFailed`, `LawSkipped`: errors; `require`, ...: assertions."""
+"""`Report`: the results of all property tests; `Outcome`: the result of one; `LawFailed`: the error of a failed test."""
 
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""`small`: shrink a model's data shape if possible, so that p(x) can be summed or integrated; `Small`: the result."""
+"""`small`: reduce the data shape of a model if possible, so that its density can be integrated."""
 
 import dataclasses
 import math

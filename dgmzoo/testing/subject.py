@@ -1,4 +1,4 @@
-"""`Subject`: a module to test, with compiled functions and random parameters; `density_terms`; `values_of`."""
+"""`Subject`: a module under test, with compiled functions and random parameters."""
 
 import functools
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Property tests of training: `given_in_training`, `gradients`, `seeds` (several under `vmap`); `training_pair`."""
+"""Property tests of training, for example that each parameter gets a finite gradient that is not zero."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""`Batches`: shuffled training rows, on the device or streamed; `default_dispatch_size`: steps per compiled call.
+"""`Batches`: the shuffled batches of training rows; `default_dispatch_size`: the number of steps in a compiled call.
 
 The order of the rows follows from the seed and the step alone.
 """

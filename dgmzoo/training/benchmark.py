@@ -1,4 +1,4 @@
-"""`bench`: measure an experiment's training speed; `bench_layers`: compare the speed of latent layers."""
+"""`bench`: measure the training speed of an experiment; `bench_layers`: compare the speed of latent layers."""
 
 import contextlib
 import resource

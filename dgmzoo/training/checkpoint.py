@@ -1,4 +1,4 @@
-"""`Checkpoints`: save numbered checkpoints with digests; restore the newest intact checkpoint (`Restored`).
+"""`Checkpoints`: save numbered checkpoints with digests, and restore the newest one that is intact.
 
 Orbax writes and restores the arrays, but does not notice a flipped byte. Each checkpoint therefore carries a manifest, which
 is written last and holds the size and sha256 of every file. A checkpoint without a manifest, or with files that do not match

@@ -1,4 +1,4 @@
-"""`compile_dispatch`: compile training steps (`jit`, `pmap`); `choose_devices`; `place`, `to_host`: move arrays; ...
+"""`compile_dispatch`: compile several training steps; `choose_devices`: choose devices; `place`: copy arrays to them.
 
 On several devices the state is replicated and batches are split. The buffers of the state are donated to the step.
 

@@ -1,4 +1,4 @@
-"""`fit`, `fit_seeds`: train with checkpoints and resuming; `selected`: load best parameters; `Fitted`, `Interrupted`.
+"""`fit`: train with checkpoints; `fit_seeds`: train several seeds at once; `selected`: load the best parameters.
 
 All values that affect a result are in the state, or follow from the seed and the step. A resumed run is therefore
 bit-identical to an uninterrupted one.

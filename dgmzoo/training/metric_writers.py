@@ -1,4 +1,4 @@
-"""`Csv`, `TensorBoard`: write training metrics to files; `WRITERS`: writers by name; `check`: refuse unusable ones.
+"""`Csv`: write the training metrics to a CSV file; `TensorBoard`: write them for TensorBoard.
 
 `metrics.jsonl` is the original. When a run is resumed, the copies are written anew from its rows, so that no row is lost
 or doubled, and a writer that is added later also gets the rows from before.

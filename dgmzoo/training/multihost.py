@@ -1,4 +1,4 @@
-"""Multi-process training: `joined` connects processes; `check_agreement`, `shared_errors`, `SharedCheckpoints`, ...
+"""`joined`: connect the processes of a training run; `check_agreement`: check that they all have the same settings.
 
 All processes run the same program, each on its share of every batch; process 0 alone writes files. The functions of this
 module must be called by all processes. With a single process they return at once.

@@ -1,4 +1,4 @@
-"""`build`: make the optax optimizer for training settings; `schedule`: learning rate as a function of the step."""
+"""`build`: make the optax optimizer from training settings; `schedule`: the learning rate as a function of the step."""
 
 from collections.abc import Mapping
 

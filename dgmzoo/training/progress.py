@@ -1,4 +1,4 @@
-"""`ProgressCallback`: display progress, log metrics, stop on a signal; `evaluation_progress`: display a progress bar."""
+"""`ProgressCallback`: log the metrics, show the progress of training, and stop on a signal."""
 
 import collections
 import contextlib

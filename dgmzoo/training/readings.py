@@ -1,4 +1,4 @@
-"""`Readings`: evaluate the validation split and call user-defined diagnostics during training."""
+"""`Readings`: evaluate the validation split and call a user's diagnostics during training."""
 
 import math
 from typing import Any

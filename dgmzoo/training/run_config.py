@@ -1,4 +1,4 @@
-"""`run_config`: a run's settings as JSON; `refuse_differences`: refuse to resume with other settings; `lengths`, ..."""
+"""`run_config`: the settings of a run as JSON; `refuse_differences`: refuse to resume a run with other settings."""
 
 import importlib.metadata
 import sys

@@ -1,4 +1,4 @@
-"""`RunDirectory`: files of one run, a `RunState` (`empty`, `created`, ..., `measured`) and a lock for one writer."""
+"""`RunDirectory`: the files of one run, locked for one writer; `RunState`: the stages of a run."""
 
 import contextlib
 import enum

@@ -1,4 +1,4 @@
-"""`SeedTracker`: metrics, best parameters, checkpoints of a seed; `Callback`; `NonFinite`; `restore_common_step`."""
+"""`SeedTracker`: the metrics, best parameters and checkpoints of one seed; `Callback`: a receiver of the metrics."""
 
 import math
 from collections.abc import Mapping, Sequence

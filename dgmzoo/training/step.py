@@ -1,4 +1,4 @@
-"""`make_step`, `make_init`: pure functions for a training step and the initial `State`; `evaluation_variables`."""
+"""`make_step`: make the function of one training step; `make_init`: make the function that creates the initial state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""`Stopwatch`: measures seconds, and can continue from an earlier total."""
+"""`Stopwatch`: a clock in seconds that can continue from an earlier total."""
 
 import time
 

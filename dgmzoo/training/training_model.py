@@ -1,4 +1,4 @@
-"""`training_model`: model with extra losses, compute dtype and rematerialization; `warn_about_precision`."""
+"""`training_model`: the model as it is trained, with the extra losses and the dtype of the experiment."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""MADE on the 8x8 digits: an exact density, pixel by pixel in raster order.
+"""A MADE model of the 8x8 digits that takes the pixels in raster order and has an exact density.
 
 The model has no latents, so that `ELBO` is maximum likelihood. Binary pixels are sampled anew in every training step.
 """

@@ -1,4 +1,4 @@
-"""MADE on the 8x8 digits with Bayesian weights: normal posteriors and a normal prior with learned parameters.
+"""MADE on the 8x8 digits with Bayesian weights, which have normal posteriors and a learned normal prior.
 
 The record holds the predictive log-likelihood at the mean weights. `--evaluation.weight-draws 20` averages the prediction
 over 20 samples of the network.

@@ -1,4 +1,4 @@
-"""Sparse linear regression with horseshoe weights: 300 rows and 200 inputs, of which 8 are relevant.
+"""Sparse linear regression with horseshoe weights on 300 rows with 200 inputs, of which 8 are relevant.
 
 The coefficients are `run.weights()["likelihood/VariationalDense_0"]`. An input counts as relevant if its coefficient is
 above a tenth of the largest. For comparison: `--model.likelihood.weights normal`. For other data: `--data.seed 1`.

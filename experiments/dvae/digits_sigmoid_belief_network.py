@@ -1,4 +1,4 @@
-"""A sigmoid belief network with 50 binary latents on the 8x8 digits, trained by NVIL (score-function gradient)."""
+"""A sigmoid belief network with 50 binary latents on the 8x8 digits, trained with the score-function estimator NVIL."""
 
 from dgmzoo import NVIL, Data, Evaluation, Experiment, SigmoidBeliefNetwork, Training
 

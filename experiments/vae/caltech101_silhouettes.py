@@ -1,4 +1,4 @@
-"""A one-layer VAE on the Caltech 101 silhouettes (4100 training rows), with early stopping on the validation split.
+"""A one-layer VAE on the Caltech 101 silhouettes, trained with early stopping on the validation split.
 
 The published images are binary, so that nothing is binarized. The network overfits the small set: training stops after 20
 evaluations of the validation bound without improvement. There is no published figure for this model; the known ones

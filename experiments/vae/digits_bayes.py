@@ -1,4 +1,4 @@
-"""A VAE on the 8x8 digits with Bayesian decoder weights: normal posteriors and a learned normal prior.
+"""A VAE on the 8x8 digits with Bayesian decoder weights, which have normal posteriors and a learned normal prior.
 
 The record holds the predictive log-likelihood at the mean weights. `--evaluation.weight-draws 20` averages the prediction
 over 20 samples of the network. For other weights: `--model.decoder.weights horseshoe --model.likelihood.weights horseshoe`.

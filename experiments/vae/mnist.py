@@ -1,4 +1,4 @@
-"""A one-layer VAE on dynamically binarized MNIST: 400 epochs, about 15 minutes on two cores."""
+"""A one-layer VAE on dynamically binarized MNIST, trained for 400 epochs (about 15 minutes on two cores)."""
 
 from dgmzoo import ELBO, MLP, VAE, Data, Evaluation, Experiment, Training
 

@@ -1,4 +1,4 @@
-"""The one-layer VAE (or IWAE) of Burda et al. on MNIST, trained as in the paper for 3280 epochs.
+"""The one-layer VAE and IWAE of Burda et al. on MNIST, trained for 3280 epochs as in the paper.
 
 Overrides for the rows of their table 1:
 

@@ -1,4 +1,4 @@
-"""`vectors`: decode the binary data sets of the NADE and MADE papers; `parse_libsvm`: parse libsvm lines.
+"""`vectors`: decode the binary data sets of the NADE and MADE papers; `parse_libsvm`: parse lines of a libsvm file.
 
 The arrays are `{"train/x": uint8 {0, 1} [N, D], ...}`.
 

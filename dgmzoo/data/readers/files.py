@@ -1,4 +1,4 @@
-"""Reads untrusted files up to a size limit: `read_npz`, `read_npy`, `read_idx`, `read_table`, `zip_members`, ...
+"""Reads untrusted npz, npy, idx, zip and text files up to a size limit.
 
 Headers are checked against the bytes that are really there before memory is allocated.
 """

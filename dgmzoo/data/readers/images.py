@@ -1,4 +1,4 @@
-"""Decodes image data sets (`mnist`, `omniglot`, `freyfaces`, `cifar10`, ...); `decode_image`: decodes an image file.
+"""Decodes the image data sets, such as MNIST, Omniglot and CIFAR-10, from their published files.
 
 The decoder of a set returns `{"train/x": [N, H, W, C], "train/label": int32 [N], ...}`.
 """

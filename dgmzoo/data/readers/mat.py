@@ -1,4 +1,4 @@
-"""`read`: read arrays and cells by name from an untrusted MATLAB 5 file; `read_matrices`: read numeric matrices.
+"""`read`: read variables by name from an untrusted MATLAB 5 file; `read_matrices`: read numeric matrices.
 
 SciPy's reader crashes the process on some damaged files. The format (MathWorks, "MAT-File Format", chapter 1): a
 128-byte header, then elements of an 8-byte tag (kind, size) and data; an array is an element of elements.

@@ -1,4 +1,4 @@
-"""`spoken_digits` (wav), `piano_rolls` (MATLAB): decode sequence data sets; `pad`: pad to equal length with a mask.
+"""`spoken_digits`: decode recordings of digits; `piano_rolls`: decode music; `pad`: pad sequences to one length.
 
 Sequences are padded with 0 to the length of the longest; the mask is [N, T].
 """

@@ -1,4 +1,4 @@
-"""Decodes real-valued tables: UCI sets of the RNADE paper (`wine`, ...), five sets of the MAF paper (`power`, ...).
+"""Decodes the real-valued data sets of the RNADE and MAF papers, such as wine and power.
 
 RNADE (Uria, Murray & Larochelle 2013, section 4.1): discrete columns are dropped, and one of each pair of columns whose
 correlation is above .98; each of ten 90/10 splits is normalised by its own training rows (when the set is loaded). MAF

@@ -1,4 +1,4 @@
-"""`newsgroups`, `treebank`: decode 20 Newsgroups (word counts), Penn Treebank (tokens); `decode_vocabulary`; `END`."""
+"""`newsgroups`: decode 20 Newsgroups as word counts; `treebank`: decode the Penn Treebank as tokens."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`read_arrays`: read a user's file (`.npy`, `.npz`, `.csv`) or image folder as arrays named `split/field`."""
+"""`read_arrays`: read a user's data file or image folder as arrays that are named by split and field."""
 
 from collections.abc import Mapping
 from pathlib import Path

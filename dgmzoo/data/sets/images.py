@@ -1,4 +1,4 @@
-"""`IMAGES`: descriptions of the image data sets (shape, splits, licence, sources, paper)."""
+"""`IMAGES`: the entries of the image data sets, each with its shape, splits, licence, sources and paper."""
 
 from dgmzoo.data.entry import Entry, Source
 

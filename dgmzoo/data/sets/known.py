@@ -1,4 +1,4 @@
-"""`SETS`: descriptions of all registered data sets in display order, with digests of the decoded arrays."""
+"""`SETS`: the entries of all registered data sets in display order, with the digests of their arrays."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`SEQUENCES`: descriptions of the text, sound and music data sets (shape, splits, licence, sources, paper)."""
+"""`SEQUENCES`: the entries of the text, sound and music data sets, each with its shape, splits, licence and sources."""
 
 from dgmzoo.data.entry import Entry, Source
 

@@ -1,4 +1,4 @@
-"""`TOYS`: descriptions of the toy data sets; the samplers are in `toys.py`."""
+"""`TOYS`: the entries of the toy data sets, which are sampled by the functions in `toys.py`."""
 
 from dgmzoo.data.entry import Entry
 

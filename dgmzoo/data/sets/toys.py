@@ -1,4 +1,4 @@
-"""`sample_splits`: sample a toy data set (`moons`, `rings`, `sparse_linear`, ...) by seed; `TOYS`: samplers by name.
+"""`sample_splits`: sample the splits of a toy data set from a seed; `TOYS`: the samplers of the toy data sets.
 
 The sets are sampled on the host, with the seed `data.seed`. Each distribution of points is a function (seed, rows) ->
 float64 [rows, 2]; `sample_splits` gives a set in float32.

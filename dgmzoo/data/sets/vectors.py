@@ -1,4 +1,4 @@
-"""`VECTORS`: descriptions of the binary-vector data sets; `TABLES`: descriptions of the real-valued tables."""
+"""`VECTORS`: the entries of the data sets of binary vectors; `TABLES`: the entries of the real-valued data sets."""
 
 from dgmzoo.data.entry import Entry, Source
 

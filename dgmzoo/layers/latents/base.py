@@ -1,4 +1,4 @@
-"""`LatentLayer`, `JointLayer`: base classes; `Inferred`: a posterior with samples; `variational_layers`: find layers.
+"""`LatentLayer`: the base class of layers of latents; `Inferred`: a posterior with its samples.
 
 A layer works in three steps, because the prior of a layer in a hierarchy needs the layer above: `condition` gives the
 posterior of features, `sample_or_take` draws the sample or takes the one that was given, and `score` evaluates it under the

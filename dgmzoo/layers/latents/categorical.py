@@ -1,4 +1,4 @@
-"""`CategoricalLayer`: categorical latents as one-hot vectors, with a categorical posterior and prior."""
+"""`CategoricalLayer`: one-hot latents with a categorical posterior and a categorical prior."""
 
 import flax.linen as nn
 import jax

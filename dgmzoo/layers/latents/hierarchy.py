@@ -1,4 +1,4 @@
-"""`BottomUpHierarchy`: base class for stacked latents; `infer_and_score`, `infer_top_down`, `sample_top_down`.
+"""`BottomUpHierarchy`: the base class of models whose layers of latents are inferred from the data upwards.
 
 Bottom-up inference and the prior:
 

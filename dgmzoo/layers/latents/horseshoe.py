@@ -1,4 +1,4 @@
-"""`HorseshoeLayer`: latents with a horseshoe prior, which shrinks most units to 0 and leaves a few large for each x."""
+"""`HorseshoeLayer`: latents with a horseshoe prior, under which most units are near 0 and a few are large for each x."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""`PiecewiseLayer`: latents with a piecewise normal posterior or prior, which has one scale per quantile interval."""
+"""`PiecewiseLayer`: latents whose posterior or prior is a piecewise normal distribution, which can be skewed."""
 
 import flax.linen as nn
 import numpyro.distributions as dist

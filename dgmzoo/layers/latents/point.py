@@ -1,4 +1,4 @@
-"""`PointLayer`: a deterministic code without noise or prior, as in a plain autoencoder."""
+"""`PointLayer`: a deterministic code, without noise and without a prior, as in a plain autoencoder."""
 
 import dataclasses
 from typing import ClassVar

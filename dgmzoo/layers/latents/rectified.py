@@ -1,4 +1,4 @@
-"""`RectifiedLayer`: latents z = max(0, y) with normal y, so that z is exactly 0 for some inputs."""
+"""`RectifiedLayer`: latents z = max(0, y) with a normal y, so that z is exactly 0 for some inputs."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""`VariationalLayer`: latents with any posterior module and any prior module, both normal by default."""
+"""`VariationalLayer`: latents with any posterior and any prior, which are both normal by default."""
 
 import dataclasses
 from typing import NamedTuple

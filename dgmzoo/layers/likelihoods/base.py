@@ -1,4 +1,4 @@
-"""`Likelihood`: base class of layers that map features to p(x | features); `Elements`: such a p(x); `dense_head`.
+"""`Likelihood`: the base class of layers that map features to p(x | features); `Elements`: a p(x) that factorizes.
 
 How to choose a likelihood (by the name that `--model.likelihood` accepts), which follows from the values of x:
 

@@ -1,4 +1,4 @@
-"""`DiscretizedLogistic`, `DiscretizedLogisticMixture`: likelihoods of gray levels, from one logistic or a mixture.
+"""`DiscretizedLogistic`: a likelihood of gray levels; `DiscretizedLogisticMixture`: one with a mixture of logistics.
 
 Source: Salimans, Karpathy, Chen & Kingma 2017, "PixelCNN++" (arXiv 1701.05517), section 2.1. As in the data, x lies in
 [0, 1]: level k of L is k / (L - 1).

@@ -1,4 +1,4 @@
-"""`Tokens`: the likelihood of token sequences, computed one step at a time to save memory with large vocabularies."""
+"""`Tokens`: the likelihood of token sequences, computed one step at a time to save memory."""
 
 import dataclasses
 from collections.abc import Mapping

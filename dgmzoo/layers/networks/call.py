@@ -1,4 +1,4 @@
-"""`apply_network`: call a network, passing `train` only if the network accepts that argument (`takes_train`)."""
+"""`apply_network`: call a network, with the argument `train` only if the network accepts it."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`ConvEncoder`: convolutional network from images to features; `ConvDecoder`: from latent codes to image features."""
+"""`ConvEncoder`: a convolutional network that maps images to features; `ConvDecoder`: one that maps codes to images."""
 
 import math
 

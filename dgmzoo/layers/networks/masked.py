@@ -1,4 +1,4 @@
-"""`MaskedDense`: a dense layer for autoregressive networks; `made_degrees`: unit degrees that define MADE's masks."""
+"""`MaskedDense`: a dense layer for autoregressive networks; `made_degrees`: the unit degrees that define its masks."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""`MLP`: dense layers; `network`: declare a field that holds a network; `check_shape`, `flat`: check and flatten x."""
+"""`MLP`: a network of dense layers with activations; `network`: declare a module field that holds a network."""
 
 import dataclasses
 import math

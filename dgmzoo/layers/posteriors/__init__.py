@@ -1,1 +1,1 @@
-"""Posteriors q(z | features) for `VariationalLayer`."""
+"""The posteriors q(z | features) that a variational layer can have."""

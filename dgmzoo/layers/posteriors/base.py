@@ -1,4 +1,4 @@
-"""`Posterior`: base class of q(z | features); `FactorizedPosterior`: independent units from a NumPyro distribution."""
+"""`Posterior`: the base class of posteriors q(z | features); `FactorizedPosterior`: a posterior of independent units."""
 
 import dataclasses
 

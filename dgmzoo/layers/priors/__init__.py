@@ -1,1 +1,1 @@
-"""Priors p(z) and p(z | above) for `VariationalLayer`."""
+"""The priors p(z) that a variational layer can have, which may depend on the layer above."""

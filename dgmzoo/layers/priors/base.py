@@ -1,4 +1,4 @@
-"""`Prior`: base class of p(z); `StandardPrior` and `LearnedPrior`: independent units; `Free`: learned parameters.
+"""`Prior`: the base class of priors; `StandardPrior`: a fixed prior; `LearnedPrior`: a prior with learned parameters.
 
 How to choose a prior (by the name that `--model.latent.prior` accepts):
 

@@ -1,4 +1,4 @@
-"""`VampPrior`: a mixture of posteriors at learned pseudo-inputs."""
+"""`VampPrior`: a prior that is a mixture of posteriors at learned pseudo-inputs."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Network weights: `Weights` (base), `PointWeights`, `VariationalWeights`, `RectifiedWeights`, `PiecewiseWeights`.
+"""`Weights`: the base class of network weights; `PointWeights`: plain weights; `VariationalWeights`: Bayesian ones.
 
 Dense and convolutional layers with these weights are in `layers/weights/linear.py`.
 

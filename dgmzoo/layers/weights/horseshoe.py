@@ -1,4 +1,4 @@
-"""`HorseshoeWeights`: network weights with one random scale per input, which switches most inputs off."""
+"""`HorseshoeWeights`: network weights with a random scale per input, which is near 0 for inputs that do not matter."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""`dense`, `conv`: make layers with plain or random (Bayesian) weights; `RandomLinear`: Bayesian base class.
+"""`dense`: make a dense layer with plain or Bayesian weights; `conv`: make a convolution with such weights.
 
 The noise of random weights is set for a whole call of the model, by `dgmzoo.model.random_weights`.
 """

@@ -1,4 +1,4 @@
-"""NumPyro distributions (horseshoe, mixtures, piecewise or rectified normal, power spherical) and KL divergences.
+"""Distributions for NumPyro, such as the horseshoe and the rectified normal, and their KL divergences.
 
 Importing this package adds the KL divergences to NumPyro's registry.
 """

@@ -1,4 +1,4 @@
-"""`augmented_horseshoe_kl`, `augmented_horseshoe_log_prob`: horseshoe prior with latent scales; `half_cauchy_kl`; ..."""
+"""`augmented_horseshoe_kl`: the KL divergence to a horseshoe prior whose local scales are latent variables."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""`log_bernoulli`, `twice_log_bernoulli`: Bernoulli log-probability given logits, with exact derivatives everywhere."""
+"""`log_bernoulli`: the log-probability of a Bernoulli variable given its logit, with exact derivatives everywhere."""
 
 import jax
 import jax.numpy as jnp

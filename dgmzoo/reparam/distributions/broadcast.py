@@ -1,4 +1,4 @@
-"""`broadcast_floats`: convert values to float arrays of one shape; `require_positive`: refuse nonpositive values."""
+"""`broadcast_floats`: turn values into float arrays of one shape; `require_positive`: refuse values of 0 and below."""
 
 import jax
 import jax.numpy as jnp

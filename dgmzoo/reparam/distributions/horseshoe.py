@@ -1,4 +1,4 @@
-"""`Horseshoe`: horseshoe distribution with optional slab; `HorseshoeReparam` for NumPyro; `log_density_at_square`.
+"""`Horseshoe`: the horseshoe distribution with an optional slab; `HorseshoeReparam`: its NumPyro reparameterization.
 
 Source: Carvalho, Polson and Scott 2009, "Handling sparsity via the horseshoe".
 """

@@ -1,4 +1,4 @@
-"""Registers closed-form KL divergences that NumPyro lacks; `closed_kl`: the KL of a pair in nats, or None.
+"""`closed_kl`: the closed-form KL divergence of two distributions, also for pairs that NumPyro itself lacks.
 
 Importing this module registers them with `numpyro.distributions.kl_divergence(p, q)` = E_p[log p - log q]. Each returns
 the divergence per element of the broadcast batch shape. Pairs that NumPyro has are not replaced. The formulas follow

@@ -1,4 +1,4 @@
-"""`LogisticOnGrid`: a logistic variable rounded to gray levels between 0 and 1; `check_levels`, `check_grid`."""
+"""`LogisticOnGrid`: the distribution of a logistic variable rounded to gray levels between 0 and 1."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""`NormalMixture`, `SpikeAndSlab`: mixtures of normals with reparameterized samples."""
+"""`NormalMixture`: a mixture of normals with reparameterized samples; `SpikeAndSlab`: a mixture of two normals."""
 
 import math
 from typing import ClassVar

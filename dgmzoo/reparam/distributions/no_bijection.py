@@ -1,4 +1,4 @@
-"""`NoBijection`: a NumPyro support without a bijection, so that NUTS and automatic guides refuse the distribution."""
+"""`NoBijection`: a NumPyro support without a bijection from the real line, so that NUTS refuses the distribution."""
 
 from typing import ClassVar
 

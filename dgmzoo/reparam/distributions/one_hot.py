@@ -1,4 +1,4 @@
-"""`OneHot`: the categorical distribution of one-hot vectors."""
+"""`OneHot`: the categorical distribution over one-hot vectors."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""`PiecewiseNormal`: a standard normal mapped by an increasing function that is linear between quantiles."""
+"""`PiecewiseNormal`: the distribution of a standard normal variable after an increasing, piecewise linear map."""
 
 import functools
 import statistics

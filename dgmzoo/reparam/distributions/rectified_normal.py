@@ -1,4 +1,4 @@
-"""`RectifiedNormal`: max(0, y) of a normal y, with a point mass at zero and a density above zero."""
+"""`RectifiedNormal`: the distribution of max(0, y) for a normal y, with a point mass at zero."""
 
 from typing import ClassVar
 

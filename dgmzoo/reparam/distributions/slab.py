@@ -1,4 +1,4 @@
-"""Formulas for the horseshoe density times a normal slab: mass, ratio of densities, and shrunk scales.
+"""Formulas for the product of the horseshoe density and a normal slab, such as its normalizer and its variance.
 
 The functions depend on the ratio r = scale / slab; r = 0 means no slab.
 

@@ -1,4 +1,4 @@
-"""Functions with accurate tails and derivatives: `ndtr`, `log_ndtr`, `log_normal_density`, `log_scaled_e1`, ...
+"""Functions of the normal distribution and the exponential integral, with accurate tails and derivatives.
 
 JAX's `exp1` does not return on arrays with very small elements. Its `erfcx` is exactly 0 in a gap near 9.3 (float32) and
 26.6 (float64). Its `log_ndtr` has no usable derivatives in the lower tail. The functions below define their derivatives

@@ -1,4 +1,4 @@
-"""`is_reparameterized`: tells if a family has pathwise gradients; `sample`: draw samples, with gradients if possible."""
+"""`sample`: draw samples, with pathwise gradients if the family has them; `is_reparameterized`: tell if it does."""
 
 import chex
 import jax

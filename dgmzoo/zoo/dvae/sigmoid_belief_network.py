@@ -1,4 +1,4 @@
-"""`SigmoidBeliefNetwork`: a VAE with Bernoulli latents; `SignedMLP`: an MLP that maps input bits to -1 and 1.
+"""`SigmoidBeliefNetwork`: a model with layers of Bernoulli latents; `SignedMLP`: an MLP that reads bits as -1 and 1.
 
     z_L ~ Bernoulli(prior),   z_l ~ Bernoulli(network(z_{l+1})),   x ~ p(x | network(z_1)),
     q(z | x) = q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1}).

@@ -1,4 +1,4 @@
-"""`HierarchicalVAE`: the variational autoencoder with several layers of latents and bottom-up inference.
+"""`HierarchicalVAE`: a variational autoencoder with several layers of latents and bottom-up inference.
 
     z_L ~ p(z_L),   z_l ~ p(z_l | network(z_{l+1})),   x ~ p(x | network(z_1)),
     q(z | x) = q(z_1 | network(x)) q(z_2 | network(z_1)) ... q(z_L | network(z_{L-1})).

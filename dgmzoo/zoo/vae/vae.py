@@ -1,4 +1,4 @@
-"""`VAE`: the variational autoencoder with one layer of latents.
+"""`VAE`: a variational autoencoder with one layer of latents.
 
     z ~ p(z),   x ~ p(x | decoder(z)),   q(z | x) = q(z; encoder(x)).
 
