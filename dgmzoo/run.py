@@ -15,7 +15,7 @@ from dgmzoo.config.preflight import Resolved
 from dgmzoo.data import Dataset
 from dgmzoo.data.observe import broadcast_mask
 from dgmzoo.evaluation import inference
-from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.predictive import predictive_log_likelihood
 from dgmzoo.evaluation.prepared import prepared_quantities
 from dgmzoo.evaluation.record import count_terms, is_discrete, make_record
@@ -26,6 +26,8 @@ from dgmzoo.report import render
 from dgmzoo.training import devices
 from dgmzoo.training.progress import evaluation_progress
 from dgmzoo.validation import check_whole
+
+_TRAINING_ROWS = 1000  # at most, in the value of the training split
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,7 +190,7 @@ def measure(
     with evaluation_progress(f"measuring {split}", progress) as report_progress:
         rows = dataset.evaluation_rows(split, settings.num_examples)
         estimate = predictive_log_likelihood(model, variables, rows, key, num_samples, draws, report_progress)
-    train_rows = dataset.evaluation_rows("train", 1000)
+    train_rows = dataset.evaluation_rows("train", min(_TRAINING_ROWS, settings.num_examples or _TRAINING_ROWS))
     train = predictive_log_likelihood(model, variables, train_rows, key, num_samples, draws)
     of_objective = experiment.objective.optimizers()
     learned = {name: leaf for name, leaf in variables["params"].items() if name not in of_objective}
@@ -196,7 +198,7 @@ def measure(
         resolved=resolved,
         split=split,
         estimate=estimate,
-        train_value=train.value,
+        train=train,
         prepared=prepared_quantities(variables),
         training_value=meaning,
         seed=seed,

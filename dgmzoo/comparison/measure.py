@@ -31,7 +31,7 @@ class _TestRows(NamedTuple):
 def _test_rows(run: Run) -> _TestRows:
     seed = run.experiment.evaluation.seed
     aggregate = run.dataset.evaluation_rows("test", _AGGREGATE_ROWS)
-    coded = {name: leaf[: min(run.record["num_examples"], _CODE_ROWS)] for name, leaf in aggregate.items()}
+    coded = run.dataset.evaluation_rows("test", min(run.record["num_examples"], _CODE_ROWS))  # rows of the aggregate
     flipped = None
     if code_metrics.is_binary(coded["x"]):
         flipped = coded | {"x": code_metrics.flip_pixels(coded["x"], _FLIPPED_SHARE, seed)}
@@ -46,6 +46,8 @@ def measure_run(variant: str, run: Run) -> dict[str, Any]:
     if model.bound is not None:
         is_finite = None not in (record["value"], record["train_value"])
         measures |= {"nll": record["value"], "gap": record["value"] - record["train_value"] if is_finite else None}
+        if quality := record["effective_samples"]:
+            measures["effective_samples"] = quality["median"]
     if model.bound is not None and codes.values:
         kl = record["kl"]
         measures |= {"elbo": record["elbo"], "kl": None if None in kl.values() else sum(kl.values())}

@@ -25,6 +25,14 @@ class Measure(NamedTuple):
 
 MEASURES = (
     Measure("nll", "-log p(x)", "lower", 2, "negative log-likelihood, {bound}", True),
+    Measure(
+        "effective_samples",
+        "effective samples",
+        "higher",
+        0,
+        "of the importance samples of an example, median; below 10 the value is a loose bound",
+        True,
+    ),
     Measure("elbo", "ELBO", "higher", 2, "evidence lower bound of the test split"),
     Measure("gap", "train-test gap", "lower", 2, "-log p(x) of the test split minus that of training rows", True),
     Measure("kl", "KL", "", 2, "mean KL(q(z | x) || p(z))"),

@@ -81,9 +81,11 @@ class Dataset:
         return {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
 
     def evaluation_rows(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:
-        """The first `num` (None: all) rows of a split as evaluation reads them: encoded once, on the host.
+        """`num` rows of a split, drawn without replacement, or all, as evaluation reads them: encoded once, on the host.
 
-        The binarization of a dynamic set is a function of `data.seed` and the row alone, the same on every platform.
+        The rows are the same in every run, whatever `data.seed` is, and those of a smaller `num` are among those of a
+        larger one. None, or a number that is not below that of the rows, gives all rows in their order. The binarization
+        of a dynamic set is a function of `data.seed` and the row alone, the same on every platform.
 
         Raises:
           ValueError: the set has no such split.
@@ -93,10 +95,12 @@ class Dataset:
         """
         if split not in self.splits:
             raise ValueError(f"expected a split of {self.name}, one of {', '.join(self.splits)}, got {split!r}")
-        rows = {name: np.asarray(a[:num]) for name, a in self.splits[split].items()}
+        size = len(self.splits[split]["x"])
+        chosen = slice(None) if num is None or num >= size else host_random.subset(size, num)
+        rows = {name: np.asarray(a[chosen]) for name, a in self.splits[split].items()}
         x, maximum = rows["x"], self.entry.maximum
         if self.encoding == "dynamic":
-            x = host_random.binarize(x, self.row_numbers[split][:num], maximum, self.seed)
+            x = host_random.binarize(x, self.row_numbers[split][chosen], maximum, self.seed)
         elif self.encoding == "threshold":
             x = above_half(x, maximum, np)
         elif self.encoding in (None, "gray") and maximum not in (None, 1):

@@ -10,6 +10,7 @@ import numpy as np
 
 _PURPOSES = ("order", "split", "binarization", "toy")
 _WORDS_PER_CHUNK = 1 << 13
+_SUBSET_STREAM = 1 << 20  # of the purpose "split", whose own streams are 0 and small
 
 
 def philox_words(seed: int, purpose: str, num: int, stream: int = 0, start: int = 0) -> np.ndarray:
@@ -36,6 +37,15 @@ def order(seed: int, epoch: int, num: int, purpose: Literal["order", "split"] = 
     if num > np.iinfo(np.int32).max:
         raise ValueError(f"expected at most 2^31 - 1 rows, got {num}; split the set")
     return np.argsort(philox_words(seed, purpose, num, stream=epoch), kind="stable").astype(np.int32)
+
+
+def subset(size: int, num: int) -> np.ndarray:
+    """`num` of `size` row numbers without replacement, int32 [num], always the same; a larger `num` adds rows at the end.
+
+    >>> subset(100, 3).tolist() == subset(100, 5)[:3].tolist()
+    True
+    """
+    return order(0, _SUBSET_STREAM, size, "split")[:num]
 
 
 def bernoulli_threshold(rows: np.ndarray, maximum: int | None) -> np.ndarray:

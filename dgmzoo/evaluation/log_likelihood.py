@@ -1,10 +1,9 @@
-"""`evaluate`: compute a log-likelihood, exactly or by importance sampling; `Estimate`: the value with its error.
+"""`evaluate`: log-likelihood of held-out data, exact or as an importance-weighted bound; `local_devices`.
 
 Examples are evaluated in batches of a fixed size, each with a key of its own. A batch is never divided between devices,
 so the result does not depend on the number of devices or processes.
 """
 
-import dataclasses
 import functools
 import math
 import os
@@ -18,85 +17,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from dgmzoo.evaluation.estimate import Estimate
+from dgmzoo.evaluation.pareto import tail_shape, tail_size
 from dgmzoo.model.contract import Model, Query, Variables
 from dgmzoo.reparam.fast_threefry import fast_key
 
 _CHUNK_ROWS = 1000  # examples times samples in one chunk, for one core
 _CHUNK = 50  # samples in one chunk
 _MAX_BATCH = 250  # examples; the same for every split, so that all splits share one program
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """Estimate of the negative log-likelihood of a split, or of a bound, in nats per example; lower is better.
-
-    >>> zeros = np.zeros(2)
-    >>> estimate = Estimate(np.array([-1.0, -3.0]), variance=zeros, per_example_elbo=zeros, kl={}, means={})
-    >>> estimate.value, estimate.standard_error
-    (2.0, 1.0)
-    """
-
-    per_example: np.ndarray  # [N]  log p(x), or the bound
-    variance: np.ndarray  # [N]  of the estimator, by the delta method; NaN for a single sample
-    per_example_elbo: np.ndarray  # [N]
-    kl: dict[str, np.ndarray]  # layer -> [U]  mean over examples
-    means: dict[str, np.ndarray]  # layer -> [N, U]  posterior means; of layers of real numbers
-    codes: dict[str, np.ndarray] = dataclasses.field(
-        default_factory=dict
-    )  # layer of classes -> [N, U]  most probable class
-
-    @property
-    def value(self) -> float:
-        """Mean negative log-likelihood or bound."""
-        return -float(self.per_example.mean(dtype=np.float64))
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the value over examples; NaN for a single example."""
-        num = len(self.per_example)
-        return float(self.per_example.std(ddof=1) / math.sqrt(num)) if num > 1 else math.nan
-
-    @property
-    def monte_carlo_error(self) -> float:
-        """Standard error of the value due to the importance samples alone."""
-        return math.sqrt(float(self.variance.sum(dtype=np.float64))) / len(self.variance)
-
-    @property
-    def elbo(self) -> float:
-        """Mean of log p(x, z) - log q(z | x)."""
-        return float(self.per_example_elbo.mean(dtype=np.float64))
-
-    @property
-    def kl_by_layer(self) -> dict[str, float]:
-        """`kl/<layer>` -> nats."""
-        return {f"kl/{name}": float(units.sum()) for name, units in self.kl.items()}
-
-    def active_units(self, threshold: float = 0.01) -> dict[str, int]:
-        """Layer -> number of units whose posterior mean has a variance over x above the threshold.
-
-        Source: Burda et al. 2016, section 5.2.
-        """
-        return {name: int((mean.var(0) > threshold).sum()) for name, mean in self.means.items()}
-
-    def code_use(self) -> dict[str, dict[str, float]]:
-        """Layer of classes -> classes "used" by an example, and "perplexity" of their use over all examples.
-
-        Both are averaged over the units, each of which uses the most probable class of an example.
-
-        >>> zeros = np.zeros(4)
-        >>> estimate = Estimate(zeros, zeros, zeros, kl={}, means={}, codes={"z": np.array([[0], [0], [5], [5]])})
-        >>> estimate.code_use()
-        {'z': {'used': 2.0, 'perplexity': 2.0}}
-        """
-        use = {}
-        for name, codes in self.codes.items():
-            counts = [np.unique(unit, return_counts=True)[1] for unit in codes.reshape(len(codes), -1).T]
-            entropies = [-float((count / len(codes) * np.log(count / len(codes))).sum()) for count in counts]
-            use[name] = {
-                "used": float(np.mean([len(count) for count in counts])),
-                "perplexity": round(float(np.mean(np.exp(entropies))), 6),
-            }
-        return use
 
 
 def evaluate(
@@ -147,6 +75,10 @@ def evaluate(
     return Estimate(
         per_example=sums["log_sum"] - math.log(num_samples),
         variance=variance,
+        num_samples=num_samples,
+        tail_shape=sums["tail_shape"] if tail_size(num_samples) else None,
+        weight_kl=float(sums["weight_kl"][0]),
+        aux={name: float(term.mean(dtype=np.float64)) for name, term in sums["aux"].items()},
         per_example_elbo=sums["total"] / num_samples,
         kl={name: units.mean(0, dtype=np.float64) for name, units in sums["kl"].items()},
         means=sums["means"],
@@ -231,14 +163,16 @@ def _compiled(batch_sums: Callable, devices: tuple[jax.Device, ...]):
 @functools.lru_cache(maxsize=16)
 def _sums(model: Model, num_samples: int, chunk: int):
     """Function of a batch of examples that returns sums over K samples, computed one chunk of samples at a time."""
+    num_chunks, has_tail = -(-num_samples // chunk), tail_size(num_samples) > 0
 
     def chunk_evidence(variables, rows, key, weights, num):
-        evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num, weights=weights))
+        with jax.default_matmul_precision("highest"):  # the default of a TPU changes the numbers
+            evidence, _ = model.evidence(variables, rows, key, Query(num_samples=num, weights=weights))
         return evidence
 
     def batch_sums(variables, rows, key, weights):
         def add_chunk(sums, inputs):
-            log_sum, log_square, total, kl = sums
+            log_sum, log_square, total, kl, aux = sums
             key, size = inputs
             evidence = chunk_evidence(variables, rows, key, weights, chunk)
             log_weight = jnp.broadcast_to(evidence.log_weight, (chunk, len(total)))  # [k, B], of a density [1, B]
@@ -247,6 +181,7 @@ def _sums(model: Model, num_samples: int, chunk: int):
             log_sum = jnp.logaddexp(log_sum, jax.nn.logsumexp(masked, 0))
             log_square = jnp.logaddexp(log_square, jax.nn.logsumexp(2 * masked, 0))
             total = total + jnp.where(mask, log_weight, 0).sum(0)
+            aux = {name: aux[name] + term for name, term in evidence.aux.items()}
             means, codes = {}, {}
             for name, latent in evidence.latents.items():
                 sample_kl = jnp.broadcast_to(latent.kl, (chunk, *latent.kl.shape[1:]))
@@ -255,21 +190,24 @@ def _sums(model: Model, num_samples: int, chunk: int):
                     codes[name] = classes.mean(0).argmax(-1)
                 elif latent.q.get("mean") is not None:
                     means[name] = latent.q["mean"].mean(0)
-            return (log_sum, log_square, total, kl), (means, codes)
+            tail = masked if has_tail else None
+            return (log_sum, log_square, total, kl, aux), (means, codes, tail, jnp.asarray(evidence.weight_kl))
 
         shapes = jax.eval_shape(functools.partial(chunk_evidence, num=chunk), variables, rows, key, weights)
         zero = jnp.zeros(shapes.log_likelihood.shape[1:], shapes.log_likelihood.dtype)
         kl = {name: jnp.zeros(latent.kl.shape[1:], latent.kl.dtype) for name, latent in shapes.latents.items()}
-        num_chunks = -(-num_samples // chunk)
+        aux = {name: jnp.zeros(term.shape, term.dtype) for name, term in shapes.aux.items()}
         sizes = jnp.minimum(chunk, num_samples - chunk * jnp.arange(num_chunks))
-        start = (zero - jnp.inf, zero - jnp.inf, zero, kl)
+        start = (zero - jnp.inf, zero - jnp.inf, zero, kl, aux)
         # On CPU, unroll by two so that independent chunks overlap on several cores. A chunk outside of the loop (the only
         # iteration, or the last of an odd number) would be fused with its surroundings and rounded differently. Unrolling
         # by four was 4 % faster, but rounded differently on one device than on several.
         on_cpu = jax.default_backend() == "cpu"
         unroll = 2 if on_cpu and num_chunks > 2 and num_chunks % 2 == 0 else 1
         keys = jax.random.split(fast_key(key, reused=on_cpu), num_chunks)
-        (log_sum, log_square, total, kl), (means, codes) = jax.lax.scan(add_chunk, start, (keys, sizes), unroll=unroll)
+        sums, chunks = jax.lax.scan(add_chunk, start, (keys, sizes), unroll=unroll)
+        (log_sum, log_square, total, kl, aux), (means, codes, log_weight, weight_kl) = sums, chunks
+        log_weight = log_weight.reshape(-1, len(total)) if has_tail else None  # [num_chunks * chunk, B], -inf beyond K
         return {
             "log_sum": log_sum,
             "log_square": log_square,
@@ -277,6 +215,9 @@ def _sums(model: Model, num_samples: int, chunk: int):
             "kl": jax.tree.map(lambda leaf: leaf / num_samples, kl),
             "means": jax.tree.map(lambda leaf: leaf.mean(0), means),
             "codes": jax.tree.map(lambda leaf: leaf[0], codes),
+            "tail_shape": tail_shape(log_weight, num_samples) if has_tail else zero,
+            "weight_kl": jnp.broadcast_to(weight_kl.mean(), zero.shape),
+            "aux": jax.tree.map(lambda leaf: leaf / num_chunks, aux),
         }
 
     return batch_sums

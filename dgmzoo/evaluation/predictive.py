@@ -8,7 +8,8 @@ import chex
 import jax
 import numpy as np
 
-from dgmzoo.evaluation.log_likelihood import Estimate, evaluate
+from dgmzoo.evaluation.estimate import Estimate
+from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.model.contract import Model, Variables
 
 
@@ -24,8 +25,7 @@ def predictive_log_likelihood(
     """Estimate `log 1/S sum_s p(x | w_s)` over S = `weight_draws` sampled networks; 0: at the mean weights.
 
     A sampled network is the same for all rows. `p(x | w_s)` is exact or uses `num_samples` importance samples, as in
-    `evaluate`. The Monte Carlo variance is that over networks, by the delta method:
-    `(mean p^2 / (mean p)^2 - 1) / (S - 1)`.
+    `evaluate`. The Monte Carlo error is that over networks (`average_over_networks`).
 
     Args:
       variables: as `prepared.prepare` returns them.
@@ -44,26 +44,34 @@ def predictive_log_likelihood(
 def average_over_networks(estimates: list[Estimate]) -> Estimate:
     """Average the probabilities of the examples, and all other quantities as they are, over networks.
 
+    All examples share the networks, so that their errors are not independent. With `r[s, n] = p(x_n | w_s) / mean_s p`,
+    the standard error of the mean of log p is the standard deviation over s of `mean_n r[s, n]`, over sqrt(S).
+
     >>> zeros = np.zeros(1)
     >>> networks = [Estimate(np.log([p]), zeros, zeros, kl={}, means={}) for p in (0.2, 0.4)]
-    >>> round(float(np.exp(-average_over_networks(networks).value)), 3)
-    0.3
+    >>> average = average_over_networks(networks)
+    >>> round(float(np.exp(-average.value)), 3), round(average.shared_error, 3)
+    (0.3, 0.333)
     """
     log_p = np.stack([estimate.per_example for estimate in estimates]).astype(np.float64)  # [S, N]
     num = len(log_p)
     log_mean = np.logaddexp.reduce(log_p, 0) - math.log(num)
-    second_moment = np.exp(np.logaddexp.reduce(2 * log_p, 0) - math.log(num) - 2 * log_mean)  # mean p^2 / (mean p)^2
+    ratio = np.exp(log_p - log_mean)  # [S, N]
 
     def mean(name):
         return jax.tree.map(lambda *leaves: np.mean(leaves, 0), *(getattr(estimate, name) for estimate in estimates))
 
     return Estimate(
         per_example=log_mean,
-        variance=np.maximum(second_moment - 1, 0) / (num - 1) if num > 1 else np.full(len(log_mean), np.nan),
+        variance=ratio.var(0) / (num - 1) if num > 1 else np.full(len(log_mean), np.nan),
         per_example_elbo=mean("per_example_elbo"),
         kl=mean("kl"),
         means=mean("means"),
         codes=estimates[0].codes,
+        num_samples=num,
+        weight_kl=float(np.mean([estimate.weight_kl for estimate in estimates])),
+        aux=mean("aux"),
+        shared_error=float(ratio.mean(1).std(ddof=1) / math.sqrt(num)) if num > 1 else math.nan,
     )
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.metadata
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -16,10 +17,12 @@ import dgmzoo
 from dgmzoo.config import overrides
 from dgmzoo.config.experiment import Experiment, Paper
 from dgmzoo.config.preflight import Resolved, likelihoods_of
-from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.prepared import with_prepared_error
+from dgmzoo.evaluation.training_value import is_bound
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of the record. Schema 1 had other rules: subsets were the first rows, Monte Carlo errors were given wherever computed."""
 _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
 
 
@@ -27,7 +30,7 @@ def make_record(
     resolved: Resolved,
     split: str,
     estimate: Estimate,
-    train_value: float,
+    train: Estimate,
     seed: int,
     steps: int,
     parameters: int,
@@ -40,12 +43,15 @@ def make_record(
 ) -> dict[str, Any]:
     """Build the record: everything needed to judge the value or to reproduce it. Values are in nats per example.
 
+    "standard_error" is that over examples, sd / sqrt(n), and "subset_error" the error against the whole split, where only
+    n of its N examples were evaluated: sd / sqrt(n) sqrt(1 - n / N). "monte_carlo_error" is None where too many examples
+    have few "effective_samples" (`Estimate.sampling`). "elbo" is None for random weights, whose KL it would leave out.
     "weight_draws" is the number of networks whose probabilities are averaged, 0 for the mean weights, and None if no
     weights are random.
 
     Args:
       resolved: the experiment, its data and its model; `resolved.experiment.evaluation` are the settings of the estimate.
-      train_value: the value of the same estimate on training rows.
+      train: the same estimate on training rows.
       steps: step of the parameters.
       parameters: number of learned numbers of the model.
       discrete: whether x is discrete, so that bits per dimension mean something.
@@ -56,6 +62,7 @@ def make_record(
       training_value: see `training_value.training_value`. Samples of a deterministic posterior are all the same: the
         record is that of a bound from one sample.
     """
+    split_size = len(resolved.dataset.splits[split]["x"])
     experiment, dataset, bound = resolved.experiment, resolved.dataset, resolved.model.bound
     name, requested = overrides.source(experiment)
     exact, is_single = bound == "exact", training_value == "deterministic"
@@ -72,33 +79,55 @@ def make_record(
         "dataset_sha256": dataset.sha256,
         "split": split,
         "num_examples": len(estimate.per_example),
+        "split_size": split_size,
         "encoding": dataset.encoding,
         "bound": kind,
         "num_samples": num_samples,
         "weight_draws": experiment.evaluation.weight_draws if bound == "predictive" else None,
         "value": _rounded(estimate.value),
         "standard_error": _rounded(estimate.standard_error),
+        "subset_error": _rounded(subset_error(estimate.standard_error, len(estimate.per_example), split_size)),
         "monte_carlo_error": _rounded(with_prepared_error(0.0 if exact else estimate.monte_carlo_error, prepared)),
-        "elbo": _rounded(estimate.elbo),
+        "effective_samples": estimate.sampling(),
+        "elbo": None if bound == "predictive" else _rounded(estimate.elbo),
         "kl": {name: _rounded(float(units.sum())) for name, units in estimate.kl.items()},
         "active_units": estimate.active_units(),
         "codes": estimate.code_use(),
         "bits_per_dim": _rounded(estimate.value / np.log(2) / num_terms) if discrete and whole else None,
         "num_terms": num_terms,
-        "train_value": _rounded(train_value),
+        "train_value": _rounded(train.value),
+        "train_error": _rounded(train.standard_error),
         "training_value": training_value,
         "prepared": {name: _rounded(value) for name, value in prepared.items()},
         "seed": seed,
         "data_seed": experiment.data.seed,
         "steps": steps,
+        "selected_by": selected_by(resolved, training_value),
         "ema": experiment.training.ema,
         "parameters": parameters,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "matmul_precision": "highest",
         "device": f"{jax.local_devices()[0].device_kind} x{num_devices}",
         "seconds": round(seconds, 1),
         "paper": published_result(experiment, split, steps),
     }
+
+
+def selected_by(resolved: Resolved, training_value: str) -> str:
+    """The quantity by which the measured parameters were selected among those of all readings of the validation split."""
+    if "valid" not in resolved.dataset.splits:
+        return "last step"
+    return "validation loss" if is_bound(training_value) else "validation bound"
+
+
+def subset_error(standard_error: float, num: int, size: int) -> float:
+    """Standard error of the mean over `num` examples, drawn without replacement, against that over all `size` of a split.
+
+    >>> subset_error(0.2, 75, 100), subset_error(0.2, 100, 100)
+    (0.1, 0.0)
+    """
+    return standard_error * math.sqrt(max(0.0, 1 - num / size))
 
 
 def count_terms(rows: Mapping[str, np.ndarray]) -> int | float:

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import chex
+import numpy as np
 import optax
 
 from dgmzoo.model.compatibility import Needs
@@ -67,6 +68,18 @@ class Objective:
     def bound_samples(self) -> int:
         """Number of samples in the bound that is maximised: K for an importance-weighted bound, 1 for a mean over K."""
         return 1
+
+    def validation_loss(self, bound: float, kl: Mapping[str, np.ndarray], weight_kl: float) -> float:
+        """The loss that is trained, of a whole split, warm-ups at their end; extra losses are added by the caller.
+
+        Parameters are selected by it. Default: the negative bound. An objective whose loss is another one overrides it.
+
+        Args:
+          bound: mean over examples of the bound from `bound_samples` samples, in nats.
+          kl: layer -> `[U]`, mean KL of each unit over the examples.
+          weight_kl: KL of random weights, over the number of training rows.
+        """
+        return weight_kl - bound
 
     def init(self, key: chex.PRNGKey, batch: Batch) -> Variables:
         """The objective's own parameters and state, as collections that are merged into those of the model."""

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import jax.numpy as jnp
+import numpy as np
 
 from dgmzoo.model.contract import Model, Query
 from dgmzoo.objectives.base import Objective, Result, finish
@@ -37,6 +38,11 @@ class ELBO(Objective):
         super().__post_init__()
         if not all(0 <= value < math.inf for value in (self.beta, self.warmup_steps, self.free_bits)):
             raise ValueError(f"expected finite beta, warmup_steps and free_bits >= 0, got {self}")
+
+    def validation_loss(self, bound, kl, weight_kl):
+        units = np.concatenate([np.ravel(units) for units in kl.values()]) if kl else np.zeros(0)
+        penalty = np.maximum(units, self.free_bits).sum()
+        return self.beta * (penalty + weight_kl) - (bound + units.sum())  # the sum is log p(x | z)
 
     def __call__(self, model: Model, variables, batch, key, step, num_data) -> Result:
         query = Query(self.num_samples, train=True, step=step)

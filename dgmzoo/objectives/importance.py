@@ -35,7 +35,7 @@ class IWAE(Objective):
         query = Query(self.num_samples, train=True, step=step)
         evidence, updates = model.evidence(variables, batch, key, query)
         loss = -log_mean_exp(evidence.log_weight).mean() + evidence.weight_kl / num_data
-        return finish(loss, evidence, num_data, updates)
+        return _with_bound(finish(loss, evidence, num_data, updates), loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,13 @@ class DReG(IWAE):
         surrogate = (weight * generative.log_joint + jnp.square(weight) * inference.log_weight).sum(0)  # [B]
         bound = log_mean_exp(log_weight) + surrogate - jax.lax.stop_gradient(surrogate)
         loss = -bound.mean() + evidence.weight_kl / num_data
-        return finish(loss, evidence, num_data, updates)
+        return _with_bound(finish(loss, evidence, num_data, updates), loss)
+
+
+def _with_bound(result: Result, loss: Array) -> Result:
+    """The result with the metric "bound": that of K samples, which curves then show instead of the ELBO."""
+    total, (metrics, updates) = result
+    return total, ({**metrics, "bound": -loss}, updates)
 
 
 def log_mean_exp(value: Array) -> Array:

@@ -45,9 +45,29 @@ def headline(record: Mapping[str, Any]) -> str:
     value = "not finite" if record["value"] is None else f"{record['value']:.2f}"
     error = "" if record["standard_error"] is None else f" ± {record['standard_error']:.2f}"
     text = f"{value}{error} nats, {estimate}, {record['split']} split"
-    if record["monte_carlo_error"]:
-        text += f" (Monte Carlo error {record['monte_carlo_error']:.3f})"
-    return text
+    return f"{text}{_sampling(record)}"
+
+
+def _sampling(record: Mapping[str, Any]) -> str:
+    """The Monte Carlo error and the effective samples, or the reason why no error is given."""
+    quality = record.get("effective_samples")
+    if quality is not None and _num_draws(record) < 10:
+        return " (fewer than 10 samples give no Monte Carlo error)" if record["monte_carlo_error"] is None else ""
+    if quality is not None and record["monte_carlo_error"] is None:
+        few = f"; {100 * quality['few']:.0f} % of the examples have fewer than 10"
+        return f" (effective samples {quality['median']:.0f} of {_num_draws(record)}: a loose bound{few})"
+    parts = [f"Monte Carlo error {record['monte_carlo_error']:.3f}"] if record["monte_carlo_error"] else []
+    if quality is not None:
+        parts.append(f"effective samples {quality['median']:.0f} of {_num_draws(record)}")
+        if quality.get("heavy", 0) > 0.05:
+            parts.append(f"weights of {100 * quality['heavy']:.0f} % of the examples are heavy-tailed: a loose bound")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _num_draws(record: Mapping[str, Any]) -> int:
+    return (
+        record["weight_draws"] if record["bound"] == "predictive" and record["weight_draws"] else record["num_samples"]
+    )
 
 
 def published_line(record: Mapping[str, Any]) -> str:

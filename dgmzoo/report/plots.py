@@ -13,7 +13,15 @@ import numpy as np
 
 from dgmzoo import data
 
-_KNOWN = ("step", "split", "loss", "elbo", "grad_norm", "seconds")  # all other metrics but the KLs have a panel each
+_KNOWN = (
+    "step",
+    "split",
+    "loss",
+    "elbo",
+    "bound",
+    "grad_norm",
+    "seconds",
+)  # all other metrics but the KLs have a panel each
 _PANELS = 3  # in a row
 
 
@@ -79,23 +87,24 @@ def inline_image(png_bytes: bytes, caption: str = "") -> str:
 
 
 def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Training curves as SVG: the ELBO or log-likelihood of each split, and the KL of each layer, over steps.
+    """Training curves as SVG: the bound that is trained, of each split, and the KL of each layer, over steps.
 
     Where the training value is no bound, the rows of the training split have no `elbo`, and those of `train_bound` have.
 
     Args:
-      rows: rows of metrics with `step`, `split`, `elbo` and `kl/<layer>`.
+      rows: rows of metrics with `step`, `split`, `elbo`, `kl/<layer>`, and for an importance-weighted objective `bound`.
 
     >>> training_curves([{"step": step, "split": "train", "elbo": -90.0 - step} for step in (1, 2)])[:4]
     '<svg'
     """
     terms = sorted({name for row in rows for name in row if name.startswith("kl/")})
+    bound = "bound" if any("bound" in row for row in rows) else "elbo"
     figure, axes = _figure(2 if terms else 1)
     for split, label in (("train", "train"), ("train_bound", "train"), ("valid", "valid")):
-        split_rows = [row for row in rows if row["split"] == split and "elbo" in row]
+        split_rows = [row for row in rows if row["split"] == split and bound in row]
         if split_rows:
-            axes[0].plot([row["step"] for row in split_rows], [row["elbo"] for row in split_rows], label=label)
-    values = [row["elbo"] for row in rows if "elbo" in row]
+            axes[0].plot([row["step"] for row in split_rows], [row[bound] for row in split_rows], label=label)
+    values = [row[bound] for row in rows if bound in row]
     if values:  # exclude the first steps, whose values are far from the others
         axes[0].set_ylim(np.quantile(values, 0.05), max(values) + 0.03 * abs(max(values)))
     axes[0].set(xlabel="step", ylabel="bound on log p(x) [nats]")

@@ -11,7 +11,7 @@ import numpy as np
 
 from dgmzoo import files
 from dgmzoo.evaluation import inference
-from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.report import layers, plots
 from dgmzoo.report.html import headline as headline
 from dgmzoo.report.html import write_report

@@ -78,7 +78,7 @@ class ProgressCallback:
 
     def write(self, row: Row) -> None:
         if row["split"] == "train" and not self._is_bound:
-            row = {name: value for name, value in row.items() if name != "elbo"}
+            row = {name: value for name, value in row.items() if name not in ("elbo", "bound")}
         self.rows.append(row)
         if self.directory:
             self.directory.append(row)
@@ -101,7 +101,8 @@ class ProgressCallback:
     def _summary(self, step: int, total: int, latest: Mapping[str, float]) -> str:
         """Loss, bound, last validation result, speed and time left."""
         parts = [f"loss {latest['loss']:.2f}"]
-        parts += [f"bound {latest['elbo']:.2f}"] if "elbo" in latest and self._is_bound else []
+        bound = latest.get("bound", latest.get("elbo"))
+        parts += [f"bound {bound:.2f}"] if bound is not None and self._is_bound else []
         parts += [self._validation] if self._validation else []
         (start, first_step), (now, _) = self._recent[0], self._recent[-1]
         if now > start and step > first_step:

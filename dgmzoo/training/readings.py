@@ -7,10 +7,12 @@ import jax
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.data import Dataset
+from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.log_likelihood import evaluate
 from dgmzoo.evaluation.prepared import prepare
 from dgmzoo.evaluation.training_value import is_bound, training_value
 from dgmzoo.model.contract import Model
+from dgmzoo.model.transforms import with_extra_losses
 from dgmzoo.training.seed_tracker import SeedTracker
 
 _TRAINING_ROWS = 1000  # of which a bound is measured where the training value is none, and that diagnostics are given
@@ -19,12 +21,15 @@ _TRAINING_ROWS = 1000  # of which a bound is measured where the training value i
 class Readings:
     """Measurements of the variables while they train, written to the metrics of their seed.
 
-    Parameters are selected by the bound that is trained, on the validation split. Where the training value is no bound
-    (`training_value`), that of training rows is measured as well, in rows of the split "train_bound".
+    Parameters are selected by the loss that is trained (`Objective.validation_loss` and extra losses, on the validation
+    split). Where the training value is no bound of the model (`training_value`), they are selected by the bound, and that
+    of training rows is measured as well, in rows of the split "train_bound".
     """
 
     def __init__(self, experiment: Experiment, model: Model, dataset: Dataset):
         self.model, self.dataset, self.diagnostics = model, dataset, experiment.diagnostics
+        self.objective, self.num_data = experiment.objective, len(dataset.splits["train"]["x"])
+        self.measured = with_extra_losses(model, experiment.extra_losses, self.num_data, outside_training=True)
         self.num_samples = experiment.objective.bound_samples
         self.is_bound = is_bound(training_value(experiment.model))
         self._rows: dict[str, Any] = {}  # loaded when they are needed
@@ -32,11 +37,27 @@ class Readings:
     def read_bounds(self, tracker: SeedTracker, step: int, variables: Any, key: jax.Array) -> None:
         """Measure the validation split, and training rows where their training value is no bound."""
         ready = prepare(self.model, variables, key)
-        estimate = evaluate(self.model, ready, self._split("valid"), key, self.num_samples)
-        tracker.add_validation(step, estimate, variables)
+        # The same sample of random weights in every reading, so that their noise does not select.
+        weights = key if self.model.bound == "predictive" else None
+        rows = self._split("valid")
+        estimate = evaluate(self.measured, ready, rows, key, self.num_samples, weights=weights)
+        tracker.add_validation(step, self._values(estimate), variables)
         if not self.is_bound:
             bound = evaluate(self.model, ready, self._split("train"), key, self.num_samples)
             tracker.add_reading("train_bound", step, {"elbo": bound.elbo})
+
+    def _values(self, estimate: Estimate) -> dict[str, float]:
+        """Metrics of the validation split; "loss" selects."""
+        weight_kl = estimate.weight_kl / self.num_data
+        bound = -estimate.value - weight_kl
+        values = {"loss": -bound, "elbo": estimate.elbo - weight_kl} | estimate.kl_by_layer
+        if self.num_samples > 1:
+            values["bound"] = bound
+        if self.is_bound:
+            loss = self.objective.validation_loss(-estimate.value, estimate.kl, weight_kl)
+            values["loss"] = float(loss) + sum(estimate.aux.values())
+            values |= {f"extra_loss/{name}": value for name, value in estimate.aux.items()}
+        return values
 
     def is_due(self, before: int, step: int) -> bool:
         """True if a diagnostic is due at a boundary of dispatches, `before` being the previous one."""

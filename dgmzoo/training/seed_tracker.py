@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from dgmzoo.evaluation.log_likelihood import Estimate
 from dgmzoo.training.checkpoint import Checkpoints, Restored
 from dgmzoo.training.step import State
 from dgmzoo.training.stopwatch import Stopwatch
@@ -116,18 +115,17 @@ class SeedTracker:
         """Write numbers that were computed between two dispatches, such as a bound of training rows."""
         self._write(split, step, values)
 
-    def add_validation(self, step: int, estimate: Estimate, variables: Any) -> None:
-        """Write a result of the validation split; keep a copy of the variables if it is the best so far.
+    def add_validation(self, step: int, values: Mapping[str, float], variables: Any) -> None:
+        """Write metrics of the validation split; keep a copy of the variables if their "loss" is the least so far.
 
         Raises:
-          NonFinite: the result is not finite.
+          NonFinite: a metric is not finite.
         """
-        values = {"loss": estimate.value, "elbo": estimate.elbo} | estimate.kl_by_layer
         if terms := [name for name, value in values.items() if not math.isfinite(value)]:
             raise self.non_finite(step, [f"the validation split's {name}" for name in terms])
         self._write("valid", step, values)
-        if estimate.value < self.best_value:
-            self.best_value, self.best_step, self.bad_readings = estimate.value, step, 0
+        if values["loss"] < self.best_value:
+            self.best_value, self.best_step, self.bad_readings = values["loss"], step, 0
             self.selected, self.is_new_best = jax.device_get(variables), True  # written with the next checkpoint
         else:
             self.bad_readings += 1
@@ -203,7 +201,7 @@ class SeedTracker:
 
 def _may_be_nan(name: str) -> bool:
     """True if a metric is the objective's own."""
-    return name not in ("loss", "elbo", "grad_norm") and name.partition("/")[0] not in ("kl", "extra_loss")
+    return name not in ("loss", "elbo", "bound", "grad_norm") and name.partition("/")[0] not in ("kl", "extra_loss")
 
 
 def restore_common_step(trackers: Sequence[SeedTracker], template: State) -> list[Restored] | None:

@@ -76,7 +76,7 @@ def test_the_exact_posterior_gives_log_p_for_any_number_of_samples(x64, num_samp
     assert estimate.value == pytest.approx(-MARGINAL.logpdf(ROWS["x"]).mean(), abs=1e-10)
     assert estimate.standard_error == pytest.approx(stats.sem(MARGINAL.logpdf(ROWS["x"])), abs=1e-10)
     assert estimate.elbo == pytest.approx(-estimate.value, abs=1e-10)
-    assert num_samples == 1 or estimate.monte_carlo_error < 1e-7  # NaN for one sample
+    assert num_samples < 10 or estimate.monte_carlo_error < 1e-7  # NaN for fewer than 10 samples
     means = (ROWS["x"] - MEAN) @ (VARIANCE * W / NOISE**2)
     np.testing.assert_allclose(estimate.means["z"], means, atol=1e-10)
     kl = 0.5 * (VARIANCE + (means**2).mean(0) - 1 - np.log(VARIANCE))

@@ -10,7 +10,7 @@ import pytest
 
 import dgmzoo
 from dgmzoo import api
-from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.objectives.elbo import ELBO
 from dgmzoo.report import plots, render
 from dgmzoo.training.seed_tracker import NonFinite

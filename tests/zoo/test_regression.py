@@ -13,7 +13,7 @@ from scipy import stats
 
 import dgmzoo
 from dgmzoo.data.sets import toys
-from dgmzoo.evaluation.log_likelihood import Estimate
+from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.predictive import average_over_networks, predictive_log_likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.normal import Normal
