@@ -1,4 +1,4 @@
-"""The commands that print the experiments, the stored results, and the objectives that fit each latent layer."""
+"""The commands that list the experiments, the committed results, and which objectives work with each latent layer."""
 
 from rich.console import Console
 from rich.table import Table

@@ -1,4 +1,4 @@
-"""`resolve`: check an experiment against its data before training; `bind`: set the fields that follow from the data.
+"""`resolve`: check an experiment and replace layers unfit for its objective; `bind`: set model fields from the data.
 
 The checks stand in one list, `CHECKS`. They trace shapes and compute nothing, so that a mistake is reported within
 seconds and not after hours of training.

@@ -1,4 +1,4 @@
-"""`weights_drawn`: sample the Bayesian weights for one call of a model; `weight_kl`: compute their KL divergence.
+"""`weights_drawn`: context that gives Bayesian layers their keys; `weight_kl`: total KL of the layers called in it.
 
 `functional` opens the context `weights_drawn` around a call. Each layer with random weights takes its key from
 `weight_noise` and reports itself there, so that the KL of all of them can be computed after the call.

@@ -1,4 +1,4 @@
-"""`compile_dispatch`: compile several training steps; `choose_devices`: choose devices; `place`: copy arrays to them.
+"""`compile_dispatch`: compile a loop of steps; choose devices; copy states to and from them; stack states of seeds.
 
 On several devices the state is replicated and batches are split. The buffers of the state are donated to the step.
 

@@ -1,4 +1,4 @@
-"""`joined`: connect the processes of a training run; `check_agreement`: check that they all have the same settings.
+"""`joined`: connect the processes of a run; check that settings agree; share errors, texts and checkpoints.
 
 All processes run the same program, each on its share of every batch; process 0 alone writes files. The functions of this
 module must be called by all processes. With a single process they return at once.

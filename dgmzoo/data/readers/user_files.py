@@ -1,4 +1,4 @@
-"""`read_arrays`: read a user's data file or image folder as arrays that are named by split and field."""
+"""`read_arrays`: read a user's .npy, .npz, .csv or image folder into a dict of arrays with keys "split/field"."""
 
 from collections.abc import Mapping
 from pathlib import Path

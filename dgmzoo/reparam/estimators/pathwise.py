@@ -1,4 +1,4 @@
-"""`sample`: draw samples, with pathwise gradients if the family has them; `is_reparameterized`: tell if it does."""
+"""`sample`: draw with pathwise gradients if a family has them; `is_reparameterized`: True if a family has them."""
 
 import chex
 import jax
