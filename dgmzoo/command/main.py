@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as interrupt:
         print(f"{str(interrupt) or 'interrupted'}; the same command resumes", file=sys.stderr, flush=True)
         # XLA may still be computing, and does not survive the interpreter's ordinary exit.
-        os._exit(143 if isinstance(interrupt, Terminated) else 130)
+        is_terminated = isinstance(interrupt, Terminated) or getattr(interrupt, "signal", None) == signal.SIGTERM
+        os._exit(143 if is_terminated else 130)
     except (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
         is_reported = not isinstance(error, RuntimeError) or "out of memory" in str(error).lower()
         if os.environ.get("DGMZOO_TRACEBACK") or not is_reported:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dgmzoo.report import plots
+from dgmzoo.report.matplotlib_style import default_style
 
 TRAVERSAL_STEPS = 8
 _UNITS = 6  # units of a layer whose posterior is plotted
@@ -49,6 +50,11 @@ def leading_units(values: np.ndarray, kl: np.ndarray | None, num: int = _UNITS) 
 
 def draw_figure(rows: Mapping[str, FigureRow]) -> bytes:
     """Draw a figure with one row for each variant, as PNG."""
+    with default_style():
+        return _draw_figure(rows)
+
+
+def _draw_figure(rows: Mapping[str, FigureRow]) -> bytes:
     from matplotlib.figure import Figure
 
     panels = _panels(rows)

@@ -57,6 +57,7 @@ def resolve(experiment: Experiment, dataset: Dataset) -> Resolved:
     module, corrections = compatible(module, experiment.objective, functools.partial(trace, experiment, dataset))
     resolved = Resolved(experiment, dataset, module, functional(module), corrections)
     check_bound(resolved)
+    check_generate(resolved)
     return resolved
 
 
@@ -111,6 +112,45 @@ def check_splits(resolved: Resolved) -> None:
         )
 
 
+def check_fields(resolved: Resolved) -> None:
+    """Refuse splits with other fields than the training split, which a model would miss only after training."""
+    dataset = resolved.dataset
+    fields_of = {split: set(rows) - {"mask"} for split, rows in dataset.splits.items()}
+    for split, found in fields_of.items():
+        if found != fields_of["train"]:
+            raise ValueError(
+                f"expected the fields {', '.join(sorted(fields_of['train']))} in every split of {dataset.name!r}, got "
+                f"{', '.join(sorted(found))} in {split}; add the missing ones, or leave them out of all splits"
+            )
+
+
+def check_generate(resolved: Resolved) -> None:
+    """Refuse a `generate` that cannot be called as the report calls it: with the fields of test rows as its context."""
+    model, dataset, name = resolved.model, resolved.dataset, type(resolved.module).__name__
+    if model.generate is None:
+        return
+    rows = dataset.evaluation_rows("test", 2)
+    num = len(rows["x"])
+    context = {field: leaf for field, leaf in rows.items() if field != "x"}
+    first = dataset.initial_rows()
+    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    try:
+        draw = jax.eval_shape(
+            lambda key, variables: model.generate(variables, key, num, context), jax.random.key(0), variables
+        )
+    except Exception as error:
+        raise ValueError(
+            f"expected generate(num, context) of {name} to run with the context {{{', '.join(context)}}}, got "
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0]}; leave `generate` out if it cannot sample x"
+        ) from error
+    expected = (num, *dataset.shape)
+    if jnp.shape(getattr(draw, "x", None)) != expected:
+        found = jnp.shape(draw.x) if hasattr(draw, "x") else type(draw).__name__
+        raise ValueError(f"expected generate of {name} to return a Draw with x of shape {expected}, got {found}")
+    if draw.mean is not None and draw.mean.shape[:1] != (num,):
+        raise ValueError(f"expected Draw.mean of {name} of shape [{num}, ...], got {draw.mean.shape}")
+
+
 def check_batch(resolved: Resolved) -> None:
     """Refuse a batch that is larger than the training split."""
     resolved.experiment.training.total_steps(len(resolved.dataset.splits["train"]["x"]))
@@ -159,5 +199,5 @@ def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
         jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
 
 
-CHECKS: tuple[Callable[[Resolved], None], ...] = (check_modules, check_splits, check_batch, check_support)
+CHECKS: tuple[Callable[[Resolved], None], ...] = (check_modules, check_splits, check_fields, check_batch, check_support)
 """Every check of an experiment with its data that needs no trace, in the order in which they run. Each raises `ValueError`."""

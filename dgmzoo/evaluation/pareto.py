@@ -45,7 +45,9 @@ def tail_shape(log_weight: Array, num_samples: int) -> Array:
     relative = jnp.exp(largest - largest[:, :1])
     excess = (relative[:, :-1] - relative[:, -1:])[:, ::-1]  # [B, M], ascending, at least 0
     spread = excess[:, -1:]
-    safe = jnp.where(spread > 0, excess / jnp.where(spread > 0, spread, 1.0), jnp.linspace(0.1, 1.0, size, dtype=excess.dtype)[None])
+    safe = jnp.where(
+        spread > 0, excess / jnp.where(spread > 0, spread, 1.0), jnp.linspace(0.1, 1.0, size, dtype=excess.dtype)[None]
+    )
     shape = jax.vmap(_fit)(jnp.maximum(safe, 1e-12))
     return jnp.where(spread[:, 0] > 0, shape, -jnp.inf)
 

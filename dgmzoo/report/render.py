@@ -4,6 +4,8 @@ Functions accept any object with the fields of `dgmzoo.Run`. They do not import 
 """
 
 import html
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,13 +17,14 @@ from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.report import layers, plots
 from dgmzoo.report.html import headline as headline
 from dgmzoo.report.html import write_report
+from dgmzoo.report.matplotlib_style import default_style
 
 _ENCODED = 500  # test examples whose codes are summarized
 _SHOWN = 50  # test examples that are shown above their reconstructions
 
 
 def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructions: str) -> None:
-    """Write the pictures and the report into the run directory.
+    """Write the pictures and the report into the run directory. A picture that fails is left out, with a warning.
 
     Args:
       run: a measured `Run` with a path.
@@ -30,25 +33,52 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
       samples: name of the PNG file with samples; not written if the entry gives no means of samples.
       reconstructions: name of the PNG file with reconstructions; not written if the entry has none.
     """
-    pictures = {}
-    if (means := _sample_means(run)) is not None:
-        caption = "Samples (means of the pixels)"
-        pictures[caption] = plots.encode_png(plots.image_grid(means))
-        files.write_bytes(run.path / samples, pictures[caption])
-    codes, reconstructed = {}, None
-    if estimate.kl:
+    pictures: dict[str, bytes] = {}
+    figures: dict[str, str] = {}
+    codes: dict[str, Any] = {}
+
+    def draw_samples():
+        if (means := _sample_means(run)) is not None:
+            picture = plots.encode_png(plots.image_grid(means))
+            pictures["Samples (means of the pixels)"] = picture
+            files.write_bytes(run.path / samples, picture)
+
+    def draw_reconstructions():
+        if not estimate.kl:
+            return
         rows = run.dataset.evaluation_rows("test", _ENCODED)
-        codes, reconstructed = inference.encode_and_reconstruct(run.model, run.variables, rows, jax.random.key(0))
-    if reconstructed is not None:
-        caption = "Test examples, and below each its reconstruction"
-        pictures[caption] = plots.encode_png(plots.image_pairs(rows["x"][:_SHOWN], reconstructed[:_SHOWN]))
-        files.write_bytes(run.path / reconstructions, pictures[caption])
-    figures = _figures(run, estimate) | layers.figures(run.module, run.variables, codes)
+        found, reconstructed = inference.encode_and_reconstruct(run.model, run.variables, rows, jax.random.key(0))
+        codes.update(found)
+        if reconstructed is not None:
+            picture = plots.encode_png(plots.image_pairs(rows["x"][:_SHOWN], reconstructed[:_SHOWN]))
+            pictures["Test examples, and below each its reconstruction"] = picture
+            files.write_bytes(run.path / reconstructions, picture)
+
+    parts: dict[str, Callable[[], Any]] = {
+        "samples": draw_samples,
+        "reconstructions": draw_reconstructions,
+        "curves": lambda: figures.update(_figures(run, estimate)),
+        "figures of the layers": lambda: figures.update(layers.figures(run.module, run.variables, codes)),
+    }
+    with default_style():
+        for name, draw in parts.items():
+            try:
+                draw()
+            except files.CannotWrite:
+                raise
+            except Exception as error:  # the result stands, whatever a picture does
+                first_line = str(error).strip().partition("\n")[0]
+                warnings.warn(f"the {name} are not in the report: {type(error).__name__}: {first_line}", stacklevel=2)
     write_report(run.path / report, run.title, run.record, pictures, figures)
 
 
 def card(run: Any) -> str:
     """HTML view of a run for a notebook: headline, training curves and samples."""
+    with default_style():
+        return _card(run)
+
+
+def _card(run: Any) -> str:
     parts = [
         f"<h3>{html.escape(run.title)}</h3><p>{html.escape(run.headline)}</p>",
         plots.training_curves(run.metrics) if run.metrics else "",

@@ -26,8 +26,8 @@ from dgmzoo.training.training_model import training_model, warn_about_precision
 __all__ = ["Fitted", "Interrupted", "NonFinite", "fit", "fit_seeds", "selected"]
 
 
-class Interrupted(Exception):
-    """Training was stopped on request, after its checkpoint was written.
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped on request (Ctrl-C, SIGTERM), after its checkpoint was written.
 
     >>> Interrupted(step=190).step
     190

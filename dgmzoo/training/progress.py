@@ -70,7 +70,7 @@ class ProgressCallback:
             self.rows = self.directory.forget_after(step)
             if step and self._console:
                 message = "resuming from" if step < total else "nothing left to train after"
-                self._console.print(f"{message} step {step} of {self.directory.path}", highlight=False)
+                self._console.print(f"{message} step {step} of {self.directory.path}", highlight=False, markup=False)
         self._writers = [
             writer if callable(writer) else WRITERS[writer](self.directory.path, self.rows)
             for writer in self._requested_writers
@@ -96,7 +96,7 @@ class ProgressCallback:
         elif self._console and (self._clock() - self._last_line > _WINDOW or step == total):
             self._last_line = self._clock()
             line = f"step {step}/{total}  {self._summary(step, total, latest)}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _summary(self, step: int, total: int, latest: Mapping[str, float]) -> str:
         """Loss, bound, last validation result, speed and time left."""

@@ -4,6 +4,7 @@ import contextlib
 import enum
 import fcntl
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,10 +47,20 @@ class RunDirectory:
     >>> directory = RunDirectory("runs/none")
     >>> directory.state, directory.latest.steps()
     (<RunState.EMPTY: 'empty'>, [])
+
+    Raises:
+      ValueError: the path is the address of another machine (`gs://bucket/run`).
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        if re.match(r"\w+:/", str(path)):  # a Path keeps one slash of `gs://bucket`
+            raise ValueError(f"expected a folder of this machine as run directory, got the address {str(path)!r}")
+        if found := re.search(r"[\[\]*?]", str(Path(path).absolute())):
+            raise ValueError(
+                f"expected a run directory without [ ] * ? in its path, got {found[0]} in {str(path)!r}: the checkpoint "
+                "library takes them for patterns of file names, and would not find what it has written"
+            )
+        self.path = Path(path).expanduser()
         checkpoints = self.path / "checkpoints"
         self.latest = Checkpoints(checkpoints / "latest", keep=2, before_change=self._begin_training)
         self.best = Checkpoints(checkpoints / "best", keep=2, before_change=self._begin_training)
