@@ -103,7 +103,8 @@ def _scatter_lines(dataset: Dataset, split: str) -> list[str]:
 
 def _first_sequence(dataset: Dataset, split: str) -> np.ndarray:
     """The first sequence [T, ...] without its padding."""
-    return dataset.evaluation_rows(split, 1)["x"][0][np.asarray(dataset.splits[split]["mask"][0])]
+    rows = dataset.evaluation_rows(split, 1)
+    return rows["x"][0][rows["mask"][0].reshape(len(rows["mask"][0]), -1).any(1)]
 
 
 def _waveform_lines(dataset: Dataset, split: str) -> list[str]:
@@ -143,8 +144,9 @@ def save_picture(dataset: Dataset, path: Path | str, split: str = "train", num: 
     axes = figure.add_subplot()
     axes.set_title(f"{dataset.name}, {split}")
     _plot(axes, dataset, split, num)
+    path = Path(path).expanduser()
     figure.savefig(path, dpi=120)
-    return Path(path)
+    return path
 
 
 def _plot(axes: Any, dataset: Dataset, split: str, num: int) -> None:
