@@ -71,8 +71,10 @@ def _numpy_view(rows: Any) -> Any:
 
 
 def _as_array(values: Any) -> np.ndarray:
-    """An array; mapped and masked arrays, and lists of masked arrays, stay what they are."""
-    if isinstance(values, np.memmap | np.ma.MaskedArray):
+    """An array; read-only mapped arrays, masked arrays and lists of masked arrays stay what they are."""
+    if isinstance(values, np.memmap):
+        return np.array(values) if values.flags.writeable else values
+    if isinstance(values, np.ma.MaskedArray):
         return values
     if isinstance(values, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in values):
         return np.ma.stack(values)  # numpy.asarray would drop the masks of the rows

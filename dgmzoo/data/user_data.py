@@ -84,7 +84,7 @@ def validate_arrays(
     for split, x in rows.items():
         check_float32(f"{split}/x", x, name, columns)
         converted = x if x.dtype == dtype else _convert(x, dtype)
-        is_mapped = isinstance(converted, LazyRows | np.memmap) and not given[f"{split}/x"].flags.writeable
+        is_mapped = isinstance(converted, LazyRows | np.memmap)  # from disk, read-only
         if not is_owned and not is_mapped and np.may_share_memory(converted, given[f"{split}/x"]):
             converted = np.array(converted)  # a later change of the user's array would change results
         arrays[f"{split}/x"] = rows[split] = converted

@@ -173,11 +173,12 @@ def test_f19_loaded_splits_of_arrays_are_read_only(tmp_path):
             load_dataset(config).splits["test"]["x"][0] = 1
 
 
-def test_f19_read_only_views_and_writable_maps_are_copied_too(tmp_path):
-    rows = X.copy()
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_f19_read_only_views_and_writable_maps_are_copied_too(dtype, tmp_path):
+    rows = X.astype(dtype)
     view = rows.view()
     view.flags.writeable = False
-    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "x.npy", rows)
     writable = np.load(tmp_path / "x.npy", mmap_mode="r+")
     viewed, mapped = load_dataset(from_arrays(view, test=view)), load_dataset(from_arrays(writable, test=writable))
     rows *= 2
