@@ -1,5 +1,7 @@
 """`split_of_name`: the split (train, valid, test) that a folder or an array is named after, in the usual spellings."""
 
+import re
+
 SPLITS = ("train", "valid", "test")
 _SPLIT_OF_NAME = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -18,10 +20,15 @@ def split_of_name(name: str) -> str | None:
 
 
 def split_in_name(name: str) -> str | None:
-    """The split whose name is a word of `name`, as of `train_images` and `X-test`; None if none is.
+    """The split that a part of a name stands for, as in `train_images`, `X-test`, `val2017`, `trainA`; None if none does.
 
-    >>> split_in_name("train_images"), split_in_name("X-test"), split_in_name("trainers")
-    ('train', 'test', None)
+    >>> split_in_name("train_images"), split_in_name("val2017"), split_in_name("trainA"), split_in_name("cat")
+    ('train', 'valid', 'train', None)
     """
-    words = "".join(character if character.isalnum() else " " for character in name).split()
-    return next((split for split in map(split_of_name, words) if split), None)
+    for word in re.findall("[a-z]+", name.lower()):
+        if split := split_of_name(word):
+            return split
+        for split in ("train", "test"):
+            if word.startswith(split) or word.endswith(split):
+                return split
+    return None

@@ -81,7 +81,13 @@ def test_f15_splits_of_an_archive_are_known_by_their_usual_names(tmp_path):
 
 @pytest.mark.parametrize(
     "folders",
-    [("train_images", "test_images"), ("X-train", "X-test"), ("cat/train", "cat/test", "dog/train", "dog/test")],
+    [
+        ("train_images", "test_images"),
+        ("X-train", "X-test"),
+        ("train2017", "test2017"),
+        ("trainA", "testA"),
+        ("cat/train", "cat/test", "dog/train", "dog/test"),
+    ],
 )
 def test_f15_folders_named_like_splits_are_not_taken_for_classes(folders, pets):
     for number, folder in enumerate(folders):
