@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from dgmzoo.data.readers import files
 
 Arrays = dict[str, np.ndarray]
 T = TypeVar("T")
+SETTLED_SECONDS = 60
+"""Age of a user's file from which on its digest is remembered: Linux writes changed pages to disk within 35 seconds."""
 _DECODER_VERSION = 1
 """Increased when a decoder's arrays change: sets without a known digest are then decoded again."""
 
@@ -145,8 +148,17 @@ def write(name: str, arrays: Arrays, sha256: str) -> Arrays:
         return arrays
 
 
+def _own_stamp(path: Path) -> list[int]:
+    """Identity of a user's file: a copy that keeps size and time (`cp -p`) differs in the inode or the change time."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
+
+
 def memoize(path: Path, make: Callable[..., T], compute: Callable[[], T]) -> T:
-    """The value of `compute()` for a user's file, remembered while the size and time of the file stay the same.
+    """The value of `compute()` for a user's file, remembered while the file stays the same: size, times and inode.
+
+    The value for a file that was changed within the last minute is not remembered, since a change through a memory map
+    reaches the times only when the page is next written to disk.
 
     Args:
       path: the file; its notes lie in the folder `own` of the cache.
@@ -154,12 +166,15 @@ def memoize(path: Path, make: Callable[..., T], compute: Callable[[], T]) -> T:
       compute: called where nothing is remembered.
     """
     note = root() / "own" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
-    stamp = _stamp(path)
+    stamp = _own_stamp(path)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(note.read_text())
         if content["stamp"] == stamp:
             return make(**content["found"])
     value = compute()
+    changed = max(path.stat().st_mtime, path.stat().st_ctime)
+    if time.time() - changed < SETTLED_SECONDS or _own_stamp(path) != stamp:
+        return value
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_suffix(f".{os.getpid()}")

@@ -14,7 +14,7 @@ class Data:
     """A data set, its split, and the encoding of its values.
 
     >>> Data("mnist", encoding="static", num_validation=10_000)
-    Data(name='mnist', encoding='static', num_validation=10000, seed=0, fold=0)
+    Data(name='mnist', encoding='static', num_validation=10000, seed=0, fold=0, missing=0.0, standardize=True)
     """
 
     name: str = "digits"
@@ -30,6 +30,13 @@ class Data:
     """Seed of the splits that a set does not have, of static binarization, and of the binarization for evaluation."""
     fold: int = 0
     """Number of the 90/10 split, of ten, of a table (RNADE's protocol)."""
+    missing: float = 0.0
+    """Probability that an element of x is hidden in all splits, chosen by `seed` alone (missing completely at random). The
+    field `mask` is False there, and x holds no trace of the value; the same data without it have the true values."""
+    standardize: bool = True
+    """Standardise the columns of a real-valued table of your own by mean and standard deviation of the training rows; nats
+    are those of the original units. False where the support matters (positive values). Registered sets follow their
+    protocol."""
     arrays: Any = field(default=None, compare=False, repr=False, metadata={"cli": False})
     """Arrays in memory, as `from_arrays` stores them: split -> (rows, labels or None)."""
 
@@ -43,6 +50,10 @@ class Data:
         _check_whole_number("num_validation", self.num_validation, optional=True)
         _check_whole_number("seed", self.seed)
         _check_whole_number("fold", self.fold, below=10)
+        if isinstance(self.missing, bool) or not isinstance(self.missing, int | float) or not 0 <= self.missing < 1:
+            raise ValueError(f"expected data.missing to be a probability, 0 or more and below 1, got {self.missing!r}")
+        if not isinstance(self.standardize, bool):
+            raise ValueError(f"expected data.standardize to be True or False, got {self.standardize!r}")
 
 
 def _check_whole_number(name: str, value: Any, optional: bool = False, below: int = 2**63) -> None:
@@ -64,7 +75,7 @@ def from_arrays(
     """Make a data config of arrays in memory.
 
     Args:
-      train: rows [N, ...], or a mapping with `x` and optionally `label`, `context` and `mask`; a Hugging Face
+      train: rows [N, ...], copied when they are loaded (a read-only memory map stays on disk), or a mapping with `x` and optionally `label`, `context` and `mask`; a Hugging Face
         `datasets` object or a `tf.data` set of such rows is read through its NumPy view.
       valid, test: the same. With `train` alone, a tenth each is chosen from it by the seed; else `test` is required.
       name: name of the set in records; not that of a registered set.
@@ -75,7 +86,7 @@ def from_arrays(
       ValueError: no rows, a registered name, or labels of an unknown split. Values are checked by `load_dataset`.
 
     >>> from_arrays([[0.1, 0.7]] * 30, name="mine", encoding="gray")
-    Data(name='mine', encoding='gray', num_validation=None, seed=0, fold=0)
+    Data(name='mine', encoding='gray', num_validation=None, seed=0, fold=0, missing=0.0, standardize=True)
     """
     if train is None:
         raise ValueError("expected rows to train on, got None")

@@ -1,6 +1,5 @@
 """`load_dataset`: load, verify and split a data set; `Dataset`: the splits and the function that encodes their rows."""
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from dgmzoo.data import host_random, lookup, registry, user_data
+from dgmzoo.data import host_random, lookup, registry, row_splits, user_arrays, user_data
 from dgmzoo.data.config import Data
 from dgmzoo.data.entry import Entry
-from dgmzoo.data.lazy_rows import ConcatenatedRows, LazyRows
+from dgmzoo.data.lazy_rows import LazyRows
+from dgmzoo.data.masks import hide_at_random
 from dgmzoo.data.observe import Observe, above_half, broadcast_mask
 from dgmzoo.data.readers.text import END, decode_vocabulary
 from dgmzoo.data.sets import toys
+from dgmzoo.data.standardize import Standardization
 
 FIELDS = ("x", "label", "context", "mask")
 """Fields of a row: the value that is modelled, its class, further input of a conditional model, observed elements."""
-LAZY_ABOVE_BYTES = 1 << 30
-"""Bytes above which a random split stays on disk and its rows are gathered on access."""
-
 _INIT_ROWS, _INIT_BYTES = 1000, 2**26
 
 
@@ -52,6 +50,31 @@ class Dataset:
     vocabulary: tuple[str, ...] | None
     """The words of a text set: word of each token or count."""
     entry: Entry
+    standardization: Standardization | None = None
+    """The map of the columns of a user's table to x; None where x is in the units of the data, or of their protocol."""
+
+    @property
+    def log_det(self) -> float:
+        """Nats to add to the negative log-likelihood of an example, so that it is that of the data's own units.
+
+        For rows with a mask see `log_det_of`.
+
+        >>> load_dataset(Data("toy_moons")).log_det
+        0.0
+        """
+        return self.standardization.log_det() if self.standardization else 0.0
+
+    def log_det_of(self, rows: Mapping[str, Any]) -> np.ndarray:
+        """`log_det` of each row, float64 [N]: the observed columns of a row count.
+
+        >>> dataset = load_dataset(Data("toy_moons"))
+        >>> dataset.log_det_of(dataset.evaluation_rows("test", 2)).tolist()
+        [0.0, 0.0]
+        """
+        num = len(rows["x"])
+        if self.standardization is None or "mask" not in rows:
+            return np.full(num, self.log_det)
+        return self.standardization.log_det(broadcast_mask(np.asarray(rows["mask"]), rows["x"].shape, np))
 
     @property
     def end(self) -> int | None:
@@ -130,21 +153,40 @@ def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lo
     [0.0, 1.0]
     """
     entry, arrays, sha256 = _read_content(config, log, progress)
+    if entry.folds and not config.standardize:
+        raise ValueError(
+            f"expected data.standardize True for {entry.name}, whose protocol normalises its columns, got False"
+        )
     encoding = _resolve_encoding(config, entry)
-    row_numbers = split_rows(config, entry)
+    row_numbers = row_splits.split_rows(config, entry)
     splits = {}
     for split, numbers in row_numbers.items():
-        fields = {field: _select_rows(arrays, entry, numbers, field) for field in FIELDS}
+        fields = {field: row_splits.select_rows(arrays, entry, numbers, field) for field in FIELDS}
         splits[split] = {field: a for field, a in fields.items() if a is not None}
+    if config.missing:
+        _check_missing(entry)
+        for split, rows in splits.items():
+            splits[split] = hide_at_random(rows, row_numbers[split], config.missing, config.seed, _is_large(rows["x"]))
+    standardization = None
     if entry.folds:
         train = np.asarray(splits["train"]["x"], np.float64)
-        mean, scale = train.mean(0), train.std(0)
+        protocol = Standardization(train.mean(0), train.std(0))  # its nats are those of the normalised columns
+        if config.missing:
+            protocol = Standardization.of(splits["train"])
         for rows in splits.values():
-            rows["x"] = ((rows["x"] - mean) / scale).astype(np.float32)
+            rows["x"] = protocol.apply(rows["x"])
+    elif _is_own(config) and config.standardize and _is_standardizable(entry, splits["train"]["x"]):
+        standardization = Standardization.of(splits["train"])
+        for rows in splits.values():
+            rows["x"] = standardization.apply(rows["x"], _is_large(rows["x"]))
+        log(
+            f"columns of {entry.name} are standardised by the training rows; {standardization.log_det():.4g} nats an example "
+            f"lead back to its own units (data.standardize False leaves the columns as they are)"
+        )
     if encoding == "static" and entry.encoding != "static":
         for split, rows in splits.items():
             static = _binarized_rows(rows["x"], row_numbers[split], entry.maximum, config.seed)
-            rows["x"] = static if static.nbytes > LAZY_ABOVE_BYTES else np.asarray(static)
+            rows["x"] = static if _is_large(static) else np.asarray(static)
     return Dataset(
         name=entry.name,
         sha256=sha256,
@@ -157,7 +199,32 @@ def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lo
         num_classes=entry.num_classes,
         vocabulary=decode_vocabulary(arrays["meta/words"]) if "meta/words" in arrays else None,
         entry=entry,
+        standardization=standardization,
     )
+
+
+def _is_large(x: Any) -> bool:
+    """True if values stay on disk, or are computed as rows are read."""
+    return x.nbytes > row_splits.LAZY_ABOVE_BYTES
+
+
+def _is_own(config: Data) -> bool:
+    """True if a config names a user's arrays or file."""
+    return config.arrays is not None or config.name not in registry.catalogue()
+
+
+def _is_standardizable(entry: Entry, x: Any) -> bool:
+    """True for a table of real values: whole numbers only may be counts, and values in [0, 1] intensities."""
+    return entry.kind == "table" and len(entry.shape) == 1 and not user_data.is_whole(x)
+
+
+def _check_missing(entry: Entry) -> None:
+    """Refuse to hide elements of sets in which no value stands for a hidden one, or whose mask is the length."""
+    if entry.kind in ("tokens", "sound"):
+        raise ValueError(
+            f"expected data.missing 0 for {entry.name}, whose mask tells where a sequence ends and whose values ({entry.kind}) "
+            f"have none for a hidden element; add --data.missing 0"
+        )
 
 
 def _binarized_rows(x: Any, row_numbers: np.ndarray, maximum: int | None, seed: int) -> LazyRows:
@@ -173,14 +240,19 @@ def _binarized_rows(x: Any, row_numbers: np.ndarray, maximum: int | None, seed: 
 def _read_content(config: Data, log: lookup.Log, progress: lookup.Progress | None) -> tuple[Entry, lookup.Arrays, str]:
     """The entry, decoded arrays and digest of the data that a config names."""
     if config.arrays is not None:
-        return user_data.validate_arrays(config.name, user_data.collect_arrays(config.arrays))
+        return user_data.validate_arrays(
+            config.name, user_arrays.collect_arrays(config.arrays), columns=user_arrays.column_names(config.arrays)
+        )
     if config.name in toys.TOYS:
         entry = registry.find(config.name)
         arrays = toys.sample_splits(entry, config.seed)
         return entry, arrays, lookup.digest(arrays)
     if config.name in registry.catalogue():
         return registry.find(config.name), *lookup.load_arrays(config.name, log, progress)
-    path = Path(config.name).expanduser()
+    try:
+        path = Path(config.name).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"expected the path of a file or folder of data, got {config.name!r} ({error})") from error
     if path.exists():
         return user_data.read_path(path)
     if path.suffix or len(path.parts) > 1:
@@ -198,10 +270,9 @@ def _resolve_encoding(config: Data, entry: Entry) -> str | None:
     if encoding in (None, entry.encoding):
         return encoding
     if encoding == "classes":
-        if entry.dtype != "uint8":
+        if entry.dtype not in ("uint8", "int32"):
             raise ValueError(
-                f"expected whole numbers from 0 to 255 (uint8) for data.encoding 'classes', got {entry.name} of "
-                f"{entry.dtype}"
+                f"expected whole numbers from 0 for data.encoding 'classes', got {entry.name} of {entry.dtype}"
             )
         return encoding
     if entry.kind != "images":
@@ -215,69 +286,3 @@ def _resolve_encoding(config: Data, entry: Entry) -> str | None:
             "add --data.encoding None"
         )
     return encoding
-
-
-def split_rows(config: Data, entry: Entry) -> dict[str, np.ndarray]:
-    """Assign the rows of a set to splits; splits that are not published are chosen by the seed.
-
-    Returns:
-      split -> [N] row numbers in the whole set, ascending.
-
-    Raises:
-      ValueError: a fold of a set without folds, or more validation rows than there are training rows.
-
-    >>> rows = split_rows(Data(num_validation=100), registry.find("digits"))
-    >>> {split: len(numbers) for split, numbers in rows.items()}
-    {'train': 1337, 'valid': 100, 'test': 360}
-    """
-    if config.fold and not entry.folds:
-        raise ValueError(f"expected data.fold 0 for {entry.name}, which has one split, got {config.fold}")
-    starts = np.cumsum([0, *entry.splits.values()])
-    published = {
-        name: np.arange(*bounds) for name, bounds in zip(entry.splits, itertools.pairwise(starts), strict=True)
-    }
-    test, num_valid = {}, config.num_validation
-    if "all" in published:
-        rest = host_random.order(config.seed, 0, int(starts[-1]), "split").astype(np.int64)
-        if entry.folds:
-            low, high = (len(rest) * fold // entry.folds for fold in (config.fold, config.fold + 1))
-        else:
-            low, high = 0, entry.random_splits["test"]
-        test["test"], rest = np.sort(rest[low:high]), np.concatenate([rest[:low], rest[high:]])
-        num_valid = entry.random_splits["valid"] if num_valid is None else num_valid
-    else:
-        if "test" in published:
-            test["test"] = published["test"]
-        if num_valid is None:
-            return {name: published[name] for name in ("train", "valid", "test") if name in published}
-        rest = np.concatenate([published["train"], published.get("valid", starts[:0])])
-        rest = rest[host_random.order(config.seed, 0, len(rest), "split")]
-    if num_valid >= len(rest):
-        raise ValueError(
-            f"expected data.num_validation below the {len(rest)} training rows of {entry.name}, got {num_valid}"
-        )
-    valid = {"valid": np.sort(rest[:num_valid])} if num_valid else {}
-    return {"train": np.sort(rest[num_valid:]), **valid, **test}
-
-
-def _select_rows(arrays: lookup.Arrays, entry: Entry, row_numbers: np.ndarray, field: str) -> Any:
-    """The rows `row_numbers` (ascending) of one field, None if some lack it; a whole published split is not copied."""
-    start, parts, indices_in_part = 0, [], []
-    for name, count in entry.splits.items():
-        low, high = np.searchsorted(row_numbers, (start, start + count))
-        if high > low:
-            if f"{name}/{field}" not in arrays:
-                return None
-            parts.append(arrays[f"{name}/{field}"])
-            indices_in_part.append(row_numbers[low:high] - start)
-        start += count
-    if len(parts) == 1:
-        (part,), (indices,) = parts, indices_in_part
-        if len(indices) == len(part):
-            return part
-        return LazyRows(part, indices) if part.nbytes > LAZY_ABOVE_BYTES else part[indices]
-    if sum(part.nbytes for part in parts) > LAZY_ABOVE_BYTES:
-        offsets = np.cumsum([0, *map(len, parts)])
-        indices = [indices + offset for indices, offset in zip(indices_in_part, offsets, strict=False)]
-        return LazyRows(ConcatenatedRows(parts), np.concatenate(indices))
-    return np.concatenate([part[indices] for part, indices in zip(parts, indices_in_part, strict=True)])

@@ -62,12 +62,13 @@ def bernoulli_threshold(rows: np.ndarray, maximum: int | None) -> np.ndarray:
     return (rows.astype(np.uint32) * np.uint32(65536) + np.uint32(maximum // 2)) // np.uint32(maximum)
 
 
-def binarize(rows: np.ndarray, row_numbers: np.ndarray, maximum: int | None, seed: int) -> np.ndarray:
+def binarize(rows: np.ndarray, row_numbers: np.ndarray, maximum: int | None, seed: int, stream: int = 0) -> np.ndarray:
     """One Bernoulli sample per value, uint8 [N, ...], a function of seed, row number and intensity alone.
 
     Args:
       rows: intensities [N, ...], over `maximum` if that is not None.
       row_numbers: [N] positions of the rows in the whole set, in its published order; the split does not matter.
+      stream: another number gives an independent sample.
 
     >>> binarize(np.array([[0, 16]], np.uint8), np.array([7]), 16, seed=0).tolist()
     [[0, 1]]
@@ -83,7 +84,7 @@ def binarize(rows: np.ndarray, row_numbers: np.ndarray, maximum: int | None, see
         positions = by_chunk[low:high]
         chunk = int(chunks[positions[0]])
         words_per_chunk = rows_per_chunk * words_per_row
-        words = philox_words(seed, "binarization", words_per_chunk, start=chunk * words_per_chunk)
+        words = philox_words(seed, "binarization", words_per_chunk, stream, chunk * words_per_chunk)
         rows_in_chunk = row_numbers[positions] - chunk * rows_per_chunk
         uniform = words.astype("<u8").view("<u2").reshape(rows_per_chunk, -1)[rows_in_chunk, :size]
         bits[positions] = uniform < bernoulli_threshold(rows[positions].reshape(len(positions), size), maximum)

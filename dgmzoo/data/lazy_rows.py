@@ -30,11 +30,11 @@ class LazyRows:
         Args:
           base: an array [N, ...], mapped from disk perhaps, or a `ConcatenatedRows`.
           row_indices: [M] rows of `base`.
-          transform: (values, index) -> values uint8 of the same shape.
-          dtype: dtype of the values without a transform; None: that of `base`.
+          transform: (values, index) -> values of the same shape.
+          dtype: dtype of the values; None: uint8 with a transform, else that of `base`.
         """
         self.base, self.row_indices, self.transform = base, row_indices, transform
-        self.dtype = np.dtype(np.uint8 if transform else dtype or base.dtype)
+        self.dtype = np.dtype(dtype or (np.uint8 if transform else base.dtype))
         self.ndim, self.shape = base.ndim, (len(row_indices), *base.shape[1:])
         self.nbytes = math.prod(self.shape) * self.dtype.itemsize
 

@@ -37,9 +37,10 @@ def load_arrays(name: str, log: Log = silent_log, progress: Progress | None = No
 
     Raises:
       ValueError: unknown name, or a file under DGMZOO_DATA differs from the published one.
-      FileNotFoundError: no source has the set; the message has the answer of each.
+      FileNotFoundError: no source has the set; the message has the answer of each. Or DGMZOO_DATA names no folder.
     """
     entry = find(name)
+    data_folder()  # a folder that does not exist is an error even where the cache has the set
     with cache.lock(name, log):
         if (cached := cache.read(name, entry.sha256)) is not None:
             return cached
@@ -100,12 +101,29 @@ def _local_copies(entry: Entry) -> Iterator[tuple[str, dict[str, Path], bool]]:
     """Local places that have all of a set's files, in order of preference: (location, paths, chosen by the user)."""
     if not entry.files:
         yield "this installation", {}, True
-    if data_folder := os.environ.get("DGMZOO_DATA"):
-        if paths := _find_files(Path(data_folder).expanduser() / entry.folder, entry):
-            yield str(Path(data_folder) / entry.folder), paths, True
+    if folder := data_folder():
+        if paths := _find_files(folder / entry.folder, entry):
+            yield str(folder / entry.folder), paths, True
     for source in entry.sources:
         if source.kind == "copy" and (paths := _find_files(_folder(source.location), entry, source.files)):
             yield source.location, paths, False
+
+
+def data_folder() -> Path | None:
+    """The folder that DGMZOO_DATA names; None if it is unset.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+    """
+    value = os.environ.get("DGMZOO_DATA")
+    if not value:
+        return None
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"expected DGMZOO_DATA to name a folder of data sets, got {value}, which is none; create it, or unset it"
+        )
+    return folder
 
 
 def _folder(location: str) -> Path:

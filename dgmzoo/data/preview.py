@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dgmzoo.data.dataset import Dataset
+from dgmzoo.data.masks import spread_mask
 
 _SHADES = " .:-=+*#%@"
 _WIDTH = 96
@@ -84,26 +85,42 @@ def _shade(values: np.ndarray) -> list[str]:
 
 
 def _column_lines(dataset: Dataset, split: str) -> list[str]:
-    """Statistics of the first 32 columns."""
-    x = np.asarray(dataset.splits[split]["x"]).reshape(len(dataset.splits[split]["x"]), -1)
+    """Statistics of the observed values of the first 32 columns."""
+    x = _table_values(dataset, split)
     lines = [f"{'column':>8}{'mean':>12}{'sd':>12}{'least':>12}{'largest':>12}"]
     for number in range(min(x.shape[1], 32)):
-        column = x[:, number].astype(np.float64)
+        column = x[:, number][~np.isnan(x[:, number])]
+        if not len(column):
+            lines.append(f"{number:>8}  no value")
+            continue
         lines.append(
             f"{number:>8}{column.mean():>12.4g}{column.std():>12.4g}{column.min():>12.4g}{column.max():>12.4g}"
         )
     return lines + ([f"     ... {x.shape[1]} columns"] if x.shape[1] > 32 else [])
 
 
+def _table_values(dataset: Dataset, split: str) -> np.ndarray:
+    """The values of a split as columns in the units of the data, float64 [N, D]; NaN where an element is hidden."""
+    rows = dataset.splits[split]
+    x = np.asarray(rows["x"])
+    if dataset.standardization:
+        x = dataset.standardization.invert(x)
+    if "mask" in rows:
+        x = np.where(spread_mask(np.asarray(rows["mask"]), x.shape), x, np.nan)
+    return x.reshape(len(x), -1).astype(np.float64)
+
+
 def _scatter_lines(dataset: Dataset, split: str) -> list[str]:
-    x = np.asarray(dataset.splits[split]["x"])
+    x = _table_values(dataset, split)
+    x = x[~np.isnan(x).any(1)]
     counts, _, _ = np.histogram2d(x[:, 1], x[:, 0], bins=(24, 48))
     return _shade(np.sqrt(counts[::-1] / counts.max()))
 
 
 def _first_sequence(dataset: Dataset, split: str) -> np.ndarray:
     """The first sequence [T, ...] without its padding."""
-    return dataset.evaluation_rows(split, 1)["x"][0][np.asarray(dataset.splits[split]["mask"][0])]
+    rows = dataset.evaluation_rows(split, 1)
+    return rows["x"][0][rows["mask"][0].reshape(len(rows["mask"][0]), -1).any(1)]
 
 
 def _waveform_lines(dataset: Dataset, split: str) -> list[str]:
@@ -143,8 +160,9 @@ def save_picture(dataset: Dataset, path: Path | str, split: str = "train", num: 
     axes = figure.add_subplot()
     axes.set_title(f"{dataset.name}, {split}")
     _plot(axes, dataset, split, num)
+    path = Path(path).expanduser()
     figure.savefig(path, dpi=120)
-    return Path(path)
+    return path
 
 
 def _plot(axes: Any, dataset: Dataset, split: str, num: int) -> None:
@@ -154,10 +172,11 @@ def _plot(axes: Any, dataset: Dataset, split: str, num: int) -> None:
         axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
     elif shape == (2,):
-        axes.plot(*np.asarray(dataset.splits[split]["x"]).T, ".", markersize=1)
+        axes.plot(*_table_values(dataset, split).T, ".", markersize=1)
         axes.set_aspect("equal")
     elif kind == "table":
-        axes.boxplot(np.asarray(dataset.splits[split]["x"]).reshape(-1, int(np.prod(shape))), showfliers=False)
+        columns = [column[~np.isnan(column)] for column in _table_values(dataset, split).T]
+        axes.boxplot(columns, showfliers=False)
         axes.set_xlabel("column")
     elif kind in ("rolls", "sound"):
         x = _first_sequence(dataset, split)

@@ -159,3 +159,18 @@ def test_unwritable_cache_is_named_in_the_message(mnist, tmp_path, monkeypatch):
     monkeypatch.setenv("DGMZOO_CACHE", str(tmp_path / "file"))
     with pytest.raises(OSError, match="file"):
         lookup.fetch("mnist")
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+def test_f50_data_folder_that_does_not_exist_is_an_error(is_cached, mnist, tmp_path, monkeypatch):
+    if is_cached:
+        lookup.fetch("mnist")
+    monkeypatch.setenv("DGMZOO_DATA", str(tmp_path / "dta"))
+    with pytest.raises(FileNotFoundError, match=r"DGMZOO_DATA to name a folder .*dta"):
+        load_dataset(Data("mnist"))
+
+
+def test_f50_home_in_the_data_folder_is_expanded(mnist, tmp_path, monkeypatch):
+    file_writers.write_files(tmp_path / "home" / "data" / "mnist", FILES)
+    monkeypatch.setenv("DGMZOO_DATA", "~/data")
+    assert lookup.local_copy("mnist") == str(tmp_path / "home" / "data" / "mnist")

@@ -5,11 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, LazyRows, dataset, from_arrays, load_dataset, user_data
+from dgmzoo.data import Data, LazyRows, from_arrays, load_dataset, row_splits, user_data
 
 
 def test_rows_of_a_mapped_file_are_gathered_without_a_copy(monkeypatch, tmp_path):
-    monkeypatch.setattr(dataset, "LAZY_ABOVE_BYTES", 1000)
+    monkeypatch.setattr(row_splits, "LAZY_ABOVE_BYTES", 1000)
     x = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 1)).astype(np.uint8)
     np.save(tmp_path / "big.npy", x)
     data = load_dataset(Data(str(tmp_path / "big.npy"), encoding="dynamic"))
@@ -20,7 +20,7 @@ def test_rows_of_a_mapped_file_are_gathered_without_a_copy(monkeypatch, tmp_path
     np.testing.assert_array_equal(np.asarray(rows), x[data.row_numbers["train"]])
     static = load_dataset(Data(str(tmp_path / "big.npy"), encoding="static")).splits["train"]["x"]
     assert isinstance(static, LazyRows) and static.dtype == np.uint8
-    monkeypatch.setattr(dataset, "LAZY_ABOVE_BYTES", 1 << 30)
+    monkeypatch.setattr(row_splits, "LAZY_ABOVE_BYTES", 1 << 30)
     whole = load_dataset(Data(str(tmp_path / "big.npy"), encoding="static")).splits["train"]["x"]
     assert isinstance(whole, np.ndarray)
     np.testing.assert_array_equal(static[index], whole[index])
@@ -33,7 +33,7 @@ def test_rows_of_a_mapped_file_are_gathered_without_a_copy(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, bool])
 def test_mapped_file_of_another_dtype_is_converted_as_it_is_read(dtype, monkeypatch, tmp_path):
-    monkeypatch.setattr(dataset, "LAZY_ABOVE_BYTES", 1 << 20)
+    monkeypatch.setattr(row_splits, "LAZY_ABOVE_BYTES", 1 << 20)
     x = np.random.default_rng(0).integers(0, 2, (20_000, 200)).astype(dtype)
     np.save(tmp_path / "big.npy", x)
     expected = load_dataset(from_arrays(x))
@@ -55,7 +55,7 @@ def test_rows_of_pooled_splits_are_gathered_without_a_copy(monkeypatch):
     x = np.random.default_rng(0).random((400, 6)).astype(np.float32)
     config = from_arrays(x[:200], valid=x[200:300], test=x[300:], num_validation=40)
     whole = load_dataset(config)
-    monkeypatch.setattr(dataset, "LAZY_ABOVE_BYTES", 1000)
+    monkeypatch.setattr(row_splits, "LAZY_ABOVE_BYTES", 1000)
     data = load_dataset(config)
     for split in ("train", "valid"):
         rows = data.splits[split]["x"]

@@ -43,3 +43,29 @@ def test_tiled_images_are_unchanged():
     sheet = tile_images(images)
     assert sheet.shape == (3 * 4, 3 * 5)
     np.testing.assert_array_equal(sheet[4:7, 5:9], images[4, ..., 0])
+
+
+def test_f11_statistics_and_pictures_of_own_tables_are_in_their_units(tmp_path):
+    x = np.random.default_rng(0).normal(5000, 1000, (300, 2)) * [1, 0.001]
+    for missing in (0.0, 0.3):
+        data = load_dataset(from_arrays(x, missing=missing))
+        mask = data.splits["train"].get("mask", True)
+        column = np.ma.masked_array(x[data.row_numbers["train"]], mask=~np.array(mask) & np.ones((240, 2), bool))[:, 0]
+        line = summarize(data).splitlines()[3].split()
+        np.testing.assert_allclose(
+            [float(v) for v in line[1:]], [column.mean(), column.std(), column.min(), column.max()], rtol=2e-3
+        )
+        assert save_picture(data, tmp_path / f"{missing}.PNG").stat().st_size > 2000
+    data = load_dataset(from_arrays(np.hstack([x, x + 1]), missing=0.3))
+    assert save_picture(data, tmp_path / "box.png").stat().st_size > 2000
+
+
+def test_f50_picture_path_may_name_the_home(tmp_path):
+    (tmp_path / "home").mkdir()
+    save_picture(load_dataset(Data("toy_moons")), "~/moons.png")
+    assert (tmp_path / "home" / "moons.png").is_file()
+
+
+def test_f47_preview_with_hidden_elements():
+    data = load_dataset(from_arrays({"x": np.eye(40)[:, :30] > 0, "mask": np.ones((40, 30))}, missing=0.2))
+    assert summarize(data)

@@ -1,5 +1,7 @@
 """A user's arrays: accepted forms, masks, contexts, and a message for each kind of fault."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -86,7 +88,7 @@ def test_datasets_of_other_libraries_are_read_through_numpy(kind):
         (from_arrays([[1.0], [2.0, 3.0]]), "one shape"),
         (from_arrays(X[:0]), "expected rows"),
         (from_arrays(X[:2]), "at least 3 rows"),
-        (from_arrays(np.array([[300], [1], [2]])), "0 to 255"),
+        (from_arrays(np.arange(3 * 4).reshape(3, 2, 2) * 300), "0 to 255"),
         (from_arrays(X, label=np.zeros(59, int)), "one entry per row"),
         (from_arrays(X, label=X[:, 0]), "whole numbers from 0"),
         (from_arrays(X, label=-np.ones(60, int)), "whole numbers from 0"),
@@ -95,6 +97,9 @@ def test_datasets_of_other_libraries_are_read_through_numpy(kind):
         (from_arrays(X - 1, encoding="static"), r"intensities in \[0, 1\]"),
         (from_arrays(PIXELS > 99, encoding="dynamic"), "0 or 1"),
         (from_arrays(X, num_validation=54), "below the 54"),
+        (from_arrays(X[:40], X[40:50], X[50:], label=np.zeros(40, int), num_validation=5), "field label in all rows"),
+        (from_arrays({"x": X, "context": X}, test=X), "context in every split .* none in test"),
+        (from_arrays(X, test=(X > 0.5).astype(np.int64)), "one shape and dtype"),
     ],
 )
 def test_faults_are_named_in_the_message(config, message):
@@ -114,6 +119,7 @@ def test_intensities_may_be_binarized():
 def test_mapped_file_is_scanned_once_while_it_stays_the_same(tmp_path, monkeypatch):
     path = tmp_path / "x.npy"
     np.save(path, X)
+    monkeypatch.setattr(cache, "SETTLED_SECONDS", -1)
     first = load_dataset(Data(str(path))).sha256
     with monkeypatch.context() as patch:
         patch.setattr(cache, "digest", lambda arrays: pytest.fail("scanned again"))
@@ -124,3 +130,78 @@ def test_mapped_file_is_scanned_once_while_it_stays_the_same(tmp_path, monkeypat
         assert load_dataset(Data(str(path))).sha256 == first
     np.save(path, np.concatenate([X, X]))
     assert load_dataset(Data(str(path))).sha256 not in (first, "") and lookup.digest({"all/x": X}) == first
+
+
+def test_f18_changes_that_keep_size_and_time_are_noticed(tmp_path, monkeypatch):
+    path, other = tmp_path / "x.npy", tmp_path / "y.npy"
+    np.save(path, X)
+    np.save(other, 1 - X)
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    monkeypatch.setattr(cache, "SETTLED_SECONDS", -1)
+    first = load_dataset(Data(str(path))).sha256
+    os.utime(other, ns=times)
+    os.replace(other, path)  # as `cp -p` and `mv` do
+    second = load_dataset(Data(str(path))).sha256
+    assert path.stat().st_mtime_ns == times[1] and second == lookup.digest({"all/x": 1 - X}) != first
+
+
+def test_f18_digest_of_a_file_that_has_just_changed_is_not_remembered(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, X)
+    load_dataset(Data(str(path)))
+    assert not (cache.root() / "own").exists()
+    mapped = np.load(path, mmap_mode="r+")
+    mapped[7, 0] = np.nan  # not flushed: the times of the file may stay the same
+    with pytest.raises(ValueError, match="row 7"):
+        load_dataset(Data(str(path)))
+
+
+def test_f19_arrays_in_memory_are_copied():
+    train, test, label = X[:40].copy(), X[40:].copy(), np.arange(40) % 3
+    data = load_dataset(from_arrays(train, test=test, label=label))
+    for array in (train, test, label):
+        array *= 5
+    np.testing.assert_array_equal(data.splits["train"]["x"], X[:40])
+    np.testing.assert_array_equal(data.evaluation_rows("test")["x"], X[40:])
+    assert data.splits["train"]["label"].max() == 2
+
+
+def test_f19_loaded_splits_of_arrays_are_read_only(tmp_path):
+    np.savez(tmp_path / "x.npz", train=X[:40], test=X[40:])
+    for config in (from_arrays(X[:40], test=X[40:]), Data(str(tmp_path / "x.npz"))):
+        with pytest.raises(ValueError, match="read-only"):
+            load_dataset(config).splits["test"]["x"][0] = 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_f19_read_only_views_and_writable_maps_are_copied_too(dtype, tmp_path):
+    rows = X.astype(dtype)
+    view = rows.view()
+    view.flags.writeable = False
+    np.save(tmp_path / "x.npy", rows)
+    writable = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    viewed, mapped = load_dataset(from_arrays(view, test=view)), load_dataset(from_arrays(writable, test=writable))
+    rows *= 2
+    writable *= 2
+    for data in (viewed, mapped):
+        np.testing.assert_array_equal(data.splits["train"]["x"], X)
+
+
+def test_read_only_map_in_memory_stays_on_disk(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    data = load_dataset(from_arrays(mapped, test=mapped))
+    assert isinstance(data.splits["train"]["x"], np.memmap)
+
+
+def test_f50_home_is_expanded_and_suffixes_may_be_in_capitals(tmp_path):
+    (tmp_path / "home").mkdir(exist_ok=True)
+    np.save(tmp_path / "home" / "x.npy", X)
+    os.rename(tmp_path / "home" / "x.npy", tmp_path / "home" / "X.NPY")
+    np.savez(tmp_path / "home" / "y.npz", x=X)
+    os.rename(tmp_path / "home" / "y.npz", tmp_path / "home" / "Y.NPZ")
+    np.savetxt(tmp_path / "home" / "Z.CSV", X, delimiter=",", header="a,b,c,d,e,f", comments="", fmt="%.9g")
+    digests = {load_dataset(Data(f"~/{name}")).sha256 for name in ("X.NPY", "Y.NPZ", "Z.CSV")}
+    assert digests == {lookup.digest({"all/x": X})}
+    with pytest.raises(ValueError, match="path of a file"):
+        load_dataset(Data("~nobody-of-this-name/x.npy"))

@@ -1,9 +1,10 @@
-"""Writers of small files in the published forms of data sets: idx, wav, and the four files of MNIST."""
+"""Writers of small files in the published forms of data sets: idx, wav, 16-bit images, the four files of MNIST."""
 
 import gzip
 import io
 import struct
 import wave
+import zlib
 
 import numpy as np
 
@@ -42,3 +43,36 @@ def wav_bytes(samples: np.ndarray, rate: int = 8000) -> bytes:
         sound.setframerate(rate)
         sound.writeframes(samples.astype("<i2").tobytes())
     return out.getvalue()
+
+
+def png16_bytes(x: np.ndarray) -> bytes:
+    """Content of a PNG of 16 bits a value: x uint16 [H, W, 2, 3 or 4] is gray with alpha, RGB, or RGBA."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width, channels = x.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in x)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def tiff16_bytes(x: np.ndarray) -> bytes:
+    """Content of an uncompressed TIFF of 16 bits a value: x uint16 [H, W, 3]."""
+    height, width, channels = x.shape
+    pixels = x.astype("<u2").tobytes()
+    depths = struct.pack("<3H", 16, 16, 16)
+    tags = [  # number, type (3: short, 4: long), count, value or position
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 3, 8 + len(pixels)),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 8),
+        (277, 3, 1, channels),
+        (278, 4, 1, height),
+        (279, 4, 1, len(pixels)),
+    ]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
+    return b"II*\0" + struct.pack("<I", 8 + len(pixels) + len(depths)) + pixels + depths + directory

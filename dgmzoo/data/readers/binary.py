@@ -14,7 +14,7 @@ import numpy as np
 
 from dgmzoo.data.entry import Entry
 from dgmzoo.data.host_random import order
-from dgmzoo.data.readers import files
+from dgmzoo.data.readers import files, text_table
 
 SPLITS = ("train", "valid", "test")
 
@@ -48,7 +48,7 @@ def _read_text(path: Path, size: int, rows: int, limit: int) -> np.ndarray:
     if b":" in data[: 1 << 16]:
         lines = [line for line in data.decode("ascii", "replace").split("\n") if line.strip()]
         return parse_libsvm(lines, size, rows, str(path))[0]
-    return files.read_table(path, size, limit)[1]  # a target column may follow
+    return text_table.read_table(path, size, limit)[1]  # a target column may follow
 
 
 def parse_libsvm(lines: list[str], size: int, rows: int, what: str) -> tuple[np.ndarray, np.ndarray]:

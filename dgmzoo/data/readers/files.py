@@ -1,21 +1,18 @@
-"""Reads untrusted npz, npy, idx, zip and text files up to a size limit.
+"""Readers of untrusted files (gzip, zip, npy, npz, idx): sizes are bounded, and damage raises ValueError.
 
 Headers are checked against the bytes that are really there before memory is allocated.
 """
 
 import contextlib
-import csv
 import errno
 import gzip
 import io
-import itertools
 import math
 import struct
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -24,6 +21,8 @@ LIMIT = 4 << 30
 _BLOCK_BYTES = 1 << 20
 _MAX_HEADER_BYTES = 10_000
 """Limit on the header of a NumPy array."""
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir")
+"""Folders with copies of files, by macOS and by Synology."""
 _DAMAGE = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
 
 
@@ -45,16 +44,16 @@ def reporting_damage(path: Path, kind: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open_unpacked(path: Path) -> Iterator:
+def open_unpacked(path: Path) -> Iterator:
     """Open a file as a stream of bytes, unpacked if its name ends in `.gz`."""
-    is_packed = path.suffix == ".gz"
+    is_packed = path.suffix.lower() == ".gz"
     with reporting_damage(path, "gzip file"), (gzip.open if is_packed else open)(path, "rb") as stream:
         yield stream
 
 
 def read_unpacked(path: Path, limit: int = LIMIT) -> bytes:
     """Read a file, unpacked if its name ends in `.gz`; at most `limit` bytes."""
-    with _open_unpacked(path) as stream:
+    with open_unpacked(path) as stream:
         return read_bounded(stream, limit, str(path))
 
 
@@ -75,7 +74,7 @@ def read_bounded(stream, limit: int, what: str) -> bytes:
 
 def read_idx(path: Path, limit: int = LIMIT) -> np.ndarray:
     """Read an idx file (LeCun's format) of unsigned bytes, unpacked if its name ends in `.gz`."""
-    with _open_unpacked(path) as stream:
+    with open_unpacked(path) as stream:
         head = stream.read(4)
         if len(head) < 4 or head[:3] != b"\0\0\x08" or not 1 <= head[3] <= 4:
             raise ValueError(f"expected an idx file of unsigned bytes, got {path} which starts {head!r}")
@@ -176,13 +175,27 @@ def read_npz(path: Path, limit: int = LIMIT) -> dict[str, np.ndarray]:
     return arrays
 
 
+def is_hidden(path: str | PurePath) -> bool:
+    """True for files that systems leave beside a user's: in a part of the path that starts with a dot, or that is named so.
+
+    >>> is_hidden("a/.ipynb_checkpoints/0.png"), is_hidden("__MACOSX/a/0.png"), is_hidden("a/0.png")
+    (True, True, False)
+    """
+    parts = PurePath(path).parts
+    return any(part in _SYSTEM_FOLDERS or (part.startswith(".") and part not in (".", "..")) for part in parts)
+
+
 def zip_members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tuple[str, io.BufferedIOBase, int]]:
     """Iterate over the members of a zip file as (name, stream, size); sizes are checked against `limit` first.
 
     Damage may show at any read: iterate inside `reporting_damage(path, "zip file")`.
     """
     with zipfile.ZipFile(path) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir() and info.filename.endswith(suffix)]
+        infos = [
+            info
+            for info in archive.infolist()
+            if not info.is_dir() and info.filename.endswith(suffix) and not is_hidden(info.filename)
+        ]
         if (total := sum(info.file_size for info in infos)) > limit:
             raise ValueError(f"expected at most {limit} bytes unpacked, got {total} announced in {path}")
         for info in infos:
@@ -190,52 +203,3 @@ def zip_members(path: Path, limit: int = LIMIT, suffix: str = "") -> Iterator[tu
                 raise ValueError(f"expected members stored or deflated, got {info.filename!r} otherwise in {path}")
             with archive.open(info) as stream:
                 yield info.filename, stream, info.file_size
-
-
-def read_table(path: Path, columns: int | None = None, limit: int = LIMIT) -> tuple[list[str], np.ndarray]:
-    """Read a text table: column names (empty without a header line) and values float64 [rows, columns].
-
-    The separator is a comma, semicolon, tab or blanks, as in the first line.
-
-    Args:
-      columns: number of columns to read, from the first on; None: all.
-    """
-    try:
-        with _open_unpacked(path) as stream, warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy only warns of an empty table
-            lines = _decoded_lines(stream, limit)
-            first = next(lines, "")
-            separator = next((s for s in ",;\t" if s in first), None)
-            cells = next(csv.reader([first], delimiter=separator), []) if separator else first.split()
-            cells = [cell.strip().strip('"') for cell in cells]
-            has_header = not all(_is_number(cell) for cell in cells[:columns])
-            values = np.loadtxt(
-                lines if has_header else itertools.chain([first], lines),
-                delimiter=separator,
-                usecols=range(columns) if columns else None,
-                comments=None,
-                quotechar='"',
-                ndmin=2,
-            )
-    except (ValueError, UserWarning) as error:
-        raise ValueError(f"expected a table of numbers with one header line at most, got {path}: {error}") from error
-    return (cells if has_header else []), values
-
-
-def _decoded_lines(stream, limit: int) -> Iterator[str]:
-    """The lines of a text, each below `_BLOCK_BYTES` and all together at most `limit` bytes."""
-    total = 0
-    while line := stream.readline(_BLOCK_BYTES):
-        is_first = total == 0
-        total += len(line)
-        if len(line) == _BLOCK_BYTES or total > limit:
-            raise ValueError(f"expected lines below {_BLOCK_BYTES} bytes and {limit} in total, got more")
-        yield line.decode("utf-8-sig" if is_first else "utf-8")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

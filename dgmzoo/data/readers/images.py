@@ -6,21 +6,24 @@ The decoder of a set returns `{"train/x": [N, H, W, C], "train/label": int32 [N]
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dgmzoo.data.entry import Entry
-from dgmzoo.data.readers import files, mat
+from dgmzoo.data.readers import files, mat, text_table
 
 Arrays = dict[str, np.ndarray]
 Paths = Mapping[str, Path]
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 """Formats that are read, whatever the name of a file is: Pillow starts other programs for some others."""
+_TIFF_BITS_PER_SAMPLE = 258
+"""Number of the TIFF tag."""
 
 
 def digits(paths: Paths, entry: Entry) -> Arrays:
     """Decode scikit-learn's table of 64 gray levels and the class."""
-    _, values = files.read_table(paths["digits.csv"], limit=entry.max_bytes)
+    _, values = text_table.read_table(paths["digits.csv"], limit=entry.max_bytes)
     if values.shape[1] != 65 or values.min() < 0 or values.max() > 16:
         raise ValueError(f"expected 64 values 0 to 16 and a class a line, got {values.shape} in {paths['digits.csv']}")
     return {
@@ -123,30 +126,50 @@ def _read_characters(path: Path) -> np.ndarray:
 
 
 def decode_image(data: bytes, limit: int, what: str) -> np.ndarray:
-    """Decode an image file (png, jpeg, webp, ...) to uint8 [H, W, 1 or 3].
+    """Decode an image file (png, jpeg, webp, ...) to uint8 [H, W, 1 or 3], upright by its EXIF orientation.
 
     Args:
       limit: largest number of pixels.
       what: name of the file, for messages.
 
     Raises:
-      ValueError: another format, damaged, too large, more than 8 bits a value, or transparent pixels.
+      ValueError: another format, damaged, too large, several pages or frames, more than 8 bits a value, or transparent
+        pixels.
+
+    >>> from PIL import Image
+    >>> stream = io.BytesIO()
+    >>> Image.new("L", (4, 2)).save(stream, "PNG")
+    >>> decode_image(stream.getvalue(), 100, "a.png").shape
+    (2, 4, 1)
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > limit:
                 raise ValueError(f"{image.width}x{image.height} pixels are more than {limit}")
-            if image.mode[0] in "IF":
-                raise ValueError(f"its values (mode {image.mode}) have more than 8 bits; save 8-bit images")
+            if (bits := _bits_per_value(image, data)) > 8:
+                raise ValueError(f"its values have {bits} bits, more than 8 bits; save 8-bit images, or all as a .npy")
+            # A JPEG of the kind MPO is a photograph with previews of its own behind it.
+            if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
+                raise ValueError(f"it has {frames} pages or frames; save each as a file")
             if "A" in image.getbands() or "transparency" in image.info:
                 if image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
                     raise ValueError("it has transparent pixels; save it over a background")
-            array = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+            upright = ImageOps.exif_transpose(image)
+            array = np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB"))
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise ValueError(f"expected an image, got {what}: {error}") from error
     return array.reshape(*array.shape[:2], -1)
+
+
+def _bits_per_value(image: Any, data: bytes) -> int:
+    """Bits of a value by the file's header, since Pillow opens 16-bit colours as 8-bit ones."""
+    if image.format == "PNG":
+        return data[24]  # the signature (8), length and name of the first chunk (8), width, height (8)
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
+    return 16 if image.mode[0] in "IF" else 8
 
 
 def cifar10(paths: Paths, entry: Entry) -> Arrays:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dgmzoo.data.entry import Entry
-from dgmzoo.data.readers import files
+from dgmzoo.data.readers import files, text_table
 
 Arrays = dict[str, np.ndarray]
 Paths = Mapping[str, Path]
@@ -41,7 +41,7 @@ def has_repeated_minimum(x: np.ndarray, times: int = 5) -> np.ndarray:
 
 def _decode_rnade(paths: Paths, entry: Entry, columns: int, keep: slice) -> Arrays:
     """Decode the first `columns` columns of a text table, of which `keep` are continuous."""
-    _, values = files.read_table(paths[entry.files[0]], columns, entry.max_bytes)
+    _, values = text_table.read_table(paths[entry.files[0]], columns, entry.max_bytes)
     return {"all/x": drop_correlated(values[:, keep]).astype(np.float32)}
 
 
@@ -103,8 +103,8 @@ def gas(paths: Paths, entry: Entry) -> Arrays:
 
 def hepmass(paths: Paths, entry: Entry) -> Arrays:
     """Decode hepmass: signal rows of the `1000` files, repeating columns dropped, normalised by the training file."""
-    _, train = files.read_table(paths["1000_train.csv"], limit=8 << 30)
-    _, test = files.read_table(paths["1000_test.csv"], limit=8 << 30)
+    _, train = text_table.read_table(paths["1000_train.csv"], limit=8 << 30)
+    _, test = text_table.read_table(paths["1000_test.csv"], limit=8 << 30)
     train, test = train[train[:, 0] == 1, 1:], test[test[:, 0] == 1, 1:]
     test = test[:, : train.shape[1]]  # the published test file has an extra column
     normalised = _normalise({"train": train, "test": test}, train, 1)

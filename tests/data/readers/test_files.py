@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dgmzoo.data import Data, load_dataset
-from dgmzoo.data.readers import files
+from dgmzoo.data.readers import files, text_table
 from tests.support import file_writers
 
 pytestmark = pytest.mark.usefixtures("bounded_memory_and_time")
@@ -91,7 +91,7 @@ HOSTILE = {  # name of a file -> (content, message)
     "blank.csv": (b"", "table of numbers"),
     "oneline.csv": (b"1," * (1 << 20), "lines below 1048576 bytes"),
     "binary.csv": (bytes(range(128, 256)), "table of numbers"),
-    "nan.csv": (b"1,2\n3,nan\n4,5\n", "NaN or infinity in row 1"),
+    "inf.csv": (b"1,2\n3,inf\n4,5\n", "NaN or infinity in row 1"),
     "set.pkl": (pickle.dumps(Trap()), r"expected a \.npy, \.npz, \.csv"),
 }
 
@@ -139,7 +139,7 @@ def test_npz_with_a_changed_byte_is_refused_or_equal(save, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "reader", [files.read_npz, files.read_idx, files.read_unpacked, files.read_npy, files.read_table]
+    "reader", [files.read_npz, files.read_idx, files.read_unpacked, files.read_npy, text_table.read_table]
 )
 def test_missing_file_raises_file_not_found(reader, tmp_path):
     with pytest.raises(FileNotFoundError):
