@@ -92,7 +92,7 @@ class Run:
     def sample(
         self, num: int = 64, seed: int = 0, mean: bool = False, context: Mapping[str, Any] | None = None
     ) -> np.ndarray | None:
-        """Draw samples of x from the model, `[num, ...]`.
+        """Draw samples of x from the model, `[num, ...]`; of an own table in its units, before standardization.
 
         Args:
           mean: instead of x, the mean of each element given the elements sampled before it, as papers picture it; None is
@@ -105,7 +105,8 @@ class Run:
             conditions = {name: leaf for name, leaf in rows.items() if name != "x"}
             context = {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in conditions.items()}
         draw = inference.sample(self.model, self.variables, jax.random.key(seed), num, context)
-        return draw.mean if mean else draw.x
+        x, scaling = draw.mean if mean else draw.x, self.dataset.standardization
+        return x if scaling is None or x is None else scaling.invert(x)
 
     def encode(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
         """Layer -> parameters of q(z | x) and its mean, `[N, U]`.
@@ -192,6 +193,10 @@ def measure(
         estimate = predictive_log_likelihood(model, variables, rows, key, num_samples, draws, report_progress)
     train_rows = dataset.evaluation_rows("train", min(_TRAINING_ROWS, settings.num_examples or _TRAINING_ROWS))
     train = predictive_log_likelihood(model, variables, train_rows, key, num_samples, draws)
+    if model.bound is not None:  # densities in the units of the data, whatever units the model sees
+        estimate, train = (
+            each.shifted(dataset.log_det_of(own_rows)) for each, own_rows in ((estimate, rows), (train, train_rows))
+        )
     of_objective = experiment.objective.optimizers()
     learned = {name: leaf for name, leaf in variables["params"].items() if name not in of_objective}
     record = make_record(

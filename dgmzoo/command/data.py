@@ -59,7 +59,7 @@ def show(words: list[str]) -> int:
     if not words:
         raise ValueError("expected the name of a data set after data show; `dgmzoo data list` shows them")
     name, out, split = _show_options(words)
-    if out and out.suffix != ".png":
+    if out and out.suffix.lower() != ".png":
         raise ValueError(f"expected --out to name a .png file, got {out}")
     from dgmzoo.data import Data, catalogue, describe, load_dataset, local_copy, save_picture, summarize
     from dgmzoo.data.fetch_progress import console_progress

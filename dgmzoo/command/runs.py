@@ -25,7 +25,7 @@ def evaluate(words: list[str]) -> int:
         Args:
           run_dir: directory that `dgmzoo train` left.
           num_samples: importance samples per example (K).
-          num_examples: examples of the split, from its start.
+          num_examples: examples of the split, drawn by a fixed seed.
           weight_draws: networks over which the probabilities of a model with random weights are averaged; 0: one, with
             the mean weights.
           split: rows to measure.
@@ -59,27 +59,36 @@ def sample(words: list[str]) -> int:
         Args:
           run_dir: directory that `dgmzoo train` left.
           num: number of samples.
-          out: .png for a picture of the means, .npy for the samples themselves; None: samples-NUM.png in the run.
+          out: .png for a picture of the means; .npy or .csv (a row a sample) for the samples themselves; None:
+            samples-NUM.png in the run.
           seed: seed of the samples.
         """
         return run_dir, num, out, seed
 
     run_dir, num, out, seed = tyro.cli(options, args=words, prog="dgmzoo sample")
     out = out or run_dir / f"samples-{num}.png"
-    if out.suffix not in (".png", ".npy"):
-        raise ValueError(f"expected --out to end in .png or .npy, got {out}")
+    suffix = out.suffix.lower()
+    if suffix not in (".png", ".npy", ".csv"):
+        raise ValueError(f"expected --out to end in .png, .npy or .csv, got {out}")
+    if not out.expanduser().parent.is_dir():
+        raise ValueError(f"expected a folder that exists for --out {out}, got none at {out.parent}; make it first")
     keep_programs()
     import numpy as np
 
     from dgmzoo import api
     from dgmzoo.report import plots
 
-    samples = api.load(run_dir).sample(num, seed, mean=out.suffix == ".png")
-    if out.suffix == ".png":
+    samples = api.load(run_dir).sample(num, seed, mean=suffix == ".png")
+    if suffix == ".png":
+        if samples is None:
+            raise ValueError(f"expected a model that gives means of its samples for a picture, got none of {run_dir}")
         content = plots.encode_png(plots.image_grid(samples))
+    elif suffix == ".csv":
+        np.savetxt(buffer := io.StringIO(), samples.reshape(len(samples), -1), delimiter=",", fmt="%.9g")
+        content = buffer.getvalue().encode()
     else:
         np.save(buffer := io.BytesIO(), samples, allow_pickle=False)
         content = buffer.getvalue()
-    files.write_bytes(out, content)
+    files.write_bytes(out.expanduser(), content)
     print(f"samples: {out}")
     return 0

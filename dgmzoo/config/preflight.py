@@ -163,7 +163,14 @@ def check_support(resolved: Resolved) -> None:
     for split in dataset.splits:
         x = dataset.evaluation_rows(split, 100 if binary else 100_000)["x"]  # binarized x is in {0, 1} by construction
         for likelihood in likelihoods_of(resolved.module):
-            likelihood.check_support(x)
+            try:
+                likelihood.check_support(x)
+            except ValueError as error:
+                if dataset.standardization is None:
+                    raise
+                raise ValueError(
+                    f"{error}; the columns were standardised, data.standardize=False keeps them"
+                ) from error
 
 
 def check_bound(resolved: Resolved) -> None:

@@ -6,6 +6,7 @@ not read; their digest is computed again only if a file's size or time changed, 
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -29,10 +30,21 @@ _DECODER_VERSION = 1
 
 
 def root() -> Path:
-    """Folder of the cache: `DGMZOO_CACHE`, or `dgmzoo` in the user's cache folder (XDG)."""
-    if folder := os.environ.get("DGMZOO_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dgmzoo"
+    """Folder of the cache: `DGMZOO_CACHE`, or `dgmzoo` in the user's cache folder (XDG).
+
+    A user without a home folder (in a container) has a new temporary one for each process.
+    """
+    try:
+        if folder := os.environ.get("DGMZOO_CACHE"):
+            return Path(folder).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dgmzoo"
+    except RuntimeError:  # no home folder
+        return _temporary_root()
+
+
+@functools.cache
+def _temporary_root() -> Path:
+    return Path(tempfile.mkdtemp(prefix="dgmzoo-"))
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

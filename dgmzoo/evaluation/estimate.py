@@ -53,6 +53,19 @@ class Estimate:
         """Mean negative log-likelihood or bound."""
         return -float(self.per_example.mean(dtype=np.float64))
 
+    def shifted(self, log_det: np.ndarray) -> "Estimate":
+        """The estimate in the units of the data before their columns were divided: log p less `log_det [N]` nats.
+
+        >>> zeros = np.zeros(2)
+        >>> Estimate(zeros, zeros, zeros, {}, {}).shifted(np.array([1.0, 3.0])).value
+        2.0
+        """
+        if not np.any(log_det):
+            return self
+        return dataclasses.replace(
+            self, per_example=self.per_example - log_det, per_example_elbo=self.per_example_elbo - log_det
+        )
+
     @property
     def standard_error(self) -> float:
         """Standard error of the value over examples; NaN for a single example."""

@@ -46,6 +46,7 @@ def make_record(
     "standard_error" is that over examples, sd / sqrt(n), and "subset_error" the error against the whole split, where only
     n of its N examples were evaluated: sd / sqrt(n) sqrt(1 - n / N). "monte_carlo_error" is None where too many examples
     have few "effective_samples" (`Estimate.sampling`). "elbo" is None for random weights, whose KL it would leave out.
+    Densities of a table that was "standardized" for the model are those of its own units.
     "weight_draws" is the number of networks whose probabilities are averaged, 0 for the mean weights, and None if no
     weights are random.
 
@@ -81,6 +82,7 @@ def make_record(
         "num_examples": len(estimate.per_example),
         "split_size": split_size,
         "encoding": dataset.encoding,
+        "standardized": dataset.standardization is not None,
         "bound": kind,
         "num_samples": num_samples,
         "weight_draws": experiment.evaluation.weight_draws if bound == "predictive" else None,
