@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.networks.mlp import MLP, check_widths
 from dgmzoo.model.compatibility import Needs
 from dgmzoo.model.contract import Array, Batch, Model, Query, Variables
 from dgmzoo.objectives.base import Objective, Result, finish
@@ -52,8 +52,8 @@ class NVIL(Objective):
 
     def __post_init__(self):
         super().__post_init__()
-        if any(width < 1 for width in self.baseline_hidden):
-            raise ValueError(f"expected objective.baseline_hidden of widths >= 1, got {self.baseline_hidden}")
+        widths = check_widths("objective.baseline_hidden", self.baseline_hidden)
+        object.__setattr__(self, "baseline_hidden", widths)
         if not 0 < self.baseline_learning_rate < math.inf or not 0 <= self.decay < 1:
             raise ValueError(f"expected baseline_learning_rate > 0 and decay in [0, 1), got {self}")
 
