@@ -1,8 +1,24 @@
-"""`check_entry`: check the fields of a model when it is constructed, for example that its sizes are positive."""
+"""Checks of a zoo model's fields (`check_entry`, `check_whole`): positive sizes, no shared submodules, no settings of the likelihood's head."""
 
 import dataclasses
+import operator
 
 import flax.linen as nn
+
+
+def check_whole(name: str, value: int, least: int = 1) -> int:
+    """A size as a Python integer, so that a NumPy integer is accepted and stored as a plain number.
+
+    >>> import numpy as np
+    >>> check_whole("units", np.int64(3))
+    3
+
+    Raises:
+      ValueError: not a whole number of at least `least`.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise ValueError(f"expected {name} to be an integer >= {least}, got {value!r}")
+    return operator.index(value)
 
 
 def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
@@ -22,9 +38,7 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
     """
     name = type(module).__name__
     for field in sizes:
-        value = getattr(module, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"expected {name}.{field} to be an integer >= 1, got {value!r}")
+        object.__setattr__(module, field, check_whole(f"{name}.{field}", getattr(module, field)))
     shape = getattr(module, "shape", None)
     if shape is not None and any(size < 1 for size in shape):
         raise ValueError(f"expected {name}.shape of sizes >= 1, got {shape}")

@@ -25,6 +25,7 @@ import chex
 import numpy as np
 import optax
 
+from dgmzoo.layers.validation import check_whole
 from dgmzoo.model.compatibility import Needs
 from dgmzoo.model.contract import Array, Batch, Evidence, Variables
 
@@ -56,8 +57,7 @@ class Objective:
     least_samples: ClassVar[int] = 1
 
     def __post_init__(self):
-        if type(self.num_samples) is not int or self.num_samples < 1:
-            raise ValueError(f"expected objective.num_samples to be a whole number >= 1, got {self.num_samples!r}")
+        object.__setattr__(self, "num_samples", check_whole("objective.num_samples", self.num_samples))
         if self.num_samples < self.least_samples:
             raise ValueError(
                 f"expected objective.num_samples >= {self.least_samples} with {type(self).__name__}, "

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.networks.mlp import MLP, check_widths
 from dgmzoo.model.compatibility import Needs
 from dgmzoo.model.contract import Array, Batch, Model, Query, Variables
 from dgmzoo.objectives.base import Objective, Result, finish
@@ -23,8 +23,13 @@ class NVIL(Objective):
     """The ELBO of a model with discrete latents, with a score-function gradient and baselines.
 
     Two baselines are subtracted from the learning signal `log p(x, z) - log q(z | x)`: a network of x, and a running
-    mean. The difference is divided by its running standard deviation, if that exceeds 1. The running mean includes the
-    current batch, as in algorithm 1 of the paper, which scales the gradient of q by 1 - (1 - decay) / (K B).
+    mean. The difference is divided by its running standard deviation, if that exceeds 1. Both statistics are those from
+    before the batch; at the first step, those of the other samples of the batch.
+
+    The baselines do not bias the gradient. The division scales it: the gradient of the parameters of q is that of the
+    bound, divided by `max(1, running standard deviation)`. The score-function gradient of extra losses is divided by the
+    same number, so that their weight relative to the bound is as stated. The gradient of the generative parameters, and a
+    dependence of an extra loss on the parameters of q at fixed samples, are not scaled.
 
     Source: Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.2 and 2.3.
 
@@ -47,8 +52,8 @@ class NVIL(Objective):
 
     def __post_init__(self):
         super().__post_init__()
-        if any(width < 1 for width in self.baseline_hidden):
-            raise ValueError(f"expected objective.baseline_hidden of widths >= 1, got {self.baseline_hidden}")
+        widths = check_widths("objective.baseline_hidden", self.baseline_hidden)
+        object.__setattr__(self, "baseline_hidden", widths)
         if not 0 < self.baseline_learning_rate < math.inf or not 0 <= self.decay < 1:
             raise ValueError(f"expected baseline_learning_rate > 0 and decay in [0, 1), got {self}")
 
@@ -72,22 +77,23 @@ class NVIL(Objective):
         baseline = self._baseline.apply({"params": variables["params"]["baseline"]}, batch["x"])  # [B]
         reward = jax.lax.stop_gradient(evidence.log_weight)  # [K, B]
         moments = variables["signal"]
-        signal, mean, variance = normalized_signal(
+        normalized = normalized_signal(
             reward - jax.lax.stop_gradient(baseline)[None], moments["mean"], moments["variance"], self.decay
         )
-        error = jnp.square(reward - mean - baseline[None])
+        error = jnp.square(reward - normalized.centre - baseline[None])
         # The score of q has mean zero, so the gradient of the generative parameters is that of log_joint.
         surrogate = (
             evidence.log_joint
             - jax.lax.stop_gradient(evidence.log_q)
-            + score_surrogate(evidence.log_q, signal)
+            + score_surrogate(evidence.log_q, normalized.signal)
             - (error - jax.lax.stop_gradient(error))
         )
         loss = -surrogate.mean() + evidence.weight_kl / num_data
         for term in evidence.aux.values():  # the gradient of q, with the mean over the other examples as a baseline
             others_mean = (term.sum() - term) / max(1, len(term) - 1)
-            loss = loss + score_surrogate(evidence.log_q.sum(0), term - others_mean).mean()
-        updates = {**updates, "signal": {"mean": mean, "variance": variance}}
+            signal = (term - others_mean)[None] / normalized.divisor
+            loss = loss + score_surrogate(evidence.log_q, signal).sum(0).mean()
+        updates = {**updates, "signal": {"mean": normalized.mean, "variance": normalized.variance}}
         return finish(loss, evidence, num_data, updates)
 
 

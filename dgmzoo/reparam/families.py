@@ -20,6 +20,18 @@ LOCATIONS = ("loc", "locs")
 _SCALES = ("scale", "scales", "spike", "slab")
 _STARTS = {dist.StudentT: {"df": 3.0}}
 _LOWER_BOUNDS = {dist.StudentT: {"df": 2.0}}  # a Student t has no variance up to df = 2 and no mean up to df = 1
+# Least values, below which draws collect at the end of the range of float32 numbers and their log-densities are wrong. A
+# Gamma(1/4) draw is below 1e-38 once in 3e9 draws. Next to 1 numbers are 1e-7 apart: with Beta(a, 0.7) the error of
+# E log q is 1e-5 nats at a = 1.3 and 2e-4 at a = 100.
+_LEAST_NEAR_0, _LEAST_NEAR_1 = 0.25, 0.7
+_LEAST = {
+    dist.Beta: {"concentration1": _LEAST_NEAR_1, "concentration0": _LEAST_NEAR_1},
+    dist.Kumaraswamy: {"concentration1": _LEAST_NEAR_0, "concentration0": _LEAST_NEAR_1},
+    dist.Gamma: {"concentration": _LEAST_NEAR_0},
+    dist.InverseGamma: {"concentration": _LEAST_NEAR_0},
+    dist.Chi2: {"df": 2 * _LEAST_NEAR_0},
+    dist.Weibull: {"concentration": _LEAST_NEAR_0},
+}
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 
 
@@ -54,7 +66,8 @@ def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) ->
     """The distribution with parameters from `unconstrained [..., U, P]`; batch shape `[..., U]`, event shape `()`.
 
     Zeros give the family's default: real parameters are 0, positive ones 1, probabilities 1/2, unless the family states
-    other values in `unconstrained_starts`.
+    other values in `unconstrained_starts`. Concentrations have a least value, 1/4 (gamma, Weibull) or 0.7 (beta), since
+    the draws of smaller ones are not numbers of float32.
 
     >>> d = from_unconstrained(dist.Normal, jnp.zeros((4, 2)))
     >>> d.batch_shape, float(d.scale[0])
@@ -73,6 +86,8 @@ def from_unconstrained(family: type[Distribution], unconstrained: chex.Array) ->
         lower = _LOWER_BOUNDS.get(family, {}).get(name)
         if lower is None:
             parameters[name] = constrain(constraint, piece, _start(family, name))
+            if (least := _LEAST.get(family, {}).get(name)) is not None:
+                parameters[name] = at_least(parameters[name], least)
         else:
             parameters[name] = lower + positive(piece, _start(family, name) - lower)
         start += size
@@ -228,6 +243,18 @@ def positive(unconstrained: chex.Array, start: float = 1.0) -> chex.Array:
     (1.0, 9.999999974752427e-07)
     """
     return jnp.maximum(jax.nn.softplus(unconstrained + _inverse_softplus(start)), _MIN_SCALE)
+
+
+def at_least(value: chex.Array, least: float) -> chex.Array:
+    """A positive value, bent so that it stays above `least`; values 0.2 above `least` are unchanged to rounding.
+
+    The bend is smooth, so that a value at the bound can return.
+
+    >>> [round(float(at_least(jnp.array(value), 0.7)), 4) for value in (0.001, 0.7, 1.0)]
+    [0.7, 0.7069, 1.0]
+    """
+    sharpness = 100.0
+    return value + jax.nn.softplus(sharpness * (least - value)) / sharpness
 
 
 def _inverse_softplus(y: float) -> float:

@@ -1,16 +1,27 @@
 """`check_pair`: refuse a posterior and a prior whose KL is infinite; `has_atom`: tell if a family has a point mass."""
 
 import functools
+import warnings
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from numpyro.distributions import Distribution, constraints
 
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions.one_hot import OneHot
 from dgmzoo.reparam.ops import relaxed_promotion
+
+_KNOWN_TO_BE_FINITE = frozenset(
+    {
+        *(dist.Normal, dist.Laplace, dist.StudentT, dist.Cauchy, dist.Logistic, dist.Gumbel, dist.SoftLaplace),
+        *(dist.LogNormal, dist.HalfNormal, dist.HalfCauchy, dist.Exponential, dist.Gamma, dist.InverseGamma),
+        *(dist.Chi2, dist.Weibull, dist.Beta, dist.Kumaraswamy),
+        *(dist.Poisson, dist.BernoulliLogits, dist.BernoulliProbs, dist.GeometricLogits, dist.GeometricProbs),
+    }
+)
 
 
 @functools.cache
@@ -24,7 +35,8 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
     ValueError: expected a prior with tails as heavy as those of the posterior Cauchy, got Laplace...
 
     Raises:
-      ValueError: with the reason.
+      ValueError: with the reason. A family is also refused if NumPyro has no mean for it, or if its draws or log-densities
+        are not finite in float32.
     """
     for family in (posterior, prior):
         families.check_class(family)
@@ -39,6 +51,8 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
         shape, sample_shape = (output.shape for output in outputs)
         if (shape != (1, 1, 1) and not issubclass(family, OneHot)) or sample_shape != shape:
             raise ValueError(f"expected a family of single numbers, got {family.__name__} with events {shape[3:]}")
+    for family in (posterior, prior):
+        _check_usable(family)
     q, p = (families.default(family, (1,), jnp.float32) for family in (posterior, prior))
     if q.support.is_discrete != p.support.is_discrete:
         raise ValueError(
@@ -51,6 +65,7 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
             f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
         )
     if posterior is prior and q.support.is_discrete:
+        _check_finite(posterior)
         return
     if not _covers_support(q, p) or constraints.is_dependent(prior.support):
         raise ValueError(
@@ -61,6 +76,46 @@ def check_pair(posterior: type[Distribution], prior: type[Distribution]) -> None
         raise ValueError(
             f"expected a prior with tails as heavy as those of the posterior {posterior.__name__}, got "
             f"{prior.__name__}: their KL is infinite; use {posterior.__name__} for both"
+        )
+    for family in {posterior, prior}:
+        _check_finite(family)
+
+
+def _check_usable(family: type[Distribution]) -> None:
+    """Refuse a family without a mean, which reports and plots of codes need, or without a least concentration."""
+    if issubclass(family, dist.BetaProportion):
+        raise ValueError(
+            "expected a family whose draws keep a distance from 0 and 1, got BetaProportion, whose concentrations have no "
+            "least value; use Beta"
+        )
+    unconstrained = jax.ShapeDtypeStruct((1, 1, families.num_unconstrained(family)), jnp.float32)
+    try:
+        jax.eval_shape(lambda array: families.mean(families.from_unconstrained(family, array)), unconstrained)
+    except Exception as error:
+        raise ValueError(
+            f"expected a family whose mean NumPyro computes, got {family.__name__} ({type(error).__name__}"
+            f"{f': {error}' if str(error) else ''}); use another family, or a subclass of it with a `mean`"
+        ) from error
+
+
+@functools.cache
+def _check_finite(family: type[Distribution]) -> None:
+    """Refuse a family whose draws or log-densities are not finite in float32 over a wide range of parameters.
+
+    The families that the tests know to be finite are not tried, because compiling their draws takes seconds.
+    """
+    if family in _KNOWN_TO_BE_FINITE or family.__module__.startswith(__name__.partition(".")[0]):
+        return
+    random = np.random.default_rng(0).normal(0, 4, (20, 1, families.num_unconstrained(family)))
+    with jax.ensure_compile_time_eval(), relaxed_promotion(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPyro warns of the values that are refused below
+        distribution = families.from_unconstrained(family, jnp.asarray(random, jnp.float32))
+        samples = distribution.sample(jax.random.key(0), (50,)).astype(jnp.float32)
+        is_finite = jnp.isfinite(samples) & jnp.isfinite(distribution.log_prob(samples))
+    if not (share := float(np.mean(is_finite))) == 1:
+        raise ValueError(
+            f"expected a family with finite draws and log-densities in float32, got {family.__name__}, for which "
+            f"{1 - share:.1%} are not at unconstrained parameters of standard deviation 4; use another family"
         )
 
 

@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
 from dgmzoo.layers.priors.base import Prior, StandardPrior
+from dgmzoo.layers.validation import check_whole
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions.one_hot import OneHot
 
@@ -30,8 +31,7 @@ class CategoricalLayer(VariationalLayer):
     """Number of classes of a unit."""
 
     def __post_init__(self):
-        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 2:
-            raise ValueError(f"expected classes to be an integer >= 2, got {self.classes!r}")
+        object.__setattr__(self, "classes", check_whole("classes", self.classes, least=2))
         if isinstance(self.prior, StandardPrior) and self.prior.family is dist.Normal:  # the default of `learned`
             object.__setattr__(self, "prior", self.prior.clone(family=OneHot, parent=None))
         super().__post_init__()

@@ -7,6 +7,7 @@ from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
 from dgmzoo.layers.priors.base import Prior, StandardPrior
+from dgmzoo.layers.validation import check_whole
 from dgmzoo.model.compatibility import Facts
 from dgmzoo.reparam import families
 from dgmzoo.reparam.distributions import PiecewiseNormal
@@ -36,8 +37,7 @@ class PiecewiseLayer(VariationalLayer):
     """Use z instead of the prior's noise as the latent under a piecewise prior."""
 
     def __post_init__(self):
-        if isinstance(self.pieces, bool) or not isinstance(self.pieces, int) or self.pieces < 1:
-            raise ValueError(f"expected pieces to be an integer >= 1, got {self.pieces!r}")
+        object.__setattr__(self, "pieces", check_whole("pieces", self.pieces))
         super().__post_init__()
         q, p = (getattr(part, "family", None) for part in (self.posterior, self.prior))
         if PiecewiseNormal not in (q, p):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import operator
+from collections.abc import Iterable
 from typing import Literal
 
 import flax.linen as nn
@@ -21,7 +23,7 @@ class MLP(nn.Module):
     'tanh'
 
     Raises:
-      ValueError: a width is below 1, or `flax.linen` has no such activation.
+      ValueError: `hidden` is not a tuple of whole numbers of at least 1, or `flax.linen` has no such activation.
     """
 
     hidden: tuple[int, ...] = (200, 200)
@@ -32,17 +34,43 @@ class MLP(nn.Module):
     """Weights of every layer: plain parameters, or random weights with a posterior and a prior."""
 
     def __post_init__(self):
+        object.__setattr__(self, "hidden", check_widths("hidden", self.hidden))
+        if not isinstance(self.activation, str) or not callable(getattr(nn, self.activation, None)):
+            raise ValueError(
+                f"expected the name of an activation of flax.linen, such as 'relu' or 'tanh', got {self.activation!r}"
+            )
         super().__post_init__()
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"expected hidden widths >= 1, got {self.hidden}")
-        if not hasattr(nn, self.activation):
-            raise ValueError(f"expected an activation of flax.linen, got {self.activation!r}")
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for width in self.hidden:
             x = getattr(nn, self.activation)(dense(width, self.weights)(x))
         return x
+
+
+def check_widths(name: str, widths: Iterable[int]) -> tuple[int, ...]:
+    """Widths of layers as Python integers.
+
+    >>> import numpy as np
+    >>> check_widths("hidden", (np.int64(16), 8))
+    (16, 8)
+
+    Raises:
+      ValueError: not a sequence of whole numbers, or a width below 1.
+    """
+    try:
+        numbers = tuple(_whole(width) for width in widths)
+    except TypeError:
+        raise ValueError(f"expected {name} as a tuple of whole numbers, such as (16,), got {widths!r}") from None
+    if any(width < 1 for width in numbers):
+        raise ValueError(f"expected {name} widths >= 1, got {numbers}")
+    return numbers
+
+
+def _whole(width: int) -> int:
+    if isinstance(width, bool):
+        raise TypeError(width)
+    return operator.index(width)
 
 
 def check_shape(x: jax.Array, shape: tuple[int, ...] | None) -> None:

@@ -4,6 +4,7 @@ Importing this package adds the KL divergences to NumPyro's registry.
 """
 
 from dgmzoo.reparam.distributions import kl as kl
+from dgmzoo.reparam.distributions import kl_gamma as kl_gamma
 from dgmzoo.reparam.distributions.augmented_horseshoe import (
     augmented_horseshoe_kl,
     augmented_horseshoe_log_prob,

@@ -89,7 +89,7 @@ class Horseshoe(dist.Distribution):
     def icdf(self, q):
         q, scale, slab = broadcast_floats(q, self.scale, self.slab)
         ratio, tail = slab_ratio(scale, slab), jnp.minimum(q, 1 - q)
-        reach = 40.0 if q.dtype == jnp.float64 else 18.0
+        reach = 80.0 if q.dtype == jnp.float64 else 40.0
 
         def halve(_, bounds):
             low, high = bounds
@@ -100,11 +100,13 @@ class Horseshoe(dist.Distribution):
         start = jnp.full_like(q, -reach), jnp.full_like(q, reach)
         log_size, _ = lax.fori_loop(0, 60 if q.dtype == jnp.float64 else 30, halve, lax.stop_gradient(start))
         size = lax.stop_gradient(scale * jnp.exp(log_size))
-        quantile = jnp.where(q < 0.5, -size, size)
-        # A final step of Newton's method, which also carries the derivatives in q, scale and slab.
-        density = lax.stop_gradient(jnp.exp(self.log_prob(quantile)))
-        error = self.cdf(quantile) - q
-        quantile = quantile - jnp.where(density > 0, error / jnp.where(density > 0, density, 1), 0)
+        side = jnp.where(q < 0.5, -1, 1).astype(q.dtype)
+        # A final step of Newton's method, which also carries the derivatives in q, scale and slab. It compares the tails,
+        # because near 1 a difference of two CDF values has no correct digits.
+        density = lax.stop_gradient(jnp.exp(self.log_prob(size)))
+        error = self.cdf(-size) - tail
+        size = size + jnp.where(density > 0, error / jnp.where(density > 0, density, 1), 0)
+        quantile = side * size
         edge = jnp.where(q == 0, -jnp.inf, jnp.where(q == 1, jnp.inf, jnp.nan))
         return jnp.where((q > 0) & (q < 1), jnp.where(q == 0.5, 0, quantile), edge)
 
@@ -134,17 +136,18 @@ def _mixture_cdf(value, ratio):
     """P(z <= value) for scale 1: normal CDFs averaged over the shrunk scales, by the trapezoid rule in log lambda.
 
     The weight is analytic in a strip of half-width pi / 2 and decays like exp(-|log lambda|). The normal CDF is bounded
-    in half of that strip. The step below and the cut-off leave an error of 1e-11 each in float64.
+    in half of that strip. The step below and the lower cut-off leave an error of 1e-11 each in float64. The upper cut-off
+    lies far above, because a tail probability t consists of local scales near 1 / t.
     """
-    step, reach = (0.18, 27.0) if value.dtype == jnp.float64 else (0.35, 14.0)
-    grid = np.arange(-reach, reach + step, step)
-    local = jnp.asarray(np.exp(grid), value.dtype)
+    step, low, high = (0.18, 27.0, 60.0) if value.dtype == jnp.float64 else (0.35, 18.0, 36.0)
+    grid = np.arange(-low, high + step, step)
+    inverse = jnp.asarray(np.exp(-grid), value.dtype)
     weight = jnp.asarray(0.5 / np.cosh(grid), value.dtype)  # lambda / (1 + lambda^2)
 
     def add(i, sums):
-        slope = jnp.sqrt(1 + (ratio * local[i]) ** 2)
-        w = weight[i] / slope
-        return sums[0] + w * ndtr(value * slope / local[i]), sums[1] + w
+        precision = jnp.sqrt(jnp.square(inverse[i]) + jnp.square(ratio))  # 1 / shrunk scale
+        w = weight[i] * inverse[i] / precision
+        return sums[0] + w * ndtr(value * precision), sums[1] + w
 
     below, total = lax.fori_loop(0, grid.size, add, (jnp.zeros_like(value), jnp.zeros_like(value)))
     return below / total

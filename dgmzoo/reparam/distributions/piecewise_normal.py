@@ -199,9 +199,17 @@ def _piecewise_to_piecewise(p, q):
         for d in (p, q)
     )
     gap, zero = (p.loc - q.loc)[..., None], jnp.zeros_like(p.loc)[..., None]
-    preimages = _inverse_at(p, q.steps - gap)
+    if p.scales.shape[-1] == q.scales.shape[-1]:
+        # The edges are the same, so that only the distance of the breakpoints counts. A difference of two breakpoints would
+        # lose all digits where a piece lies beyond one that is 1e6 times as wide.
+        reach = jnp.asarray(_pieces(p.scales.shape[-1]).reach, p.scales.dtype)
+        shift = gap + ((p.scales - q.scales)[..., None, :] * _like_rows(reach, p.scales)).sum(-1)
+        edges = jnp.broadcast_to(p.edges, shift.shape)
+        preimages, images = edges + _walk(p, -shift), edges + _walk(q, shift)
+    else:
+        preimages, images = _inverse_at(p, q.steps - gap), _inverse_at(q, p.steps + gap)
     noise = _joined(p.edges, preimages, zero)
-    eta = _joined(_inverse_at(q, p.steps + gap), q.edges, _inverse_at(q, gap))
+    eta = _joined(images, q.edges, _inverse_at(q, gap))
     noise, eta = lax.sort((noise, eta), num_keys=1)
 
     square = _segment_square(noise, eta).sum(-1)
@@ -220,6 +228,19 @@ def _normal_to_piecewise(p, q):
 def _inverse_at(d, steps):
     """Noise [..., S] of d at the points `d.loc + steps` [..., S]."""
     return _piecewise_linear(steps, d.steps[..., None, :], 1 / d.scales[..., None, :])
+
+
+def _walk(d, shift):
+    """Noise [..., M - 1] that d passes from each of its edges over the distance `shift` [..., M - 1] in z."""
+    reach = _pieces(d.scales.shape[-1]).reach
+    between = jnp.asarray(reach[None] - reach[:, None], d.scales.dtype)  # [from, to, piece]
+    spans = (d.scales[..., None, None, :] * _like_rows(between, d.scales)).sum(-1)
+    return _piecewise_linear(shift, spans, 1 / d.scales[..., None, :])
+
+
+def _like_rows(constants, rows):
+    """Constants with leading axes of size 1 in place of the batch axes of `rows` [..., M], for strict promotion."""
+    return constants.reshape(*[1] * (rows.ndim - 1), *constants.shape)
 
 
 def _joined(*parts):

@@ -96,8 +96,11 @@ class PowerSpherical(dist.Distribution):
     def _reflect(self, x):
         """Move x [..., D] from around the first axis to around the direction: the reflection in algorithm 1 of the paper."""
         direction = jnp.broadcast_to(self.direction, x.shape)
-        first = jnp.zeros_like(direction).at[..., 0].set(1)
-        normal = first - direction
+        along, rest = direction[..., :1], direction[..., 1:]
+        # 1 - along is only rounding where the direction is near the first axis; for unit vectors it is |rest|^2 / (1 + along).
+        is_near = along > 0
+        lift = jnp.square(rest).sum(-1, keepdims=True) / (1 + jnp.where(is_near, along, 0))
+        normal = jnp.concatenate([jnp.where(is_near, lift, 1 - along), -rest], -1)  # the first axis minus the direction
         square = jnp.square(normal).sum(-1, keepdims=True)
         differs = square > jnp.finfo(x.dtype).tiny  # otherwise the direction is the first axis
         factor = jnp.where(differs, 2 * (normal * x).sum(-1, keepdims=True) / jnp.where(differs, square, 1), 0)

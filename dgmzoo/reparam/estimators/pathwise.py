@@ -3,7 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, constraints
 
 from dgmzoo.reparam.fast_threefry import standard_key
 from dgmzoo.reparam.ops import relaxed_promotion
@@ -23,7 +23,8 @@ def sample(q: Distribution, key: chex.PRNGKey, num: int) -> chex.Array:
     """Sample `[K, B, U]` from q with batch shape `[1 or K, B, U]`, where K = `num`.
 
     The gradient is pathwise if the family is reparameterized. Otherwise it is zero, and the parameters need a
-    score-function gradient. Integer samples are converted to the dtype of the parameters.
+    score-function gradient. Integer samples are converted to the dtype of the parameters. Samples that rounding has put on
+    an end of the support (0, 1 or infinity) are moved to the next number inside, where log-densities are finite.
 
     >>> import numpyro.distributions as dist
     >>> q = dist.Normal(jnp.zeros((1, 2, 3)), 1.0)
@@ -36,5 +37,18 @@ def sample(q: Distribution, key: chex.PRNGKey, num: int) -> chex.Array:
     key = key if is_reparameterized(type(q)) else standard_key(key)
     with relaxed_promotion():
         samples = q.sample(key, (num,))[:, 0] if lead == 1 else q.sample(key)
+        samples = _inside(samples, q)
     samples = samples.astype(jnp.result_type(*jax.tree.leaves(q)))
     return samples if is_reparameterized(type(q)) else jax.lax.stop_gradient(samples)
+
+
+def _inside(samples: chex.Array, q: Distribution) -> chex.Array:
+    """Samples strictly inside the support of positive numbers or the unit interval; others are returned as they are.
+
+    A uniform number is exactly 0 once in 8 million draws, so that draws such as those of a Weibull distribution are, too.
+    """
+    if q.support not in (constraints.positive, constraints.unit_interval):
+        return samples
+    info = jnp.finfo(samples.dtype)
+    most = info.max if q.support is constraints.positive else 1 - info.epsneg
+    return jnp.clip(samples, info.tiny, most)

@@ -1,10 +1,12 @@
-"""`score_surrogate`: a loss with the score-function gradient; `normalized_signal`: normalize the learning signal."""
+"""`score_surrogate`, the score-function gradient estimator, and `normalized_signal`, which scales its learning signal."""
+
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from dgmzoo.reparam.collectives import batch_mean
+from dgmzoo.reparam.collectives import batch_mean, batch_sum
 
 
 def score_surrogate(log_q: chex.Array, signal: chex.Array) -> chex.Array:
@@ -20,10 +22,31 @@ def score_surrogate(log_q: chex.Array, signal: chex.Array) -> chex.Array:
     return jax.lax.stop_gradient(signal) * (log_q - jax.lax.stop_gradient(log_q))
 
 
-def normalized_signal(
-    centred: chex.Array, mean: chex.Array, variance: chex.Array, decay: float
-) -> tuple[chex.Array, chex.Array, chex.Array]:
+class NormalizedSignal(NamedTuple):
+    """A learning signal after `normalized_signal`, with the statistics that it used and the updated ones.
+
+    >>> NormalizedSignal(*jnp.zeros(5)).signal.shape
+    ()
+    """
+
+    signal: chex.Array
+    """`[K, B]`, `(centred - centre) / divisor`."""
+    centre: chex.Array
+    """`[K, B]`, the mean that was subtracted."""
+    divisor: chex.Array
+    """`[K, B]`, `max(1, standard deviation)`."""
+    mean: chex.Array
+    """`[]`, the running mean for the next batch."""
+    variance: chex.Array
+    """`[]`, the running variance for the next batch."""
+
+
+def normalized_signal(centred: chex.Array, mean: chex.Array, variance: chex.Array, decay: float) -> NormalizedSignal:
     """Subtract the running mean from the learning signal and divide it by `max(1, running standard deviation)`.
+
+    The mean and the deviation are those from before the batch, which do not depend on its samples: a statistic that
+    contains the sample itself scales and biases the score-function gradient. Without a history (mean and variance 0),
+    each element uses the mean and the deviation of the other elements of the batch, and the batch starts the history.
 
     Args:
       centred: `[K, B]`, the learning signal minus the input-dependent baseline.
@@ -31,17 +54,29 @@ def normalized_signal(
       variance: `[]`, running variance over batches of all devices.
       decay: of the running moments.
 
-    Returns:
-      The signal `[K, B]` and the updated moments.
+    Source: Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.3.1 and 2.3.2. Deviation: algorithm 1 there updates the
+    moments first, so that they contain the batch, and starts them at 0.
 
-    Source: Mnih & Gregor 2014 (arXiv 1402.0030), sections 2.3.1 and 2.3.2, algorithm 1.
-
-    >>> signal, mean, variance = normalized_signal(jnp.array([[-4.0, 4.0]]), jnp.array(0.0), jnp.array(16.0), 0.5)
-    >>> signal.tolist(), float(mean), float(variance)
-    ([[-1.0, 1.0]], 0.0, 16.0)
+    >>> normalized = normalized_signal(jnp.array([[-4.0, 4.0]]), jnp.array(1.0), jnp.array(16.0), 0.5)
+    >>> normalized.signal.tolist(), float(normalized.mean), float(normalized.variance)
+    ([[-1.25, 0.75]], 0.5, 16.0)
     """
+    num = batch_sum(jnp.ones_like(centred), (0, 1))
     batch = batch_mean(centred, (0, 1))
-    spread = batch_mean(jnp.square(centred - batch), (0, 1))
-    mean = decay * mean + (1 - decay) * batch
-    variance = decay * variance + (1 - decay) * spread
-    return (centred - mean) / jnp.maximum(1.0, jnp.sqrt(variance)), mean, variance
+    square = jnp.square(centred - batch)
+    spread = batch_mean(square, (0, 1))
+    others = jnp.maximum(num - 1, 1)
+    others_mean = jnp.where(num > 1, (num * batch - centred) / others, 0)
+    # The squares about the mean of all are reduced by those of the element and of the shift of the mean without it.
+    others_variance = jnp.maximum(num * spread - square * num / others, 0) / others
+    is_first = (mean == 0) & (variance == 0)
+    centre = jnp.where(is_first, others_mean, mean)
+    divisor = jnp.maximum(1.0, jnp.sqrt(jnp.where(is_first, others_variance, variance)))
+    keep = jnp.where(is_first, 0, decay)
+    return NormalizedSignal(
+        (centred - centre) / divisor,
+        centre,
+        divisor,
+        keep * mean + (1 - keep) * batch,
+        keep * variance + (1 - keep) * spread,
+    )
