@@ -1,4 +1,4 @@
-"""Checks of a zoo model's fields (`check_entry`, `check_whole`): positive sizes, no shared submodules, no settings of the likelihood's head."""
+"""`check_entry`, `check_whole`: check the fields of a model at construction, for example that sizes are positive.
 
 import dataclasses
 import operator
