@@ -1,4 +1,4 @@
-"""`check_entry`, `check_whole`: check the fields of a model at construction, for example that sizes are positive.
+"""`check_entry`, `check_whole`: check the fields of a model at construction, for example that sizes are positive."""
 
 import dataclasses
 import operator
