@@ -138,8 +138,11 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The experiment and the seed."""
-        return f"{self.experiment.name or type(self.experiment.model).__name__}, seed {self.seed}"
+        """Model, data, objective and seed."""
+        objective = self.experiment.objective
+        samples = f" with {objective.num_samples} samples" if objective.num_samples > 1 else ""
+        model, data = type(self.module).__name__, self.dataset.name
+        return f"{model} on {data}, {type(objective).__name__}{samples}, seed {self.seed}"
 
     @property
     def headline(self) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import functools
 
-from dgmzoo.command.output import keep_programs
+from dgmzoo.command.output import console, keep_programs
 
 _STYLE = {"passed": "green", "failed": "bold red", "skipped": "dim"}
 
@@ -22,7 +22,6 @@ def check(words: list[str]) -> int:
     parser.add_argument("--full-shape", action="store_true", help="keep the shape of the data")
     options = parser.parse_args(words)
     keep_programs()
-    from rich.console import Console
     from rich.table import Table
 
     from dgmzoo import data, testing
@@ -43,17 +42,17 @@ def check(words: list[str]) -> int:
     only = None if options.only is None else [law.strip() for law in options.only.split(",")]
     report = testing.check(chosen.module, chosen.batch, objective=experiment.objective, only=only, raises=False)
 
-    console = Console()
+    out = console()
     note = f" ({chosen.note})" if chosen.note else ""
-    console.print(f"{options.name}: {report.name} at shape {chosen.shape}{note}", highlight=False, markup=False)
+    out.print(f"{options.name}: {report.name} at shape {chosen.shape}{note}", highlight=False, markup=False)
     table = Table(box=None, pad_edge=False)
     for column in ("law", "outcome", "detail"):
         table.add_column(column, no_wrap=column != "detail", overflow="fold")
     for outcome in report.outcomes:
         table.add_row(outcome.law, f"[{_STYLE[outcome.status]}]{outcome.status}[/]", _escaped(outcome.detail))
-    console.print(table, highlight=False)
+    out.print(table, highlight=False)
     for line in report.unproved:
-        console.print(line, highlight=False, markup=False)
+        out.print(line, highlight=False, markup=False)
     return 1 if report.failed else 0
 
 

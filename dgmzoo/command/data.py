@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from dgmzoo.command.output import console
+
 HELP = """\
 usage: dgmzoo data VERB ...
 
@@ -36,7 +38,6 @@ def data(words: list[str]) -> int:
 
 def list_sets(words: list[str]) -> int:
     """Print a line for each registered set, within 80 columns."""
-    from rich.console import Console
     from rich.table import Table
 
     from dgmzoo.data import catalogue, local_copy
@@ -50,7 +51,7 @@ def list_sets(words: list[str]) -> int:
         shape = "x".join("n" if size == 0 else str(size) for size in entry.shape)
         rows = " / ".join(f"{count:,}" for count in entry.splits.values())
         table.add_row(name, entry.kind, shape, rows, "yes" if local_copy(name) else "")
-    Console().print(table)
+    console().print(table)
     return 0
 
 

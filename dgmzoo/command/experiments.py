@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from dgmzoo.command.output import keep_programs, print_record
+from dgmzoo.command.output import console, keep_programs, print_record, print_seeds
 
 
 def train(words: list[str]) -> int:
@@ -35,6 +35,8 @@ def train(words: list[str]) -> int:
         for run in ([runs] if seeds is None else runs) if multihost.is_first() else []:
             print_record(run.record, run.path)
             print(f"report: {run.path / REPORT}")
+        if seeds is not None and multihost.is_first():
+            print_seeds([run.record for run in runs])
     return 0
 
 
@@ -53,8 +55,6 @@ def compare(words: list[str]) -> int:
     if not _names_an_experiment("compare", words, "[--layers a,b] [--variants 'path=value ...' ...] [--seeds 3] "):
         return 0
     keep_programs()
-    from rich.console import Console
-
     from dgmzoo.command.options import Compare, parse, variant_overrides
     from dgmzoo.comparison.run import compare as run_comparison
     from dgmzoo.training.loop import Interrupted
@@ -72,10 +72,9 @@ def compare(words: list[str]) -> int:
     if options.json:
         print(json.dumps(compared.records))
         return 0
-    console = Console()
-    console.print(compared.table())
+    console().print(compared.table())
     for note in compared.notes():
-        console.print(f"  {note}", style="dim", highlight=False, markup=False)
+        console().print(f"  {note}", style="dim", highlight=False, markup=False)
     print(f"report: {run_dir / 'comparison.html'}")
     return 0
 

@@ -1,9 +1,9 @@
 """The commands that list the experiments, the committed results, and which objectives work with each latent layer."""
 
-from rich.console import Console
 from rich.table import Table
 
 from dgmzoo import experiments
+from dgmzoo.command.output import console
 from dgmzoo.evaluation import results as committed
 
 
@@ -22,7 +22,7 @@ def list_experiments(words: list[str]) -> int:
             continue
         values = ", ".join(str(value) for value, _ in summary.papers)
         table.add_row(summary.name, summary.data, values, summary.description)
-    Console().print(table)
+    console().print(table)
     return 0
 
 
@@ -49,5 +49,5 @@ def results(words: list[str]) -> int:
         table.add_column(column, overflow="fold")
     for record in records:
         table.add_row(*committed.table_row(record))
-    Console().print(table)
+    console().print(table)
     return 0

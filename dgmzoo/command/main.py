@@ -57,12 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _sigterm_as_interrupt():
-            sys.exit(_dispatch(words))
+            status = _dispatch(words)
+            sys.stdout.flush()
+            sys.exit(status)
     except KeyboardInterrupt as interrupt:
         print(f"{str(interrupt) or 'interrupted'}; the same command resumes", file=sys.stderr, flush=True)
         # XLA may still be computing, and does not survive the interpreter's ordinary exit.
         is_terminated = isinstance(interrupt, Terminated) or getattr(interrupt, "signal", None) == signal.SIGTERM
         os._exit(143 if is_terminated else 130)
+    except BrokenPipeError:  # the reader of a pipe has read enough (`dgmzoo list | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
         is_reported = not isinstance(error, RuntimeError) or "out of memory" in str(error).lower()
         if os.environ.get("DGMZOO_TRACEBACK") or not is_reported:

@@ -32,7 +32,7 @@ class Evaluation:
     num_samples: int = 5000
     """Samples per example of the importance-weighted bound (K); exact densities need none."""
     num_examples: int | None = None
-    """Examples of the split, from its start; None: all."""
+    """Examples of the split, drawn by a fixed seed; None: all."""
     weight_draws: int = 0
     """Networks over which the probabilities of a model with random weights are averaged; 0: one with the mean weights."""
     seed: int = 0

@@ -15,10 +15,10 @@ import numpy as np
 
 import dgmzoo
 from dgmzoo.config import overrides
-from dgmzoo.config.experiment import Experiment, Paper
 from dgmzoo.config.preflight import Resolved, likelihoods_of
 from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.prepared import with_prepared_error
+from dgmzoo.evaluation.published import published_result
 from dgmzoo.evaluation.training_value import is_bound
 
 SCHEMA = 2
@@ -74,6 +74,9 @@ def make_record(
         "schema": SCHEMA,
         "experiment": name,
         "overrides": requested,
+        "model": type(resolved.module).__name__,
+        "objective": type(experiment.objective).__name__,
+        "objective_samples": experiment.objective.num_samples,
         "corrections": list(resolved.corrections),
         **_commit(),
         "dataset": dataset.name,
@@ -155,34 +158,6 @@ def is_discrete(module: nn.Module) -> bool:
         return bool(discrete)
     likelihoods = likelihoods_of(module)
     return bool(likelihoods) and all(likelihood.discrete for likelihood in likelihoods)
-
-
-def published_result(experiment: Experiment, split: str, steps: int) -> dict[str, Any] | None:
-    """The published result for the same model, objective, data and evaluation; None if the experiment lists none."""
-    if overrides.source(experiment)[0] is None or split != "test":
-        return None
-    protocol = _protocol(experiment)
-    base = experiment.origin.base
-    for paper in base.papers:
-        if _protocol(overrides.override(base, paper.when)) == protocol:
-            return _row(paper, steps)
-    return None
-
-
-def _row(row: Paper, steps: int) -> dict[str, Any]:
-    budget = None if row.steps is None else round(steps / row.steps, 4)
-    return {"value": row.value, "source": row.source, "protocol": row.protocol, "budget": budget}
-
-
-def _protocol(experiment: Experiment) -> dict[str, Any]:
-    """Settings that must agree for two results to be comparable. Seeds, training length and rates may differ."""
-    parts = ("model", "objective", "extra_losses", "data", "evaluation")
-    flat = overrides.flatten(experiment)
-    return {
-        path: value
-        for path, value in flat.items()
-        if path.split(".")[0] in parts and path not in ("data.seed", "evaluation.seed", "model.shape")
-    }
 
 
 def _rounded(value: float) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dgmzoo import experiments
+from dgmzoo.evaluation.record import SCHEMA
 
 COLUMNS = ("experiment", "overrides", "data", "steps", "-log p(x), nats", "estimate", "published", "seed", "commit")
 INTRODUCTION = """\
@@ -13,8 +14,9 @@ INTRODUCTION = """\
 Each row is a record beside this page, with the digest of the data, the seed, the versions and the device. Values are
 negative log-likelihoods of the test split in nats per example with their standard error over examples (and the Monte
 Carlo error of the estimate); lower is better. A published value belongs to the same model, objective, data and estimate.
-In brackets: our number of steps divided by the paper's, regardless of batch sizes. `dgmzoo results --markdown` prints this
-page. Comparisons of variational layers over paired seeds, with conclusions, are in [comparisons](comparisons).
+In brackets: our number of steps divided by the paper's, regardless of batch sizes. "stale": made by the rules of before
+version 0.3, whose subsets were the first rows and whose Monte Carlo errors are too small where few samples carry the
+weight; the value stands, and the row awaits another run. `dgmzoo results --markdown` prints this page. Comparisons of variational layers over paired seeds, with conclusions, are in [comparisons](comparisons).
 """
 
 
@@ -53,6 +55,9 @@ def table_row(record: dict[str, Any]) -> tuple[str, ...]:
     """
     paper = record["paper"]
     changes = " ".join(f"{path}={value}" for path, value in record["overrides"].items())
+    if paper is not None and paper.get("differences"):
+        paper = None  # of another protocol
+    stale = ", stale" if record["schema"] < SCHEMA else ""
     kinds = {"exact": "exact", "iw": f"IW-{record['num_samples']}", "elbo": "ELBO", "predictive": "predictive"}
     error = record["monte_carlo_error"]
     return (
@@ -61,7 +66,7 @@ def table_row(record: dict[str, Any]) -> tuple[str, ...]:
         f"{record['dataset']}, {record['encoding'] or 'as it is'}",
         f"{record['steps']:,}",
         format_value(record) + (f" (MC {error:.3f})" if error else ""),
-        kinds.get(record["bound"], "-"),
+        kinds.get(record["bound"], "-") + stale,
         "-" if paper is None else f"{paper['value']}" + (f" [{paper['budget']:.2g}]" if paper["budget"] else ""),
         str(record["seed"]),
         (record["commit"] or "-")[:7],

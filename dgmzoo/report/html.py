@@ -16,6 +16,7 @@ body:has(.drawn){max-width:90rem}.drawn img{image-rendering:auto;border:0}
 table{border-collapse:collapse;font-size:.9rem;display:block;overflow-x:auto}
 td{padding:.15rem 1.2rem .15rem 0;vertical-align:top}th{text-align:left;padding:.15rem 1.2rem .15rem 0}
 .notes{color:#5a6474;font-size:.9rem}p,.notes{max-width:60rem}
+details{margin:2rem 0}summary{font-size:1.1rem;cursor:pointer}
 td:first-child{color:#5a6474;white-space:nowrap}figure{margin:0 0 1rem}figcaption{color:#5a6474;font-size:.9rem}
 """
 
@@ -71,16 +72,36 @@ def _num_draws(record: Mapping[str, Any]) -> int:
 
 
 def published_line(record: Mapping[str, Any]) -> str:
-    """One line with the published result for the record's protocol; empty if the record has none.
+    """One line with the published figure and the comparison with it; empty if the record has none.
 
-    >>> published_line({"paper": {"value": 86.76, "source": "Burda 2016", "protocol": "IW-5000", "budget": None}})
-    'published: 86.76 (Burda 2016; IW-5000)'
+    >>> paper = {"value": 86.76, "source": "Burda 2016", "protocol": "IW-5000", "budget": None}
+    >>> published_line({"value": 87.17, "num_samples": 5000, "paper": paper})
+    'published: 86.76 (Burda 2016; IW-5000), same protocol: behind by 0.41'
+    >>> fewer = {**paper, "differences": {"evaluation.num_samples": [100, 5000]}}
+    >>> published_line({"value": 87.17, "num_samples": 100, "paper": fewer})
+    'published: 86.76 (Burda 2016; IW-5000), not compared: num_samples 100 for 5000; add --evaluation.num-samples 5000'
     """
     paper = record["paper"]
     if not paper:
         return ""
     budget = "" if paper["budget"] is None else f"; this run took {paper['budget']:.2g} times the paper's steps"
-    return f"published: {paper['value']} ({paper['source']}; {paper['protocol']}){budget}"
+    line = f"published: {paper['value']} ({paper['source']}; {paper['protocol']})"
+    if differences := paper.get("differences"):
+        shown = [f"{path.rpartition('.')[2]} {own} for {other}" for path, (own, other) in differences.items()]
+        more = f" and {len(shown) - 3} more settings" if len(shown) > 3 else ""
+        options = " ".join(f"--{path.replace('_', '-')} {other}" for path, (_, other) in differences.items())
+        advice = f"; add {options}" if all(path.startswith("evaluation.") for path in differences) else ""
+        return f"{line}, not compared: {', '.join(shown[:3])}{more}{advice}"
+    if record["value"] is None:
+        return line
+    return f"{line}, same protocol: {_verdict(record['value'] - paper['value'], paper['value'])}{budget}"
+
+
+def _verdict(behind: float, figure: float) -> str:
+    """Reproduced within 0.3 % of the figure, as for a single seed, and otherwise the distance."""
+    if abs(behind) <= 0.003 * abs(figure):
+        return f"reproduced ({behind:+.2f})"
+    return f"behind by {behind:.2f}" if behind > 0 else f"better by {-behind:.2f}"
 
 
 def write_report(
@@ -89,10 +110,12 @@ def write_report(
     record: Mapping[str, Any],
     pictures: Mapping[str, bytes],
     figures: Mapping[str, str],
+    facts: Mapping[str, str],
 ):
     """Write the report of a run to `path`.
 
     Args:
+      facts: title -> text, of what was trained.
       record: the record of the result.
       pictures: caption -> PNG.
       figures: caption -> SVG.
@@ -100,11 +123,12 @@ def write_report(
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=lead>{html.escape(headline(record))}</p>"]
     if text := published_line(record):
         parts.append(f"<p>{html.escape(text)}</p>")
+    parts.append(table(facts))
     for caption, svg in figures.items():
         parts.append(f"<h2>{html.escape(caption)}</h2><figure>{svg}</figure>")
     for caption, picture in pictures.items():
         parts.append(f"<h2>{html.escape(caption)}</h2><figure>{inline_image(picture, caption)}</figure>")
-    parts.append(f"<h2>Record</h2>{table(record)}")
+    parts.append(f"<details><summary>The record</summary>{table(record)}</details>")
     write_text(path, page(title, parts))
 
 

@@ -15,6 +15,7 @@ from dgmzoo import files
 from dgmzoo.evaluation import inference
 from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.report import layers, plots
+from dgmzoo.report.facts import facts
 from dgmzoo.report.html import headline as headline
 from dgmzoo.report.html import write_report
 from dgmzoo.report.matplotlib_style import default_style
@@ -69,7 +70,7 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
             except Exception as error:  # the result stands, whatever a picture does
                 first_line = str(error).strip().partition("\n")[0]
                 warnings.warn(f"the {name} are not in the report: {type(error).__name__}: {first_line}", stacklevel=2)
-    write_report(run.path / report, run.title, run.record, pictures, figures)
+    write_report(run.path / report, run.title, run.record, pictures, figures, facts(run))
 
 
 def card(run: Any) -> str:

@@ -8,6 +8,7 @@ import pytest
 from dgmzoo import api, experiments
 from dgmzoo.comparison import table
 from dgmzoo.evaluation import results
+from dgmzoo.evaluation.record import SCHEMA
 from tests.support.command import ROOT
 
 RECORDS = experiments.records()
@@ -18,7 +19,7 @@ def test_a_record_can_be_reproduced(path):
     """It contains a commit, a value, and an experiment that accepts its overrides and lists its published value."""
     record = json.loads(path.read_text())
     exp = api.experiment(record["experiment"], record["overrides"])
-    assert record["schema"] == 1 and record["dirty"] is False and len(record["commit"]) == 40
+    assert record["schema"] in (1, SCHEMA) and record["dirty"] is False and len(record["commit"]) == 40
     assert math.isfinite(record["value"]) and record["standard_error"] > 0
     assert record["split"] == "test" and record["dataset"] == exp.data.name
     assert record["encoding"] == exp.data.encoding and record["ema"] == exp.training.ema
@@ -48,10 +49,21 @@ def test_the_results_page_is_made_of_the_records():
 
 def test_a_record_without_commit_budget_or_bound_has_a_row():
     """An installed wheel has no commit, a point code has no bound."""
-    record = {"experiment": "a", "overrides": {}, "dataset": "d", "encoding": None, "steps": 1, "num_samples": 1}
+    record = {
+        "schema": SCHEMA,
+        "experiment": "a",
+        "overrides": {},
+        "dataset": "d",
+        "encoding": None,
+        "steps": 1,
+        "num_samples": 1,
+    }
     record |= {"value": 1.0, "standard_error": 0.1, "monte_carlo_error": None, "seed": 0, "commit": None, "bound": None}
     row = results.table_row(record | {"paper": {"value": 2.0, "budget": None}})
     assert row == ("a", "-", "d, as it is", "1", "1.00 ± 0.10", "-", "2.0", "0", "-")
+    assert results.table_row(record | {"schema": 1, "paper": None})[5] == "-, stale"
+    other = {"value": 2.0, "budget": None, "differences": {"evaluation.num_samples": [1, 5]}}
+    assert results.table_row(record | {"paper": other})[6] == "-"
 
 
 def test_a_file_that_is_not_a_record_is_refused_by_name(tmp_path, monkeypatch):
