@@ -31,6 +31,7 @@ _LEAST = {
     dist.InverseGamma: {"concentration": _LEAST_NEAR_0},
     dist.Chi2: {"df": 2 * _LEAST_NEAR_0},
     dist.Weibull: {"concentration": _LEAST_NEAR_0},
+    dist.Pareto: {"alpha": _LEAST_NEAR_0},
 }
 _MIN_SCALE = 1e-6  # keeps float32 log-densities finite; far below any scale a posterior needs
 

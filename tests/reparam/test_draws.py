@@ -39,7 +39,7 @@ def test_f20_draws_near_1_have_the_right_mean_log_density(family):
 
 
 @pytest.mark.parametrize(
-    "family", [dist.Gamma, dist.InverseGamma, dist.Chi2, dist.Weibull], ids=lambda family: family.__name__
+    "family", [dist.Gamma, dist.InverseGamma, dist.Chi2, dist.Weibull, dist.Pareto], ids=lambda family: family.__name__
 )
 def test_f67_draws_of_small_concentrations_are_not_zero(family):
     _, z, log_q = draws(family, [-8.0] * families.num_unconstrained(family))
