@@ -3,7 +3,7 @@
 The order of the rows follows from the seed and the step alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +20,9 @@ _RESIDENT_BYTES = 4 << 30  # larger training splits are streamed from the host
 class DispatchInput(NamedTuple):
     """The rows of one dispatch, a call of the compiled program that runs several steps."""
 
-    size: int  # steps
+    size: int  # steps, at most n
     rows: Mapping[str, Any]  # all rows on the device [N, ...], or the gathered batches [n, (S,) B, ...] if streamed
-    indices: np.ndarray  # [n, B], for several seeds [n, S, B]; B is the share of this process
+    indices: np.ndarray  # [n, B], for several seeds [n, S, B], zeros beyond `size`; B is the share of this process
 
 
 class Batches:
@@ -51,26 +51,26 @@ class Batches:
         size = sum(leaf.nbytes for leaf in rows.values())
         self.is_streamed = size > _RESIDENT_BYTES if stream is None else stream
 
-    def dispatches(self, start: int, n: int) -> Iterator[DispatchInput]:
-        """Inputs of the dispatches from step `start` to the end, `n` or 1 steps each."""
-        if self.is_streamed:
-            return prefetch(self._streamed(start, n))
-        return self._resident(start, n)
+    def dispatches(self, start: int, n: int, size: Callable[[], int] | None = None) -> Iterator[DispatchInput]:
+        """Inputs of the dispatches from step `start` to the end, of at most `n` steps each.
 
-    def _resident(self, start: int, n: int) -> Iterator[DispatchInput]:
-        rows = place({name: np.asarray(leaf) for name, leaf in self.rows.items()}, self.devices)
-        for step, size in self._grid(start, n):
-            yield DispatchInput(size, rows, self.indices(step, size))
+        Args:
+          size: function that returns the number of steps of the next dispatch, at most n; None: n.
+        """
+        inputs = self._inputs(start, n, size or (lambda: n))
+        return prefetch(inputs) if self.is_streamed else inputs
 
-    def _streamed(self, start: int, n: int) -> Iterator[DispatchInput]:
-        for step, size in self._grid(start, n):
-            indices = self.indices(step, size)
-            yield DispatchInput(size, gather(self.rows, indices), indices)
-
-    def _grid(self, start: int, n: int) -> Iterator[tuple[int, int]]:
-        for size in dispatch_sizes(start, self.total_steps, self.steps_per_epoch, n):
-            yield start, size
-            start += size
+    def _inputs(self, start: int, n: int, size: Callable[[], int]) -> Iterator[DispatchInput]:
+        rows = None
+        if not self.is_streamed:
+            rows = place({name: np.asarray(leaf) for name, leaf in self.rows.items()}, self.devices)
+        for step, steps in dispatch_sizes(start, self.total_steps, self.steps_per_epoch, size):
+            indices = self.indices(step, steps)
+            used = gather(self.rows, indices) if self.is_streamed else rows
+            pad = [(0, n - steps)]
+            if self.is_streamed:
+                used = {name: np.pad(leaf, pad + [(0, 0)] * (leaf.ndim - 1)) for name, leaf in used.items()}
+            yield DispatchInput(steps, used, np.pad(indices, pad + [(0, 0)] * (indices.ndim - 1)))
 
     def indices(self, step: int, size: int) -> np.ndarray:
         """Row numbers of `size` steps from `step` on: `[size, B]`, for several seeds `[size, S, B]`.
@@ -91,24 +91,22 @@ class Batches:
         return self._orders[seed, epoch]
 
 
-def dispatch_sizes(start: int, total: int, steps_per_epoch: int, n: int) -> Iterator[int]:
-    """Sizes of the dispatches from step `start` to `total`: n or 1 steps, never across the end of an epoch.
+def dispatch_sizes(start: int, total: int, steps_per_epoch: int, size: Callable[[], int]) -> Iterator[tuple[int, int]]:
+    """Step and size of the dispatches from step `start` to `total`, which never cross the end of an epoch.
 
-    The boundaries depend on the step alone, so that a resumed run repeats the programs of an uninterrupted one.
-
-    >>> list(dispatch_sizes(start=0, total=12, steps_per_epoch=8, n=3))
-    [3, 3, 1, 1, 3, 1]
+    >>> list(dispatch_sizes(start=0, total=12, steps_per_epoch=8, size=lambda: 3))
+    [(0, 3), (3, 3), (6, 2), (8, 3), (11, 1)]
     """
     step = start
     while step < total:
         remaining = min(steps_per_epoch - step % steps_per_epoch, total - step)
-        size = n if remaining >= n else 1
-        yield size
-        step += size
+        steps = min(remaining, max(1, size()))
+        yield step, steps
+        step += steps
 
 
 def default_dispatch_size(one_at_a_time: bool, steps_per_epoch: int) -> int:
-    """Steps of a dispatch: about 50, chosen so that few steps are left over at the end of an epoch.
+    """Most steps of a dispatch: about 50, chosen so that few steps are left over at the end of an epoch.
 
     >>> default_dispatch_size(one_at_a_time=False, steps_per_epoch=600)
     60

@@ -7,6 +7,7 @@ spans the devices of all of them, ordered by process; arrays outside the step ar
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +19,22 @@ from dgmzoo.evaluation.log_likelihood import local_devices
 from dgmzoo.reparam.collectives import DEVICES
 from dgmzoo.training.step import LOCAL, State, Step
 
-Dispatch = Callable  # (state, rows, indices [n, B]) -> (state, metrics {name: [n]})
+Dispatch = Callable  # (state, rows, indices [n, B], size=None) -> (state, metrics {name: [n]})
 
 
 def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool = False, num_seeds: int = 1) -> Dispatch:
-    """A function `(state, rows, indices) -> (state, metrics)` that runs one step for each row of `indices`.
+    """A function `(state, rows, indices, size=None) -> (state, metrics)` that runs one step for each of `size` batches.
 
-    `rows {name: [N, ...]}` are the data on the device, and `indices [n, B]` select the batches. The buffers of the state
-    are donated. A program is compiled for each n.
+    `rows {name: [N, ...]}` are the data on the device, and `indices [n, B]` select the batches. Only the first `size` of
+    the n are used; None: all. The buffers of the state are donated. One program serves every size up to n, so that the
+    size changes no bit of the result.
 
     Args:
       streamed: `rows {name: [n, B, ...]}` are batches gathered on the host; only the shape of `indices` is used.
       num_seeds: S > 1: states of S seeds are stacked, and the batches are `[n, S, B]`.
+
+    Returns:
+      The function; its metrics `[n]` are zeros beyond `size`.
 
     >>> def step(state, rows):
     ...     return state._replace(step=state.step + rows["x"].sum()), {"loss": rows["x"].mean()}
@@ -43,44 +48,59 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
         axes = State(step=None, key=0, variables=0, opt_state=0, ema=0)
         step = jax.vmap(step, in_axes=(axes, 0), out_axes=(axes, 0))
 
-    def run(state: State, rows, indices):
-        def run_step(state, inputs):
-            index, gathered = inputs
+    def run(state: State, rows, indices, size):
+        def one_step(state, i):
+            index, gathered = jax.tree.map(lambda leaf: leaf[i], (indices, rows if streamed else None))
             batch = gathered if streamed else jax.tree.map(lambda leaf: _take(leaf, index), rows)
             return step(state, batch)
 
-        per_step = (indices, rows if streamed else None)
-        if indices.shape[0] == 1:  # no loop, because XLA's CPU convolutions are slow inside one
-            state, metrics = run_step(state, jax.tree.map(lambda leaf: leaf[0], per_step))
+        num = indices.shape[0]
+        if num == 1:  # no loop, because XLA's CPU convolutions are slow inside one
+            state, metrics = one_step(state, 0)
             return state, jax.tree.map(lambda leaf: leaf[None], metrics)
-        return jax.lax.scan(run_step, state, per_step)
+        run_step = jax.jit(one_step, inline=True)  # traced once for the shapes and for the loop
+        _, shapes = jax.eval_shape(run_step, state, jax.ShapeDtypeStruct((), jnp.int32))
+        start = jax.tree.map(lambda leaf: jnp.zeros((num, *leaf.shape), leaf.dtype), shapes)
+
+        def body(i, carry):
+            state, metrics = carry
+            state, new = run_step(state, i)
+            return state, jax.tree.map(lambda leaf, value: leaf.at[i].set(value), metrics, new)
+
+        return jax.lax.fori_loop(0, size, body, (state, start))
 
     if num_global(devices) == 1:
-        return jax.jit(run, donate_argnums=0)
+        program = jax.jit(run, donate_argnums=0)
+        return lambda state, rows, indices, size=None: program(state, rows, indices, _size(indices, size))
 
     axis = 1 if num_seeds == 1 else 2  # of the examples
 
     def split_batch(leaf):  # [n, (S,) B, ...] to [n, (S,) devices, B / devices, ...]
         return leaf.reshape(*leaf.shape[:axis], len(devices), -1, *leaf.shape[axis + 1 :])
 
-    def run_with_local(local, state, rows, indices):
+    def run_with_local(local, state, rows, indices, size):
         """`run`, with the local collection as an argument: with several processes `pmap` takes no axes within a dict."""
-        state, metrics = run(state._replace(variables=state.variables | local), rows, indices)
+        state, metrics = run(state._replace(variables=state.variables | local), rows, indices, size)
         local, state = _split_local(state)
         return local, state, metrics
 
-    in_axes, out_axes = (0, None, axis if streamed else None, axis), (0, None, None)
+    in_axes, out_axes = (0, None, axis if streamed else None, axis, None), (0, None, None)
     all_devices = global_devices(devices)
     program = jax.pmap(
         run_with_local, DEVICES, in_axes=in_axes, out_axes=out_axes, devices=all_devices, donate_argnums=(0, 1)
     )
 
-    def dispatch(state, rows, indices):
+    def dispatch(state, rows, indices, size=None):
+        size = _size(indices, size)
         rows = jax.tree.map(split_batch, rows) if streamed else rows
-        local, state, metrics = _wait_for_gloo(program(*_split_local(state), rows, split_batch(indices)))
+        local, state, metrics = _wait_for_gloo(program(*_split_local(state), rows, split_batch(indices), size))
         return state._replace(variables=state.variables | local), metrics
 
     return dispatch
+
+
+def _size(indices: Any, size: int | None) -> np.ndarray:
+    return np.asarray(indices.shape[0] if size is None else size, np.int32)
 
 
 def _take(leaf: jax.Array, index: jax.Array) -> jax.Array:

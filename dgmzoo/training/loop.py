@@ -17,6 +17,7 @@ from dgmzoo.training import devices as placement
 from dgmzoo.training.batches import Batches, default_dispatch_size
 from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.optimizer import build
+from dgmzoo.training.pace import Pace
 from dgmzoo.training.readings import Readings
 from dgmzoo.training.seed_tracker import Callback, NonFinite, SeedTracker, restore_common_step
 from dgmzoo.training.step import State, evaluation_variables, make_init, make_step
@@ -149,8 +150,10 @@ class _Loop:
         )
         self.keys = [jax.random.key(seed) for seed in seeds]
         self.init_rows = dataset.initial_rows()
-        self.unread_metrics: list[tuple[int, dict[str, jax.Array]]] = []  # first step, metrics on the device
-        self.max_unread_steps = _max_unread_steps(0)
+        self.pace = Pace(1)
+        self.unread_metrics: list[
+            tuple[int, int, dict[str, jax.Array]]
+        ] = []  # first step, steps, metrics on the device
 
     def fit(self) -> list[Fitted]:
         state = self._initial_state()
@@ -169,17 +172,17 @@ class _Loop:
         n = self.execution.dispatch or default_dispatch_size(self._is_slow_in_loop(), self.steps_per_epoch)
         warn_about_precision(self.training.compute, self.step, *self._step_shapes())
         dispatch = placement.compile_dispatch(self.step, self.devices, self.batches.is_streamed, len(self.trackers))
-        self.since_save = self.since_read = Stopwatch()
+        self.since_save, self.pace = Stopwatch(), Pace(n)
         reduce_flags = placement.FlagReduction(self.devices)
         is_done = False
-        with contextlib.closing(self.batches.dispatches(step, n)) as inputs:
+        with contextlib.closing(self.batches.dispatches(step, n, self.pace.next_size)) as inputs:
             while step < self.total and not is_done:
                 size, rows, indices = next(inputs)
-                state, metrics = dispatch(state, rows, indices)
-                self.unread_metrics.append((step, metrics))
+                state, metrics = dispatch(state, rows, indices, size)
+                self.unread_metrics.append((step, size, metrics))
                 step += size
                 is_epoch_end = step % self.steps_per_epoch == 0 or step == self.total
-                self._read_metrics(everything=is_epoch_end)
+                self._read_metrics(everything=is_epoch_end or self.pace.waits)
                 self._diagnose(state, step - size, step)
                 if is_epoch_end:
                     self._end_epoch(state, step)
@@ -224,20 +227,18 @@ class _Loop:
 
     def _read_metrics(self, everything: bool) -> None:
         """Fetch metrics from the device. The newest are left there, unless all are needed, so that it never waits."""
-        num_steps = sum(len(metrics["loss"]) for _, metrics in self.unread_metrics)
-        is_due = num_steps >= self.max_unread_steps and len(self.unread_metrics) > 1
+        num_steps = sum(size for _, size, _ in self.unread_metrics)
+        is_due = num_steps >= self.pace.max_unread_steps and len(self.unread_metrics) > 1
         if not self.unread_metrics or not (everything or is_due):
             return
         ready = self.unread_metrics if everything else self.unread_metrics[:-1]
         self.unread_metrics = [] if everything else self.unread_metrics[-1:]
-        fetched = jax.device_get(ready)
-        num_ready = sum(len(metrics["loss"]) for _, metrics in ready)
-        self.max_unread_steps = _max_unread_steps(num_ready / max(self.since_read(), 1e-6))
-        self.since_read = Stopwatch()
-        for start, metrics in fetched:
+        fetched = jax.device_get([metrics for *_, metrics in ready])
+        self.pace.measure(sum(size for _, size, _ in ready))
+        for (start, size, _), metrics in zip(ready, fetched, strict=True):
             for i, tracker in enumerate(self.trackers):
-                own = metrics if len(self.trackers) == 1 else {name: value[:, i] for name, value in metrics.items()}
-                tracker.add_metrics(start, own, self.total)
+                each = (slice(size),) if len(self.trackers) == 1 else (slice(size), i)
+                tracker.add_metrics(start, {name: value[each] for name, value in metrics.items()}, self.total)
 
     def _end_epoch(self, state: State, step: int) -> None:
         interval = self.training.validate_epochs * self.steps_per_epoch
@@ -272,11 +273,3 @@ class _Loop:
         shape = (self.training.batch_size,)
         rows = {name: jax.ShapeDtypeStruct(shape + leaf.shape[1:], leaf.dtype) for name, leaf in self.init_rows.items()}
         return state, rows
-
-
-def _max_unread_steps(steps_per_second: float) -> int:
-    """Steps whose metrics may stay on the device: those of half a second, because a stop is noticed between dispatches.
-
-    Several processes use a constant, because they must read at the same step, whatever their clocks say.
-    """
-    return 64 if jax.process_count() > 1 else int(min(max(0.5 * steps_per_second, 1), 64))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, from_arrays, load_dataset, lookup
+from dgmzoo.data import Data, from_arrays, host_random, load_dataset, lookup
 
 
 def test_default_set_is_digits_split_by_the_seed():
@@ -70,11 +70,14 @@ def test_static_binarization_is_one_sample_of_the_whole_set(mnist_arrays):
     np.testing.assert_array_equal(whole.evaluation_rows("test")["x"], whole.splits["test"]["x"])
 
 
-def test_evaluation_rows_are_the_same_for_every_number_of_rows(mnist_arrays):
+def test_f4_evaluation_rows_are_drawn_and_the_same_for_every_number_of_rows(mnist_arrays):
     data = load_dataset(Data("mnist", num_validation=100))
     rows = data.evaluation_rows("train")
     assert rows["x"].dtype == np.float32 and set(np.unique(rows["x"])) == {0.0, 1.0}
-    np.testing.assert_array_equal(data.evaluation_rows("train", 7)["x"], rows["x"][:7])
+    chosen = host_random.subset(len(rows["x"]), 7)
+    assert sorted(chosen) != list(range(7)) and len(set(chosen)) == 7
+    np.testing.assert_array_equal(data.evaluation_rows("train", 7)["x"], rows["x"][chosen])
+    np.testing.assert_array_equal(data.evaluation_rows("train", 3)["x"], rows["x"][chosen[:3]])
     assert data.evaluation_rows("train", 7)["label"].shape == (7,)
     np.testing.assert_array_equal(
         load_dataset(Data("mnist", num_validation=100)).evaluation_rows("train")["x"], rows["x"]

@@ -32,7 +32,7 @@ def test_the_validation_split_is_evaluated_with_the_bound_that_is_trained():
     assert reading["loss"] == estimate.value and reading["elbo"] == estimate.elbo < -estimate.value
 
 
-def test_training_compiles_at_most_two_programs(monkeypatch):
+def test_f34_training_compiles_one_program(monkeypatch):
     exp, model, dataset = prepared(TINY | {"training.steps": 45, "execution.dispatch": 7})
     sizes, traces = [], itertools.count()
 
@@ -43,16 +43,17 @@ def test_training_compiles_at_most_two_programs(monkeypatch):
 
         dispatch = compile_dispatch(traced, devices, *rest)
 
-        def call(state, rows, indices):
-            sizes.append(len(indices))
-            return dispatch(state, rows, indices)
+        def call(state, rows, indices, size):
+            assert len(indices) == 7
+            sizes.append(size)
+            return dispatch(state, rows, indices, size)
 
         return call
 
     monkeypatch.setattr(devices, "compile_dispatch", compile_and_count)
     fit(exp, model, dataset, 0, Quiet())
-    assert sum(sizes) == 45 and set(sizes) == {7, 1}
-    assert next(traces) == 2
+    assert sum(sizes) == 45 and sizes[:2] == [1, 1] and max(sizes) == 7
+    assert next(traces) <= 2  # of one program: the shapes of the metrics, and the loop
 
 
 def test_resident_memory_is_flat():

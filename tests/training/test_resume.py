@@ -142,14 +142,12 @@ def test_length_may_grow_on_resume_and_nothing_else_may_change(tmp_path, small):
     assert (tmp_path / "run/config.json").read_bytes() == before
 
 
-def test_dispatch_sizes_depend_on_the_step_alone():
+def test_dispatches_cover_every_step_and_end_with_epochs():
     for steps_per_epoch, total, n in ((19, 57, 7), (600, 1300, 50), (648, 648, 54), (3, 7, 3)):
-        sizes = list(dispatch_sizes(0, total, steps_per_epoch, n))
-        assert sum(sizes) == total and set(sizes) <= {n, 1}, "at most two programs"
-        steps = np.cumsum([0, *sizes])
-        for step in steps[:-1]:
-            resumed = np.cumsum([step, *dispatch_sizes(int(step), total, steps_per_epoch, n)])
-            assert list(resumed) == list(steps[steps >= step])
+        steps, sizes = zip(*dispatch_sizes(0, total, steps_per_epoch, lambda n=n: n), strict=True)
+        assert sum(sizes) == total and max(sizes) <= n and list(steps) == list(np.cumsum([0, *sizes[:-1]]))
+        ends = set(np.cumsum(sizes).tolist())
+        assert set(range(steps_per_epoch, total, steps_per_epoch)) <= ends
 
 
 def test_default_dispatch_size_divides_the_epoch():

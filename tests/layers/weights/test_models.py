@@ -101,6 +101,8 @@ class Twice(nn.Module):
 
     weights: VariationalWeights
 
+    bound = "exact"
+
     @nn.compact
     def evidence(self, batch, query):
         layer = VariationalDense(3, self.weights)
@@ -196,6 +198,7 @@ def test_weights_without_an_exact_gradient_are_refused(build, message):
 def test_a_stack_of_layers_is_refused():
     class Stacked(nn.Module):
         weights: VariationalWeights = VariationalWeights()
+        bound = "exact"
 
         @nn.compact
         def evidence(self, batch, query):
