@@ -1,4 +1,4 @@
-"""Checks of a user's columns: `check_float32` (values that a cast would lose), `few_valued_columns` (atoms)."""
+"""`check_float32`: refuse values that float32 merges or overflows; `few_valued_columns`: columns of repeated values."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""`Standardization`: columns of a user's table in units of the training rows' standard deviation, and back."""
+"""`Standardization`: (x - mean) / standard deviation of a table's columns, by its training rows, and the inverse."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

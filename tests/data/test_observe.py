@@ -75,5 +75,5 @@ def test_whole_numbers_may_be_encoded_as_classes(random):
         np.testing.assert_array_equal(x, classes[data.row_numbers["train"]])
     bits = load_dataset(from_arrays(classes > 3, encoding="classes"))
     np.testing.assert_array_equal(bits.evaluation_rows("test")["x"], (classes > 3)[bits.row_numbers["test"]])
-    with pytest.raises(ValueError, match="whole numbers from 0 to 255"):
+    with pytest.raises(ValueError, match="whole numbers from 0 "):
         load_dataset(from_arrays(random.random((60, 6)), encoding="classes"))

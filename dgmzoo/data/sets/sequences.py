@@ -1,4 +1,4 @@
-"""`SEQUENCES`: the entries of the text, sound and music data sets, each with its shape, splits, licence and sources."""
+"""`SEQUENCES`: the entries of the text, sound and music data sets: shapes, splits, licences, sources and papers."""
 
 from dgmzoo.data.entry import Entry, Source
 
