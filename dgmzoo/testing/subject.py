@@ -84,7 +84,13 @@ class Subject:
         if self.generate is None or not self.drawn.latents:
             return False
         context = {name: leaf[:2] for name, leaf in self.batch.items() if name not in ("x", "mask", "length")} or None
-        latents = jax.eval_shape(lambda key: self.model.generate(self.variables, key, 2, context), self.key).latents
+        shapes = jax.eval_shape(
+            lambda variables, key, context: self.model.generate(variables, key, 2, context),
+            self.variables,
+            self.key,
+            context,
+        )
+        latents = shapes.latents
         of_values = {name: jnp.shape(leaf)[1:] for name, leaf in latents.items()}
         return of_values == {name: latent.sample.shape[2:] for name, latent in self.drawn.latents.items()} and all(
             np.array_equal(latent.value, latent.sample) for latent in self.drawn.latents.values()

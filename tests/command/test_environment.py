@@ -20,6 +20,7 @@ dgmzoo.train(experiment, progress=False)
 """
 
 
+@pytest.mark.thorough
 def test_f29_settings_of_matplotlib_cost_nothing(tmp_path):
     settings = tmp_path / "matplotlibrc"
     settings.write_text("text.usetex: True\nfont.family: nowhere\n")

@@ -106,6 +106,7 @@ def test_two_processes_train_as_one(peers, monkeypatch, tmp_path):
     assert sum(name.startswith("adam") for name in one) == 8 and {"losses", "result"} <= one.keys()
 
 
+@pytest.mark.thorough
 def test_processes_refuse_together(peers, directory):
     first, second = (json.loads((directory / f"{i}.json").read_text()) for i in (0, 1))
     assert first.keys() == second.keys() == {"batch", "seeds", "differ", "one", "nan", "file"}
