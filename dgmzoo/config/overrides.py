@@ -106,7 +106,9 @@ def source(experiment: Experiment) -> tuple[str | None, dict[str, Any]]:
     ('vae/digits', {'model.latent_dim': 3})
     """
     origin = experiment.origin
-    if origin is None or experiment.data.arrays is not None or not all(map(_has_plain_form, origin.overrides.values())):
+    if origin is None or not all(map(_has_plain_form, origin.overrides.values())):
+        return None, {}
+    if experiment.data.arrays is not origin.base.data.arrays:  # an experiment file may make arrays of its own
         return None, {}
     made = flatten(origin.base) if origin.flat is None else origin.flat
     if made != flatten(experiment):

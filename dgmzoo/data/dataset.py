@@ -19,6 +19,7 @@ from dgmzoo.data.standardize import Standardization
 
 FIELDS = ("x", "label", "context", "mask")
 """Fields of a row: the value that is modelled, its class, further input of a conditional model, observed elements."""
+_LARGEST_COUNT = 1 << 20
 _INIT_ROWS, _INIT_BYTES = 1000, 2**26
 
 
@@ -179,10 +180,15 @@ def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lo
         standardization = Standardization.of(splits["train"])
         for rows in splits.values():
             rows["x"] = standardization.apply(rows["x"], _is_large(rows["x"]))
+            if "mask" in rows and not _is_large(rows["x"]):  # hidden elements are 0, the mean of their column
+                observed = broadcast_mask(np.asarray(rows["mask"]), rows["x"].shape, np).astype(bool)
+                rows["x"] = np.where(observed, rows["x"], np.float32(0))
         log(
             f"columns of {entry.name} are standardised by the training rows; {standardization.log_det():.4g} nats an example "
             f"lead back to its own units (data.standardize False leaves the columns as they are)"
         )
+    elif _is_left_whole(config, entry):
+        log(f"columns of {entry.name} are left in their units: whole numbers from 0 are taken for counts")
     if encoding == "static" and entry.encoding != "static":
         for split, rows in splits.items():
             static = _binarized_rows(rows["x"], row_numbers[split], entry.maximum, config.seed)
@@ -214,8 +220,16 @@ def _is_own(config: Data) -> bool:
 
 
 def _is_standardizable(entry: Entry, x: Any) -> bool:
-    """True for a table of real values: whole numbers only may be counts, and values in [0, 1] intensities."""
-    return entry.kind == "table" and len(entry.shape) == 1 and not user_data.is_whole(x)
+    """True for a table of real values; whole numbers from 0 may be counts, and values in [0, 1] intensities."""
+    if entry.kind != "table" or len(entry.shape) != 1:
+        return False
+    may_be_counts = user_data.is_whole(x) and np.min(x) >= 0 and np.max(x) <= _LARGEST_COUNT
+    return not may_be_counts
+
+
+def _is_left_whole(config: Data, entry: Entry) -> bool:
+    """True for an own table that keeps its units because it may hold counts."""
+    return _is_own(config) and config.standardize and entry.kind == "table" and len(entry.shape) == 1
 
 
 def _check_missing(entry: Entry) -> None:

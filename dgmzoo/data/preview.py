@@ -113,6 +113,8 @@ def _table_values(dataset: Dataset, split: str) -> np.ndarray:
 def _scatter_lines(dataset: Dataset, split: str) -> list[str]:
     x = _table_values(dataset, split)
     x = x[~np.isnan(x).any(1)]
+    if not len(x):
+        return ["(no row with both values)"]
     counts, _, _ = np.histogram2d(x[:, 1], x[:, 0], bins=(24, 48))
     return _shade(np.sqrt(counts[::-1] / counts.max()))
 

@@ -103,16 +103,23 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     for split, label in (("train", "train"), ("train_bound", "train"), ("valid", "valid")):
         split_rows = [row for row in rows if row["split"] == split and bound in row]
         if split_rows:
-            axes[0].plot([row["step"] for row in split_rows], [row[bound] for row in split_rows], label=label)
+            _curve(axes[0], [row["step"] for row in split_rows], [row[bound] for row in split_rows], label)
     values = [row[bound] for row in rows if bound in row]
     if values:  # exclude the first steps, whose values are far from the others
-        axes[0].set_ylim(np.quantile(values, 0.05), max(values) + 0.03 * abs(max(values)))
+        low, high = np.quantile(values, 0.05), max(values)
+        margin = 0.03 * abs(high) or 1.0
+        axes[0].set_ylim(low if low < high else low - margin, high + margin)
     axes[0].set(xlabel="step", ylabel="bound on log p(x) [nats]")
     for name in terms:
         kl_rows = [row for row in rows if row["split"] == "train" and name in row]
-        axes[1].plot([row["step"] for row in kl_rows], [row[name] for row in kl_rows], label=name)
+        _curve(axes[1], [row["step"] for row in kl_rows], [row[name] for row in kl_rows], name)
         axes[1].set(xlabel="step", ylabel="KL [nats]")
     return _svg(figure, axes)
+
+
+def _curve(axes: Any, steps: Sequence[int], values: Sequence[float], label: str) -> None:
+    """A line, or a point where there is one value (a run within one epoch)."""
+    axes.plot(steps, values, label=label, marker="o" if len(steps) == 1 else None)
 
 
 def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -129,7 +136,7 @@ def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     for name, plot in zip(names, axes, strict=False):
         for split in sorted({row["split"] for row in rows if name in row}):
             points = [(row["step"], row[name]) for row in rows if row["split"] == split and name in row]
-            plot.plot(*zip(*points, strict=True), label=split)
+            _curve(plot, *zip(*points, strict=True), split)
         plot.set(xlabel="step", ylabel=name)
     for plot in axes[len(names) :]:
         plot.remove()

@@ -102,7 +102,7 @@ def _figures(run: Any, estimate: Estimate) -> dict[str, str]:
     if estimate.kl:
         figures["KL per unit"] = plots.sorted_units(estimate.kl)
     for name, mean in estimate.means.items():
-        if mean.shape[-1] == 2:
+        if mean.ndim == 2 and mean.shape[-1] == 2:  # not of every step of a sequence
             labels = run.dataset.evaluation_rows("test", len(mean)).get("label")
             figures[f"The latent space of {name}"] = plots.scatter_plot(mean, labels)
     return figures

@@ -19,6 +19,7 @@ from dgmzoo.layers.posteriors.base import Posterior
 from dgmzoo.layers.priors.base import Prior
 from dgmzoo.model.contract import Query
 from dgmzoo.testing import continuous
+from dgmzoo.testing.densities import goodness_of_fit
 from dgmzoo.testing.report import LawSkipped, require
 from dgmzoo.testing.subject import K, Subject
 
@@ -31,7 +32,8 @@ def priors(subject: Subject) -> str:
     """Latents that `generate` samples follow the density of their prior.
 
     For a smooth density on the real line, `E[d/dz_i log p(z)] = 0` and `E[z_i d/dz_j log p(z)] = -(i == j)` under its own
-    samples (Stein 1972). Up to six dimensions the density must also integrate to 1.
+    samples (Stein 1972). Up to six dimensions the density must also integrate to 1, and cells of equal mass hold equally
+    many samples, which sees wrong weights of a mixture.
     """
     names = _own_priors(subject)
     if not names:
@@ -43,11 +45,16 @@ def priors(subject: Subject) -> str:
     expected = {name: sample.shape[2:] for name, sample in subject.given.items()}
     if {name: np.shape(draw)[1:] for name, draw in draws.items()} != expected:
         raise LawSkipped("the draws of generate do not hold the latents of every layer")
-    return "; ".join(f"{name}: {_follows(subject, name, draws)}" for name in names)
+    return "; ".join(f"{name}: {_follows(subject, name, draws, jumps)}" for name, jumps in names.items())
 
 
-def _own_priors(subject: Subject) -> list[str]:
-    """Names of the layers whose prior is no distribution family, and whose samples are real numbers and the values."""
+def _own_priors(subject: Subject) -> dict[str, bool]:
+    """Layers whose prior is no distribution family, and whose samples are real numbers and the values.
+
+    Returns:
+      Name -> True if the layer says that its prior density jumps.
+    """
+    jumps: dict[str, bool] = {}
     names: dict[tuple[str, ...], str] = {}
     posterior: dict[tuple[str, ...], Conditional] = {}
     prior: dict[tuple[str, ...], Conditional] = {}
@@ -56,6 +63,7 @@ def _own_priors(subject: Subject) -> list[str]:
         module, result = context.module, method(*arguments, **named)
         if isinstance(module, LatentLayer) and context.method_name == "infer":
             names[module.path] = named.get("name", arguments[-1])
+            jumps[names[module.path]] = bool(module.clone(parent=None).facts().prior_jumps)
         for kind, found in ((Posterior, posterior), (Prior, prior)):
             if isinstance(module, kind) and context.method_name == "__call__":
                 found.setdefault(module.path[:-1], result)
@@ -70,15 +78,15 @@ def _own_priors(subject: Subject) -> list[str]:
     def is_real(q: Conditional) -> bool:
         return q.transform is None and (q.distribution is None or q.distribution.support is constraints.real)
 
-    return [
-        names[path]
+    return {
+        names[path]: jumps[names[path]]
         for path, p in prior.items()
         if path in names and path in posterior and p.distribution is None and p.transform is None
         if is_real(posterior[path])
-    ]
+    }
 
 
-def _follows(subject: Subject, name: str, draws: Mapping[str, np.ndarray]) -> str:
+def _follows(subject: Subject, name: str, draws: Mapping[str, np.ndarray], jumps: bool) -> str:
     shape = draws[name].shape[1:]
     size = int(np.prod(shape))
     leading = (_NUM_SAMPLES, subject.num_rows)
@@ -108,6 +116,15 @@ def _follows(subject: Subject, name: str, draws: Mapping[str, np.ndarray]) -> st
 
     gradient, _ = evaluate(draws)
     z = np.asarray(draws[name], np.float64).reshape(_NUM_DRAWS, size)
+    wide = {
+        **draws,
+        name: (z + 2 * z.std(0) * np.random.default_rng(0).normal(size=z.shape)).reshape(draws[name].shape),
+    }
+    wide[name] = wide[name].astype(np.float32)
+    if jumps or not np.isfinite(evaluate(wide)[1]).all():
+        if size > continuous.MAX_DIMENSIONS or len(draws) > 1:
+            raise LawSkipped(f"the density of {name!r} jumps, and its mass cannot be integrated")
+        return _mass(name, evaluate, z)
     statistics = np.concatenate(
         [gradient, (z[:, :, None] * gradient[:, None]).reshape(_NUM_DRAWS, -1) + np.eye(size).ravel()], 1
     )
@@ -129,8 +146,8 @@ def _follows(subject: Subject, name: str, draws: Mapping[str, np.ndarray]) -> st
 
 
 def _mass(name: str, evaluate, z: np.ndarray) -> str:
-    """Require that the prior integrates to 1, by importance sampling around its own samples `[N, D]`."""
-    _, _, weight = continuous.importance_points(
+    """Require a mass of 1, and draws `[N, D]` that follow it, by importance sampling around the draws."""
+    proposal, points, weight = continuous.importance_points(
         lambda points: np.asarray(evaluate({name: points.astype(np.float32)})[1], np.float64), z, 0.01
     )
     mass, error = weight.mean(), weight.std() / len(weight) ** 0.5
@@ -141,4 +158,15 @@ def _mass(name: str, evaluate, z: np.ndarray) -> str:
         f"expected the prior of {name!r} to have a mass of 1, got {mass:.4f} +- {error:.1g}; look at normalizing constants "
         "and log-determinants",
     )
-    return f"mass {mass:.3f} +- {error:.1g}"
+    partition = continuous.Partition(proposal.whiten(points), weight)
+    probability, covariance = continuous.cell_probabilities(
+        partition(proposal.whiten(points)), weight, partition.num_cells
+    )
+    counts = np.bincount(partition(proposal.whiten(z)), minlength=partition.num_cells)
+    pvalue = goodness_of_fit(counts, probability / mass, covariance / mass**2)
+    require(
+        pvalue > _LEAST_P,
+        f"expected samples of the prior of {name!r} to follow its log_prob, got p = {pvalue:.2g} in a chi-square test of "
+        f"{len(z)} samples; look at the weights of components",
+    )
+    return f"mass {mass:.3f} +- {error:.1g}, p = {pvalue:.2g}"

@@ -69,7 +69,8 @@ class Subject:
     @functools.cached_property
     def initial(self) -> Any:
         """Initial variables. The rows are repeated, because each pseudo-input of a prior starts at a row of its own."""
-        repeats = -(-_INITIAL_ROWS // self.num_rows)
+        most = max([_INITIAL_ROWS, *(getattr(part, "components", 0) for _, part in parts(self.module))])
+        repeats = -(-most // self.num_rows)
         rows = {name: jnp.tile(leaf, (repeats, *(1,) * (leaf.ndim - 1))) for name, leaf in self.batch.items()}
         return jax.device_get(jax.jit(self.model.init)(self.keys(0), rows))
 

@@ -46,18 +46,17 @@ def test_f67_draws_of_small_concentrations_are_not_zero(family):
     assert (z > 1e-37).all() and np.isfinite(z).all() and np.isfinite(log_q).all()
 
 
-def test_f67_ordinary_concentrations_are_unchanged():
-    raw = jnp.array([[-0.3, 0.4], [0.0, 1.0], [3.0, -2.0]])
-    for family in (dist.Gamma, dist.Beta):
-        d = families.from_unconstrained(family, raw)
-        plain = families.positive(raw)
-        first = d.concentration if family is dist.Gamma else d.concentration1
-        np.testing.assert_allclose(first, plain[:, 0], rtol=2e-7)
+@pytest.mark.parametrize("family", [dist.Gamma, dist.Beta, dist.Chi2, dist.Weibull], ids=lambda each: each.__name__)
+def test_f67_concentrations_start_at_1_and_can_return_from_their_least_value(family):
+    num = families.num_unconstrained(family)
+    name = next(iter(families.from_unconstrained(family, jnp.zeros((1, num))).arg_constraints))
 
+    def concentration(value):
+        return getattr(families.from_unconstrained(family, jnp.full((1, num), value)), name)[0]
 
-def test_f67_a_concentration_at_its_least_value_can_return():
-    slope = jax.grad(lambda value: families.at_least(value, 0.25))(jnp.float32(0.24))
-    assert float(slope) > 0.2
+    assert float(concentration(jnp.float32(0))) == pytest.approx(1.0)
+    least, slope = jax.value_and_grad(concentration)(jnp.float32(-4))
+    assert 0 < float(least) < 0.75 and float(slope) > 1e-3
 
 
 def test_f67_draws_on_the_end_of_the_support_move_inside():

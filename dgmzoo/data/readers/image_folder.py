@@ -78,10 +78,10 @@ def _check_splits(parts: list[tuple[str, ...]], split_of_image: list[str], path:
     if "all" in split_of_image:
         folders = {folder for part in parts for folder in part[:-1]}
         split_of_folder = {folder: split for folder in sorted(folders) if (split := split_in_name(folder))}
-        if {"train", "test"} <= set(split_of_folder.values()):
+        if len(set(split_of_folder.values())) > 1:
             raise ValueError(
                 f"expected folders train, valid, test directly in {path}, got {', '.join(split_of_folder)}, which would "
-                f"become classes; rename or move them"
+                f"become classes; rename or move them, also a class of that name"
             )
 
 

@@ -22,13 +22,10 @@ def split_of_name(name: str) -> str | None:
 def split_in_name(name: str) -> str | None:
     """The split that a part of a name stands for, as in `train_images`, `X-test`, `val2017`, `trainA`; None if none does.
 
-    >>> split_in_name("train_images"), split_in_name("val2017"), split_in_name("trainA"), split_in_name("cat")
+    >>> split_in_name("train_images"), split_in_name("val2017"), split_in_name("trainA"), split_in_name("trains")
     ('train', 'valid', 'train', None)
     """
-    for word in re.findall("[a-z]+", name.lower()):
+    for word in re.findall("[A-Z]*[a-z]+|[A-Z]+", name):
         if split := split_of_name(word):
             return split
-        for split in ("train", "test"):
-            if word.startswith(split) or word.endswith(split):
-                return split
     return None
