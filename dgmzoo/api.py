@@ -168,6 +168,7 @@ def _train(
             progress and i == 0,
             own_writers if is_first else (),
             training_value=meaning,
+            log_det=resolved.dataset.log_det if resolved.model.bound else 0.0,
         )
         callbacks.append(callback)
         trackers.append(SeedTracker(resolved.experiment.name, seed, callback, _checkpoints(directory)))

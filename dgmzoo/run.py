@@ -92,7 +92,9 @@ class Run:
     def sample(
         self, num: int = 64, seed: int = 0, mean: bool = False, context: Mapping[str, Any] | None = None
     ) -> np.ndarray | None:
-        """Draw samples of x from the model, `[num, ...]`; of an own table in its units, before standardization.
+        """Draw samples of x from the model, `[num, ...]`, as the model sees x.
+
+        Those of a standardised table are in its own units after `run.dataset.standardization.invert`.
 
         Args:
           mean: instead of x, the mean of each element given the elements sampled before it, as papers picture it; None is
@@ -105,8 +107,7 @@ class Run:
             conditions = {name: leaf for name, leaf in rows.items() if name != "x"}
             context = {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in conditions.items()}
         draw = inference.sample(self.model, self.variables, jax.random.key(seed), num, context)
-        x, scaling = draw.mean if mean else draw.x, self.dataset.standardization
-        return x if scaling is None or x is None else scaling.invert(x)
+        return draw.mean if mean else draw.x
 
     def encode(self, x: np.ndarray | Mapping[str, Any], seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
         """Layer -> parameters of q(z | x) and its mean, `[N, U]`.

@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # XLA may still be computing, and does not survive the interpreter's ordinary exit.
         is_terminated = isinstance(interrupt, Terminated) or getattr(interrupt, "signal", None) == signal.SIGTERM
         os._exit(143 if is_terminated else 130)
-    except BrokenPipeError:  # the reader of a pipe has read enough (`dgmzoo list | head`)
+    except BrokenPipeError as error:  # the reader of a pipe has read enough (`dgmzoo list | head`)
+        if error.filename is not None or sys.stdout.isatty():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (ValueError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:

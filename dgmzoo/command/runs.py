@@ -59,8 +59,8 @@ def sample(words: list[str]) -> int:
         Args:
           run_dir: directory that `dgmzoo train` left.
           num: number of samples.
-          out: .png for a picture of the means; .npy or .csv (a row a sample) for the samples themselves; None:
-            samples-NUM.png in the run.
+          out: .png for a picture of the means; .npy or .csv (a row a sample) for the samples themselves, of a table in its
+            own units; None: samples-NUM.png in the run.
           seed: seed of the samples.
         """
         return run_dir, num, out, seed
@@ -78,7 +78,10 @@ def sample(words: list[str]) -> int:
     from dgmzoo import api
     from dgmzoo.report import plots
 
-    samples = api.load(run_dir).sample(num, seed, mean=suffix == ".png")
+    run = api.load(run_dir)
+    samples, scaling = run.sample(num, seed, mean=suffix == ".png"), run.dataset.standardization
+    if scaling is not None and samples is not None:
+        samples = scaling.invert(samples)
     if suffix == ".png":
         if samples is None:
             raise ValueError(f"expected a model that gives means of its samples for a picture, got none of {run_dir}")

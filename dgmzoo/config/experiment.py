@@ -66,7 +66,7 @@ class Paper:
 class Diagnostic:
     """A function that is called every few steps with the variables of evaluation and a fixed batch of training rows.
 
-    It runs at the first boundary of dispatches at or after each multiple of `every_steps`.
+    It runs at each multiple of `every_steps`.
 
     >>> Diagnostic(lambda variables, rows: {"rows": len(rows["x"])}, every_steps=100).every_steps
     100

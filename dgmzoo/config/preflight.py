@@ -65,8 +65,7 @@ def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
     """The module with what it needs to know of the data.
 
     The module's own field `shape` becomes the shape of a row. In the module and in modules among its fields, fields that
-    are None become: `vocabulary` the number of words, `end` the token that ends a sequence, `num_labels` the number of
-    classes of the labels.
+    are None become: `vocabulary` the number of words, `end` the token that ends a sequence.
 
     Raises:
       ValueError: the module has another shape.
@@ -74,7 +73,6 @@ def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
     known = {
         "vocabulary": None if dataset.vocabulary is None else len(dataset.vocabulary),
         "end": dataset.end,
-        "num_labels": dataset.num_classes,
     }
 
     def fill(path, value):
@@ -113,15 +111,28 @@ def check_splits(resolved: Resolved) -> None:
 
 
 def check_fields(resolved: Resolved) -> None:
-    """Refuse splits with other fields than the training split, which a model would miss only after training."""
-    dataset = resolved.dataset
-    fields_of = {split: set(rows) - {"mask"} for split, rows in dataset.splits.items()}
-    for split, found in fields_of.items():
-        if found != fields_of["train"]:
+    """Refuse a split without a field that the model reads, which would be missed only after training."""
+    dataset, model = resolved.dataset, resolved.model
+    of_train = set(dataset.splits["train"]) - {"mask"}
+    variables = None
+    for split in dataset.splits:
+        rows = dataset.evaluation_rows(split, 2)
+        if of_train <= set(rows):
+            continue
+        if variables is None:
+            variables = _variable_shapes(resolved)
+        try:
+            jax.eval_shape(model.evidence, variables, rows, jax.random.key(0))
+        except KeyError as error:
             raise ValueError(
-                f"expected the fields {', '.join(sorted(fields_of['train']))} in every split of {dataset.name!r}, got "
-                f"{', '.join(sorted(found))} in {split}; add the missing ones, or leave them out of all splits"
-            )
+                f"expected the fields {', '.join(sorted(of_train))} in every split of {dataset.name!r}, got no {error} in "
+                f"{split}, which {type(resolved.module).__name__} reads; add it there too"
+            ) from error
+
+
+def _variable_shapes(resolved: Resolved):
+    dataset, first = resolved.dataset, resolved.dataset.initial_rows()
+    return jax.eval_shape(lambda key: resolved.model.init(key, dataset.observe(key, first)), jax.random.key(0))
 
 
 def check_generate(resolved: Resolved) -> None:
@@ -132,11 +143,13 @@ def check_generate(resolved: Resolved) -> None:
     rows = dataset.evaluation_rows("test", 2)
     num = len(rows["x"])
     context = {field: leaf for field, leaf in rows.items() if field != "x"}
-    first = dataset.initial_rows()
-    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    variables = _variable_shapes(resolved)
     try:
         draw = jax.eval_shape(
-            lambda key, variables: model.generate(variables, key, num, context), jax.random.key(0), variables
+            lambda key, variables, context: model.generate(variables, key, num, context),
+            jax.random.key(0),
+            variables,
+            context,
         )
     except Exception as error:
         raise ValueError(
@@ -202,6 +215,15 @@ def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
         return trained.evidence(variables, dataset.observe(key, rows), key, query)
 
     measured = Query(1 if model.bound == "exact" else len(rows["x"]) + 1)  # neither 1 nor the number of rows
+    total = experiment.training.total_steps(len(dataset.splits["train"]["x"]))
+    validated = with_extra_losses(model, experiment.extra_losses, at_step=total)
+    validation = Query(experiment.objective.num_samples)
+    if experiment.extra_losses:
+        jax.eval_shape(
+            lambda variables, key: validated.evidence(variables, dataset.observe(key, rows), key, validation),
+            variables,
+            jax.random.key(0),
+        )
     for query in (Query(experiment.objective.num_samples, train=True, step=jnp.zeros((), jnp.int32)), measured):
         jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
 

@@ -142,7 +142,7 @@ class Execution:
     stream: bool | None = None
     """Gather rows on the host, for sets larger than the device's memory; None: above 4 GB."""
     dispatch: int | None = None
-    """Steps that one call of the device runs; None: chosen for the hardware. Another value may round differently."""
+    """Most steps that one call of the device runs; None: chosen for the hardware. Another value may round differently."""
     checkpoint_seconds: float = 60.0
     """Least time between two checkpoints, in seconds; the end and every interruption write one anyway."""
 

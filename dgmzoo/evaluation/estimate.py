@@ -95,13 +95,15 @@ class Estimate:
         truth is.
         """
         effective = self.effective_samples
-        return effective is None or float((effective < LEAST_EFFECTIVE).mean()) <= MOST_IMPRECISE
+        return effective is None or float((~(effective >= LEAST_EFFECTIVE)).mean()) <= MOST_IMPRECISE
 
     @property
     def monte_carlo_error(self) -> float:
         """Standard error of the value due to the importance samples alone; NaN where it cannot be given (`is_precise`)."""
         if self.shared_error is not None:
-            return self.shared_error
+            effective = self.effective_samples
+            is_loose = self.num_samples >= LEAST_EFFECTIVE and np.median(effective) < LEAST_EFFECTIVE
+            return math.nan if is_loose else self.shared_error
         if not self.is_precise:
             return math.nan
         return math.sqrt(float(self.variance.sum(dtype=np.float64))) / len(self.variance)
@@ -151,7 +153,7 @@ class Estimate:
             }
         return use
 
-    def sampling(self) -> dict[str, float] | None:
+    def sampling(self) -> dict[str, float | None] | None:
         """Quality of the importance weights, for the record; None where there are none.
 
         - "median", "least": effective samples over the examples.
@@ -167,10 +169,15 @@ class Estimate:
         if (effective := self.effective_samples) is None:
             return None
         quality = {
-            "median": round(float(np.median(effective)), 2),
-            "least": round(float(effective.min()), 2),
-            "few": round(float((effective < LEAST_EFFECTIVE).mean()), 4),
+            "median": _rounded(np.median(effective), 2),
+            "least": _rounded(effective.min(), 2),
+            "few": round(float((~(effective >= LEAST_EFFECTIVE)).mean()), 4),
         }
         if self.tail_shape is not None:
             quality["heavy"] = round(float((self.tail_shape > LARGEST_TAIL_SHAPE).mean()), 4)
-        return quality | {"bias": round(self.leading_bias, 6)}
+        return quality | {"bias": _rounded(self.leading_bias, 6)}
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    """The value, or None if it is not finite, which JSON cannot represent."""
+    return round(float(value), digits) if math.isfinite(value) else None

@@ -54,7 +54,8 @@ def evaluate(
     """
     if num_samples < 1:
         raise ValueError(f"expected num_samples >= 1, got {num_samples}")
-    if model.bound == "exact":
+    is_exact = model.bound == "exact" or (model.bound == "predictive" and not _has_latents(model, variables, rows, key))
+    if is_exact:
         num_samples = 1
     num = len(rows["x"])
     if num == 0:
@@ -66,7 +67,7 @@ def evaluate(
     batch = examples_per_batch(num_samples)
     sums = _evaluate_batches(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
     second_moment = np.exp(sums["log_square"] - 2 * sums["log_sum"] + math.log(num_samples))  # mean w^2 / (mean w)^2
-    if model.bound == "exact":
+    if is_exact:
         variance = np.zeros(num)
     elif num_samples == 1:
         variance = np.full(num, np.nan)
@@ -84,6 +85,11 @@ def evaluate(
         means=sums["means"],
         codes=sums["codes"],
     )
+
+
+def _has_latents(model: Model, variables: Variables, rows: Mapping[str, np.ndarray], key: chex.PRNGKey) -> bool:
+    first = {name: np.asarray(leaf[:1]) for name, leaf in rows.items()}
+    return bool(jax.eval_shape(model.evidence, variables, first, key)[0].latents)
 
 
 def _evaluate_batches(batch_sums, variables, rows, key, weights, batch, progress, devices):

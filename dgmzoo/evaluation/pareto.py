@@ -24,7 +24,7 @@ def tail_shape(log_weight: Array, num_samples: int) -> Array:
     """Shape `[B]` of the generalized Pareto distribution of the largest weights; above 0.7 their mean is unreliable.
 
     The shape is 0 for an exponential tail and negative for a bounded one; from 0.5 on the variance of the weights is
-    infinite. Where all weights are equal it is negative infinity.
+    infinite. Where all weights are equal it is negative infinity, and where one is e^25 times the smallest of the tail infinity.
 
     Args:
       log_weight: `[K or more, B]`; rows beyond K are -inf.
@@ -49,7 +49,9 @@ def tail_shape(log_weight: Array, num_samples: int) -> Array:
         spread > 0, excess / jnp.where(spread > 0, spread, 1.0), jnp.linspace(0.1, 1.0, size, dtype=excess.dtype)[None]
     )
     shape = jax.vmap(_fit)(jnp.maximum(safe, 1e-12))
-    return jnp.where(spread[:, 0] > 0, shape, -jnp.inf)
+    shape = jnp.where(spread[:, 0] > 0, shape, -jnp.inf)
+    # Smaller weights than exp(-25) of the largest have no digits beside it.
+    return jnp.where(largest[:, 0] - largest[:, -1] > 25, jnp.inf, shape)
 
 
 def _fit(x: Array) -> Array:

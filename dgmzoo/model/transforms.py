@@ -19,7 +19,7 @@ def with_extra_losses(
     extra_losses: Mapping[str, ExtraLoss],
     num_data: int = 1,
     gather: Callable[[Array], Array] = lambda rows: rows,
-    outside_training: bool = False,
+    at_step: int | None = None,
 ) -> Model:
     """A model whose evidence in training holds extra loss terms `{name: f(evidence, batch) -> [B]}` in `aux`.
 
@@ -28,7 +28,7 @@ def with_extra_losses(
     Args:
       num_data: number of training rows.
       gather: function of an array `[B, ...]` that returns the rows of all devices.
-      outside_training: also outside of training, where `step` in the context is 0.
+      at_step: also outside of training, where `step` in the context is this one; None: in training alone.
 
     Raises:
       ValueError: when traced, a term is not one number per example, or the entry has a term of that name.
@@ -46,8 +46,9 @@ def with_extra_losses(
 
     def evidence(variables, batch, key, query=_DEFAULT_QUERY):
         evidence, updates = model.evidence(variables, batch, key, query)
-        if not query.train and not outside_training:
+        if not query.train and at_step is None:
             return evidence, updates
+        query = query if query.train else dataclasses.replace(query, step=at_step)
         aux, expected = dict(evidence.aux), evidence.log_likelihood.shape[1:]
         for name, extra_loss in extra_losses.items():
             value = extra_loss(evidence, batch, *_context(name, extra_loss, key, query, num_data, gather))

@@ -6,7 +6,7 @@ from typing import Any
 from dgmzoo.config import overrides
 from dgmzoo.layers.latents.base import variational_layers
 
-_DEFAULTS = (None, False, 0, 0.0, "point")  # values that say nothing in a description
+_SILENT = (None, False, "point")  # values that say nothing in a description
 
 
 def facts(run: Any) -> dict[str, str]:
@@ -15,7 +15,7 @@ def facts(run: Any) -> dict[str, str]:
     module, training = run.module, run.experiment.training
     sizes = ", ".join(f"{len(rows['x']):,} {split}" for split, rows in dataset.splits.items())
     scale = ", columns standardised by the training rows" if dataset.standardization else ""
-    steps = f"{record['steps']:,} steps of {training.batch_size} rows"
+    total = training.total_steps(len(dataset.splits["train"]["x"]))
     table = {
         "model": f"{type(module).__name__}, {record['parameters']:,} parameters: {_fields(flat, 'model')}",
         "latent layers": "; ".join(f"{path}: {_layer(layer)}" for path, layer in variational_layers(module)) or "none",
@@ -23,7 +23,7 @@ def facts(run: Any) -> dict[str, str]:
         "extra losses": ", ".join(run.experiment.extra_losses) or "none",
         "data": f"{dataset.name}, x {list(dataset.shape)}, {dataset.encoding or 'as it is'}, {sizes}{scale}",
         "optimizer": _fields(flat, "training"),
-        "parameters of": f"step {record['steps']:,}, selected by {record['selected_by']} ({steps})",
+        "parameters of": f"step {record['steps']:,}, selected by {record['selected_by']}, of {total:,} steps of {training.batch_size} rows",
         "trained in": f"{record['seconds']:,.0f} s on {record['device']}, seed {record['seed']}",
     }
     if record["corrections"]:
@@ -34,8 +34,12 @@ def facts(run: Any) -> dict[str, str]:
 def _fields(flat: Mapping[str, Any], part: str) -> str:
     """The settings of a part of the experiment, without those that are off."""
     values = {path.removeprefix(f"{part}."): value for path, value in flat.items() if path.startswith(f"{part}.")}
-    shown = [f"{path} {_value(value)}" for path, value in values.items() if value not in _DEFAULTS and path != "shape"]
+    shown = [f"{path} {_value(value)}" for path, value in values.items() if not _is_silent(value) and path != "shape"]
     return ", ".join(shown) or "no settings"
+
+
+def _is_silent(value: Any) -> bool:
+    return any(value is silent or (isinstance(value, str) and value == silent) for silent in _SILENT)
 
 
 def _value(value: Any) -> str:
@@ -47,5 +51,7 @@ def _layer(layer: Any) -> str:
     for name in ("posterior", "prior"):
         if (part := getattr(layer, name, None)) is not None:
             family = getattr(part, "family", None)
-            parts.append(f"{name} {type(part).__name__}" + (f" of {family.__name__}" if family else ""))
+            parts.append(
+                f"{name} {type(part).__name__}" + (f" of {getattr(family, '__name__', family)}" if family else "")
+            )
     return ", ".join(parts)

@@ -52,15 +52,18 @@ def headline(record: Mapping[str, Any]) -> str:
 def _sampling(record: Mapping[str, Any]) -> str:
     """The Monte Carlo error and the effective samples, or the reason why no error is given."""
     quality = record.get("effective_samples")
-    if quality is not None and _num_draws(record) < 10:
-        return " (fewer than 10 samples give no Monte Carlo error)" if record["monte_carlo_error"] is None else ""
     if quality is not None and record["monte_carlo_error"] is None:
-        few = f"; {100 * quality['few']:.0f} % of the examples have fewer than 10"
-        return f" (effective samples {quality['median']:.0f} of {_num_draws(record)}: a loose bound{few})"
+        if _num_draws(record) < 10:
+            return " (fewer than 10 samples give no Monte Carlo error)"
+        loose = ": a loose bound" if (quality["median"] or 0) < 10 else ""
+        return (
+            f" (effective samples {quality['median'] or 0:.0f} of {_num_draws(record)}{loose}; no Monte Carlo error: "
+            f"{100 * quality['few']:.0f} % of the examples have fewer than 10)"
+        )
     parts = [f"Monte Carlo error {record['monte_carlo_error']:.3f}"] if record["monte_carlo_error"] else []
     if quality is not None:
         parts.append(f"effective samples {quality['median']:.0f} of {_num_draws(record)}")
-        if quality.get("heavy", 0) > 0.05:
+        if (quality.get("heavy") or 0) > 0.05:
             parts.append(f"weights of {100 * quality['heavy']:.0f} % of the examples are heavy-tailed: a loose bound")
     return f" ({', '.join(parts)})" if parts else ""
 
@@ -79,7 +82,7 @@ def published_line(record: Mapping[str, Any]) -> str:
     'published: 86.76 (Burda 2016; IW-5000), same protocol: behind by 0.41'
     >>> fewer = {**paper, "differences": {"evaluation.num_samples": [100, 5000]}}
     >>> published_line({"value": 87.17, "num_samples": 100, "paper": fewer})
-    'published: 86.76 (Burda 2016; IW-5000), not compared: num_samples 100 for 5000; add --evaluation.num-samples 5000'
+    'published: 86.76 (Burda 2016; IW-5000), not compared: num_samples 100 for 5000; dgmzoo evaluate RUN_DIR --num-samples 5000'
     """
     paper = record["paper"]
     if not paper:
@@ -90,11 +93,16 @@ def published_line(record: Mapping[str, Any]) -> str:
         shown = [f"{path.rpartition('.')[2]} {own} for {other}" for path, (own, other) in differences.items()]
         more = f" and {len(shown) - 3} more settings" if len(shown) > 3 else ""
         options = " ".join(f"--{path.replace('_', '-')} {other}" for path, (_, other) in differences.items())
-        advice = f"; add {options}" if all(path.startswith("evaluation.") for path in differences) else ""
+        options = options.replace("--evaluation.", "--")
+        advice = f"; dgmzoo evaluate RUN_DIR {options}" if all(map(_is_of_evaluation, differences)) else ""
         return f"{line}, not compared: {', '.join(shown[:3])}{more}{advice}"
     if record["value"] is None:
         return line
     return f"{line}, same protocol: {_verdict(record['value'] - paper['value'], paper['value'])}{budget}"
+
+
+def _is_of_evaluation(path: str) -> bool:
+    return path in ("evaluation.num_samples", "evaluation.num_examples", "evaluation.weight_draws")
 
 
 def _verdict(behind: float, figure: float) -> str:

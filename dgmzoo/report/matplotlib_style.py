@@ -18,6 +18,13 @@ def default_style() -> Iterator[None]:
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib
+    except Exception:  # a matplotlibrc that cannot be read
+        before = os.environ.get("MATPLOTLIBRC")
+        os.environ["MATPLOTLIBRC"] = os.devnull
+        try:
+            import matplotlib
+        finally:
+            os.environ.pop("MATPLOTLIBRC") if before is None else os.environ.update(MATPLOTLIBRC=before)
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend

@@ -61,15 +61,15 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
         "curves": lambda: figures.update(_figures(run, estimate)),
         "figures of the layers": lambda: figures.update(layers.figures(run.module, run.variables, codes)),
     }
-    with default_style():
-        for name, draw in parts.items():
-            try:
+    for name, draw in parts.items():
+        try:
+            with default_style():
                 draw()
-            except files.CannotWrite:
-                raise
-            except Exception as error:  # the result stands, whatever a picture does
-                first_line = str(error).strip().partition("\n")[0]
-                warnings.warn(f"the {name} are not in the report: {type(error).__name__}: {first_line}", stacklevel=2)
+        except files.CannotWrite:
+            raise
+        except Exception as error:  # the result stands, whatever a picture does
+            first_line = str(error).strip().partition("\n")[0]
+            warnings.warn(f"the {name} are not in the report: {type(error).__name__}: {first_line}", stacklevel=2)
     write_report(run.path / report, run.title, run.record, pictures, figures, facts(run))
 
 

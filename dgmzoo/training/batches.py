@@ -51,20 +51,23 @@ class Batches:
         size = sum(leaf.nbytes for leaf in rows.values())
         self.is_streamed = size > _RESIDENT_BYTES if stream is None else stream
 
-    def dispatches(self, start: int, n: int, size: Callable[[], int] | None = None) -> Iterator[DispatchInput]:
+    def dispatches(
+        self, start: int, n: int, size: Callable[[], int] | None = None, stops: Sequence[int] = ()
+    ) -> Iterator[DispatchInput]:
         """Inputs of the dispatches from step `start` to the end, of at most `n` steps each.
 
         Args:
           size: function that returns the number of steps of the next dispatch, at most n; None: n.
+          stops: numbers of steps, at each multiple of which a dispatch ends.
         """
-        inputs = self._inputs(start, n, size or (lambda: n))
+        inputs = self._inputs(start, n, size or (lambda: n), stops)
         return prefetch(inputs) if self.is_streamed else inputs
 
-    def _inputs(self, start: int, n: int, size: Callable[[], int]) -> Iterator[DispatchInput]:
+    def _inputs(self, start: int, n: int, size: Callable[[], int], stops: Sequence[int]) -> Iterator[DispatchInput]:
         rows = None
         if not self.is_streamed:
             rows = place({name: np.asarray(leaf) for name, leaf in self.rows.items()}, self.devices)
-        for step, steps in dispatch_sizes(start, self.total_steps, self.steps_per_epoch, size):
+        for step, steps in dispatch_sizes(start, self.total_steps, [self.steps_per_epoch, *stops], size):
             indices = self.indices(step, steps)
             used = gather(self.rows, indices) if self.is_streamed else rows
             pad = [(0, n - steps)]
@@ -91,15 +94,17 @@ class Batches:
         return self._orders[seed, epoch]
 
 
-def dispatch_sizes(start: int, total: int, steps_per_epoch: int, size: Callable[[], int]) -> Iterator[tuple[int, int]]:
-    """Step and size of the dispatches from step `start` to `total`, which never cross the end of an epoch.
+def dispatch_sizes(start: int, total: int, stops: Sequence[int], size: Callable[[], int]) -> Iterator[tuple[int, int]]:
+    """Step and size of the dispatches from step `start` to `total`, which end at each multiple of a number of `stops`.
 
-    >>> list(dispatch_sizes(start=0, total=12, steps_per_epoch=8, size=lambda: 3))
+    What is written at the ends of epochs, say, then follows from the step alone, whatever the sizes between them are.
+
+    >>> list(dispatch_sizes(start=0, total=12, stops=[8], size=lambda: 3))
     [(0, 3), (3, 3), (6, 2), (8, 3), (11, 1)]
     """
     step = start
     while step < total:
-        remaining = min(steps_per_epoch - step % steps_per_epoch, total - step)
+        remaining = min(total - step, *(stop - step % stop for stop in stops))
         steps = min(remaining, max(1, size()))
         yield step, steps
         step += steps

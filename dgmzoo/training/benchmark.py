@@ -104,14 +104,14 @@ class _Program:
         self._state = jax.jit(init)(jax.random.key(0), {key: leaf[:2] for key, leaf in self._rows.items()})
         dispatch = devices.compile_dispatch(step, jax.local_devices()[:1])
         start = time.perf_counter()
-        self._compiled = dispatch.lower(self._state, self._rows, self._indices).compile()
-        self.compile_seconds = time.perf_counter() - start
-        self.time()
+        self._dispatch = dispatch
+        first = self.time()
+        self.compile_seconds = time.perf_counter() - start - min(first, self.time())
 
     def time(self) -> float:
         """Run the steps; the seconds that they took."""
         start = time.perf_counter()
-        self._state, _ = jax.block_until_ready(self._compiled(self._state, self._rows, self._indices))
+        self._state, _ = jax.block_until_ready(self._dispatch(self._state, self._rows, self._indices))
         return time.perf_counter() - start
 
 

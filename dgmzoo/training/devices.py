@@ -71,7 +71,11 @@ def compile_dispatch(step: Step, devices: Sequence[jax.Device], streamed: bool =
 
     if num_global(devices) == 1:
         program = jax.jit(run, donate_argnums=0)
-        return lambda state, rows, indices, size=None: program(state, rows, indices, _size(indices, size))
+
+        def on_one_device(state, rows, indices, size=None):
+            return program(state, rows, indices, _size(indices, size))
+
+        return on_one_device
 
     axis = 1 if num_seeds == 1 else 2  # of the examples
 

@@ -175,7 +175,8 @@ class _Loop:
         self.since_save, self.pace = Stopwatch(), Pace(n)
         reduce_flags = placement.FlagReduction(self.devices)
         is_done = False
-        with contextlib.closing(self.batches.dispatches(step, n, self.pace.next_size)) as inputs:
+        stops = [diagnostic.every_steps for diagnostic in self.readings.diagnostics.values()]
+        with contextlib.closing(self.batches.dispatches(step, n, self.pace.next_size, stops)) as inputs:
             while step < self.total and not is_done:
                 size, rows, indices = next(inputs)
                 state, metrics = dispatch(state, rows, indices, size)
@@ -193,6 +194,8 @@ class _Loop:
                 )
                 if stop or save:
                     self._save(state, step)
+                if save or is_epoch_end or self.readings.is_due(step - size, step):
+                    self.pace.restart()  # the time of readings and checkpoints is not that of steps
                 if stop:
                     raise Interrupted(step)
         return state, step

@@ -45,6 +45,10 @@ class Pace:
             return 64
         return max(1, min(64, int(_SECONDS / self._seconds_per_step)))
 
+    def restart(self) -> None:
+        """Start to measure anew, after something else than steps took time."""
+        self._stopwatch = Stopwatch()
+
     def measure(self, steps: int) -> None:
         """Note that the results of `steps` further steps have arrived."""
         seconds, self._stopwatch = self._stopwatch(), Stopwatch()

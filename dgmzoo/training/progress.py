@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -36,6 +37,7 @@ class ProgressCallback:
       console: receiver of the progress instead of standard error.
       clock: seconds since an arbitrary start, for speed and time left.
       training_value: see `dgmzoo.evaluation.training_value`; what is no bound is neither shown nor written as one.
+      log_det: nats to subtract from bounds, so that they are those of the data's own units.
 
     >>> callback = ProgressCallback(None, show=False)
     >>> callback.begin(step=0, total=100)
@@ -52,6 +54,7 @@ class ProgressCallback:
         console: Console | None = None,
         clock: Callable[[], float] | None = None,
         training_value: str = "exact",
+        log_det: float = 0.0,
     ):
         self.rows: list[Row] = []
         self.directory = directory
@@ -63,7 +66,7 @@ class ProgressCallback:
         self._last_line = self._clock()
         self._recent: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step) within the window
         self._validation = ""
-        self._is_bound = is_bound(training_value)
+        self._is_bound, self._log_det = is_bound(training_value), log_det
 
     def begin(self, step: int, total: int) -> None:
         if self.directory:  # rows past the checkpoint are written again
@@ -79,6 +82,7 @@ class ProgressCallback:
     def write(self, row: Row) -> None:
         if row["split"] == "train" and not self._is_bound:
             row = {name: value for name, value in row.items() if name not in ("elbo", "bound")}
+        row = self._in_own_units(row)
         self.rows.append(row)
         if self.directory:
             self.directory.append(row)
@@ -101,6 +105,7 @@ class ProgressCallback:
     def _summary(self, step: int, total: int, latest: Mapping[str, float]) -> str:
         """Loss, bound, last validation result, speed and time left."""
         parts = [f"loss {latest['loss']:.2f}"]
+        latest = self._in_own_units(latest)
         bound = latest.get("bound", latest.get("elbo"))
         parts += [f"bound {bound:.2f}"] if bound is not None and self._is_bound else []
         parts += [self._validation] if self._validation else []
@@ -110,6 +115,11 @@ class ProgressCallback:
             time_left = datetime.timedelta(seconds=round((total - step) / speed))
             parts += [f"{speed:,.{0 if speed >= 10 else 2}f} steps/s", f"{time_left} left"]
         return "  ".join(parts)
+
+    def _in_own_units(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Bounds on the density in the units of a table that was standardised for the model; a loss stays as it is."""
+        bounds = {name: values[name] - self._log_det for name in ("elbo", "bound") if name in values}
+        return {**values, **bounds} if self._log_det else values
 
     def should_stop(self) -> bool:
         return self.signal is not None

@@ -1,6 +1,7 @@
 """`Readings`: evaluate the validation split and call a user's diagnostics during training."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,7 +30,9 @@ class Readings:
     def __init__(self, experiment: Experiment, model: Model, dataset: Dataset):
         self.model, self.dataset, self.diagnostics = model, dataset, experiment.diagnostics
         self.objective, self.num_data = experiment.objective, len(dataset.splits["train"]["x"])
-        self.measured = with_extra_losses(model, experiment.extra_losses, self.num_data, outside_training=True)
+        self.extra_losses = experiment.extra_losses
+        total = experiment.training.total_steps(self.num_data)  # at the end of warm-ups
+        self.measured = with_extra_losses(model, experiment.extra_losses, self.num_data, at_step=total)
         self.num_samples = experiment.objective.bound_samples
         self.is_bound = is_bound(training_value(experiment.model))
         self._rows: dict[str, Any] = {}  # loaded when they are needed
@@ -40,13 +43,19 @@ class Readings:
         # The same sample of random weights in every reading, so that their noise does not select.
         weights = key if self.model.bound == "predictive" else None
         rows = self._split("valid")
-        estimate = evaluate(self.measured, ready, rows, key, self.num_samples, weights=weights)
-        tracker.add_validation(step, self._values(estimate), variables)
+        estimate = evaluate(self.model, ready, rows, key, self.num_samples, weights=weights)
+        aux = estimate.aux
+        if self.extra_losses and self.is_bound:  # they see as many samples as in training
+            aux = evaluate(self.measured, ready, rows, key, self.objective.num_samples, weights=weights).aux
+        tracker.add_validation(step, self._values(estimate, aux), variables)
         if not self.is_bound:
-            bound = evaluate(self.model, ready, self._split("train"), key, self.num_samples)
-            tracker.add_reading("train_bound", step, {"elbo": bound.elbo})
+            bound = evaluate(self.model, ready, self._split("train"), key, self.num_samples, weights=weights)
+            values = self._values(bound, {})
+            tracker.add_reading(
+                "train_bound", step, {name: values[name] for name in ("elbo", "bound") if name in values}
+            )
 
-    def _values(self, estimate: Estimate) -> dict[str, float]:
+    def _values(self, estimate: Estimate, aux: Mapping[str, float]) -> dict[str, float]:
         """Metrics of the validation split; "loss" selects."""
         weight_kl = estimate.weight_kl / self.num_data
         bound = -estimate.value - weight_kl
@@ -55,8 +64,8 @@ class Readings:
             values["bound"] = bound
         if self.is_bound:
             loss = self.objective.validation_loss(-estimate.value, estimate.kl, weight_kl)
-            values["loss"] = float(loss) + sum(estimate.aux.values())
-            values |= {f"extra_loss/{name}": value for name, value in estimate.aux.items()}
+            values["loss"] = float(loss) + sum(aux.values())
+            values |= {f"extra_loss/{name}": value for name, value in aux.items()}
         return values
 
     def is_due(self, before: int, step: int) -> bool:

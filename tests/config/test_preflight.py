@@ -19,7 +19,6 @@ class Sentences(nn.Module):
     """An entry with every field that `bind` sets."""
 
     likelihood: Likelihood = Tokens()
-    num_labels: int | None = None
     end: int | None = None
     shape: tuple[int, ...] | None = None
 
@@ -27,9 +26,9 @@ class Sentences(nn.Module):
 def test_fields_of_the_data_are_set_and_own_values_stay():
     toy = load_dataset(Data("toy_moons"))
     entry = dataclasses.replace(toy.entry, kind="tokens")
-    words = dataclasses.replace(toy, entry=entry, vocabulary=("the", "<eos>", "of"), num_classes=7)
+    words = dataclasses.replace(toy, entry=entry, vocabulary=("the", "<eos>", "of"))
     bound = bind(Sentences(), words)
-    assert (bound.likelihood.vocabulary, bound.num_labels, bound.end, bound.shape) == (3, 7, 1, (2,))
+    assert (bound.likelihood.vocabulary, bound.end, bound.shape) == (3, 1, (2,))
     kept = bind(Sentences(likelihood=Tokens(vocabulary=5), end=0), words)
     assert (kept.likelihood.vocabulary, kept.end) == (5, 0)
     none = bind(Sentences(), toy)
@@ -50,6 +49,14 @@ class Few(MADE):
         return super().generate(num, context)._replace(x=jnp.zeros((num, 2)))
 
 
+class Labelled(MADE):
+    """An entry whose density reads the label."""
+
+    def evidence(self, batch, query):
+        evidence = super().evidence(batch, query)
+        return evidence._replace(log_likelihood=evidence.log_likelihood + 0.0 * batch["label"][None])
+
+
 @pytest.mark.parametrize(
     "module, message",
     [
@@ -66,6 +73,10 @@ def test_f25_a_generate_that_fails_is_refused_before_training(module, message):
 def test_f26_a_field_that_a_split_lacks_is_refused_before_training():
     rows = {"x": ROWS, "label": np.arange(60) % 3}
     config = from_arrays(rows, {"x": ROWS[:9], "label": np.zeros(9, int)}, {"x": ROWS[:9]})
-    experiment = Experiment(model=MADE(hidden=(4,)), data=config, training=Training(steps=2, batch_size=8))
-    with pytest.raises(ValueError, match=r"expected the fields label, x in every split .*, got x in test"):
+    training = Training(steps=2, batch_size=8)
+    resolve(Experiment(model=MADE(hidden=(4,)), data=config, training=training), load_dataset(config))  # reads no label
+    experiment = Experiment(model=Labelled(hidden=(4,)), data=config, training=training)
+    with pytest.raises(
+        ValueError, match=r"expected the fields label, x in every split .* no 'label' in test, which Lab"
+    ):
         resolve(experiment, load_dataset(config))

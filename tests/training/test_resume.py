@@ -144,7 +144,7 @@ def test_length_may_grow_on_resume_and_nothing_else_may_change(tmp_path, small):
 
 def test_dispatches_cover_every_step_and_end_with_epochs():
     for steps_per_epoch, total, n in ((19, 57, 7), (600, 1300, 50), (648, 648, 54), (3, 7, 3)):
-        steps, sizes = zip(*dispatch_sizes(0, total, steps_per_epoch, lambda n=n: n), strict=True)
+        steps, sizes = zip(*dispatch_sizes(0, total, [steps_per_epoch], lambda n=n: n), strict=True)
         assert sum(sizes) == total and max(sizes) <= n and list(steps) == list(np.cumsum([0, *sizes[:-1]]))
         ends = set(np.cumsum(sizes).tolist())
         assert set(range(steps_per_epoch, total, steps_per_epoch)) <= ends
