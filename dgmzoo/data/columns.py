@@ -69,9 +69,10 @@ def check_float32(key: str, x: Any, name: str, columns: Sequence[str] = ()) -> N
             f"expected values of {key} of {name} within the range of float32, got {far.max():.4g} in "
             f"{column_name(columns, int(far.argmax()), shape)}; rescale it"
         )
-    rows = np.asarray(sample_rows(x), np.float64)
-    single = rows.astype(np.float32).astype(np.float64)
-    error, spread = np.abs(rows - single).max(0), rows.std(0)
+    rows = sample_rows(x)
+    rows = rows.astype(np.int64) if rows.dtype.kind in "iu" else rows.astype(np.float64)  # differences are exact
+    single = rows.astype(np.float32).astype(rows.dtype)
+    error, spread = np.abs(rows - single).max(0).astype(np.float64), (rows - rows[:1]).astype(np.float64).std(0)
     is_constant = (single == single[:1]).all(0) & (rows != rows[:1]).any(0)
     lost = (error > _MAX_ROUNDING * spread) & (spread > 0) | is_constant
     if lost.any():

@@ -54,7 +54,9 @@ class Labelled(MADE):
 
     def evidence(self, batch, query):
         evidence = super().evidence(batch, query)
-        return evidence._replace(log_likelihood=evidence.log_likelihood + 0.0 * batch["label"][None])
+        return evidence._replace(
+            log_likelihood=evidence.log_likelihood + 0.0 * batch["label"].astype(jnp.float32)[None]
+        )
 
 
 @pytest.mark.parametrize(
