@@ -187,7 +187,7 @@ def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lo
             f"columns of {entry.name} are standardised by the training rows; {standardization.log_det():.4g} nats an example "
             f"lead back to its own units (data.standardize False leaves the columns as they are)"
         )
-    elif _is_left_whole(config, entry):
+    elif _is_own(config) and config.standardize and _is_real_table(entry):
         log(f"columns of {entry.name} are left in their units: whole numbers from 0 are taken for counts")
     if encoding == "static" and entry.encoding != "static":
         for split, rows in splits.items():
@@ -221,15 +221,13 @@ def _is_own(config: Data) -> bool:
 
 def _is_standardizable(entry: Entry, x: Any) -> bool:
     """True for a table of real values; whole numbers from 0 may be counts, and values in [0, 1] intensities."""
-    if entry.kind != "table" or len(entry.shape) != 1:
+    if not _is_real_table(entry):
         return False
-    may_be_counts = user_data.is_whole(x) and np.min(x) >= 0 and np.max(x) <= _LARGEST_COUNT
-    return not may_be_counts
+    return not user_data.is_whole(x) or np.min(x) < 0 or np.max(x) > _LARGEST_COUNT
 
 
-def _is_left_whole(config: Data, entry: Entry) -> bool:
-    """True for an own table that keeps its units because it may hold counts."""
-    return _is_own(config) and config.standardize and entry.kind == "table" and len(entry.shape) == 1
+def _is_real_table(entry: Entry) -> bool:
+    return entry.kind == "table" and len(entry.shape) == 1
 
 
 def _check_missing(entry: Entry) -> None:
