@@ -54,6 +54,22 @@ def test_other_objectives_are_refused(objective, reason):
         check_fields(vae(Affine()), objective)
 
 
+@pytest.mark.thorough
+def test_refused_forms_are_biased_or_gain_nothing():
+    """NVIL adds a score to a pathwise gradient. DReG has no score to replace, and is IWAE at three times its cost."""
+    scored = testing.unbiased(NVIL(baseline_hidden=(2,)), vae(VariationalLayer().posterior), PAIR, num_keys=1000)
+    assert not scored.is_unbiased and scored.largest_z > 5 * scored.bound, scored
+    model, key = functional(vae(Affine())), jax.random.key(3)
+    variables = model.init(key, PAIR)
+    doubly, plain = (
+        jax.grad(lambda variables, each=each: each(model, variables, PAIR, key, jnp.zeros((), jnp.int32), 2)[0])(
+            variables
+        )
+        for each in (DReG(4), IWAE(4))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), doubly, plain)
+
+
 def test_log_weights_are_those_of_the_normal_posterior():
     """log p(T(e)) + log |dT / de| - log N(e) is log p(z) - log q(z)."""
     flow = functional(vae(Affine()))
