@@ -108,6 +108,7 @@ class ReciprocalBits(VAE):
         return evidence._replace(log_likelihood=-evidence.log_likelihood)
 
 
+@pytest.mark.thorough
 def test_a_wrong_mass_fails_although_its_estimate_is_imprecise():
     class Reciprocal(LinearGaussian):
         """log p(x | z) with the wrong sign."""

@@ -61,6 +61,7 @@ def test_two_versions_of_a_file_stand_side_by_side(folders):
     assert width(folders[0]) == 9 and first.model.latent_dim == 2 and execute(folders[0]) is not module
 
 
+@pytest.mark.thorough
 def test_a_changed_module_is_refused_in_this_process_and_changes_the_digest(folders, tmp_path):
     exp = dgmzoo.experiment(str(folders[0]), {**TINY, "training.epochs": 1, "model.latent_dim": 4})
     run = dgmzoo.train(exp, tmp_path / "run", progress=False)

@@ -73,6 +73,7 @@ def test_an_experiment_trains_with_a_context():
     assert rows and all(row["extra_loss/spread"] > 0 for row in rows)
 
 
+@pytest.mark.thorough
 def test_diagnostics_run_every_few_steps_and_change_nothing(tmp_path):
     shapes = []
 

@@ -105,6 +105,7 @@ def test_bad_seeds_are_refused_before_any_directory_is_written(copied):
     assert not (directory / "seed-2").exists()
 
 
+@pytest.mark.thorough
 def test_measured_seeds_are_returned_as_they_are(copied, first_steps):
     """Beside one that is new. One that lost its last checkpoint does not begin anew with it."""
     directory, before = copied

@@ -29,7 +29,10 @@ def test_every_set_with_a_digest_is_tested():
     assert len(SETS) == 23 and set(MEANS) < set(SETS)
 
 
-@pytest.mark.parametrize("name", SETS)
+LARGE = ("omniglot_lake",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.thorough] * (name in LARGE)) for name in SETS])
 def test_set_is_loaded_verified_and_previewed(name, tmp_path):
     data, entry = load_dataset(Data(name)), catalogue()[name]
     assert data.sha256 == entry.sha256 == lookup.verify(name)
