@@ -43,10 +43,25 @@ def as_users_run():
         (AffineFlow(), REAL, {"total mass", "samples", "gradients"}),
         (Autoregressive(), ROWS, {"total mass", "samples", "marginals"}),
         (BitsVAE(), MASKED, {"total mass", "samples", "masked elements", "marginals", "given samples", "kl"}),
-        (BitsVAE(contrast=1e-3), BITS, {"total mass", "samples", "given samples", "given in training"}),
-        (Tokens(), SEQUENCES, {"total mass", "samples", "padding"}),
-        (LinearGaussian(shape=(2,)), REAL, {"total mass", "samples", "kl", "given samples"}),
-        (LinearGaussian(units=1, shape=(3,)), {"x": np.tile(REAL["x"], 2)[:, :3]}, {"total mass", "samples"}),
+        pytest.param(
+            BitsVAE(contrast=1e-3),
+            BITS,
+            {"total mass", "samples", "given samples", "given in training"},
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(Tokens(), SEQUENCES, {"total mass", "samples", "padding"}, marks=pytest.mark.thorough),
+        pytest.param(
+            LinearGaussian(shape=(2,)),
+            REAL,
+            {"total mass", "samples", "kl", "given samples"},
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
+            LinearGaussian(units=1, shape=(3,)),
+            {"x": np.tile(REAL["x"], 2)[:, :3]},
+            {"total mass", "samples"},
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=["flow", "autoregressive", "masked", "nearly uniform", "sequences", "latents of real x", "three real elements"],
 )
@@ -263,7 +278,11 @@ experiment = Experiment(model={name}({broken!r}), data=from_arrays(rows), traini
 """
 
 
-@pytest.mark.parametrize("module, batch, law", FIVE, ids=_id)
+@pytest.mark.parametrize(
+    "module, batch, law",
+    [pytest.param(*case, marks=[pytest.mark.thorough] * (case not in FIVE[:2])) for case in FIVE],
+    ids=_id,
+)
 def test_the_command_checks_a_file(module, batch, law, tmp_path, capsys):
     name = type(module).__name__
     shape = (60, *batch["x"].shape[1:])

@@ -29,7 +29,7 @@ CASES = [
     Case("vamp-prior", _vae(prior=VampPrior(components=4)), tolerance=0.4),
     Case("flow-prior", _vae(prior=socket_probes.FlowPrior()), tolerance=0.4, learning_rate=0.01, thorough=True),
     Case("autoregressive-prior", _vae(prior=socket_probes.AutoregressivePrior()), tolerance=0.4, thorough=True),
-    Case("iaf-posterior", _vae(posterior=socket_probes.InverseAutoregressive()), tolerance=0.4),
+    Case("iaf-posterior", _vae(posterior=socket_probes.InverseAutoregressive()), tolerance=0.4, thorough=True),
     Case("top-down", socket_probes.TopDown(), tolerance=0.5, thorough=True),
     Case(
         "normal-likelihood",
@@ -57,5 +57,6 @@ CASES = [
         rows=BITS,
         tolerance=0.6,
         learning_rate=0.02,
+        thorough=True,
     ),
 ]

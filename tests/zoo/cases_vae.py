@@ -57,7 +57,13 @@ CASES = [
         same_module_as="vae-horseshoe",
         thorough=True,
     ),
-    Case("vae-rectified", VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL), tolerance=0.4, learning_rate=0.02),
+    Case(
+        "vae-rectified",
+        VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL),
+        tolerance=0.4,
+        learning_rate=0.02,
+        thorough=True,
+    ),
     Case(
         "vae-rectified-iwae",
         VAE(latent_dim=2, latent=RectifiedLayer(), **_SMALL),
@@ -66,7 +72,7 @@ CASES = [
         same_module_as="vae-rectified",
         thorough=True,
     ),
-    Case("vae-piecewise", VAE(latent_dim=2, latent=PiecewiseLayer(), **_SMALL), tolerance=0.4),
+    Case("vae-piecewise", VAE(latent_dim=2, latent=PiecewiseLayer(), **_SMALL), tolerance=0.4, thorough=True),
     Case(
         "vae-piecewise-iwae",
         VAE(latent_dim=2, latent=PiecewiseLayer(prior=PiecewiseNormal), **_SMALL),
