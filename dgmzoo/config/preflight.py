@@ -215,10 +215,10 @@ def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
         return trained.evidence(variables, dataset.observe(key, rows), key, query)
 
     measured = Query(1 if model.bound == "exact" else len(rows["x"]) + 1)  # neither 1 nor the number of rows
-    total = experiment.training.total_steps(len(dataset.splits["train"]["x"]))
-    validated = with_extra_losses(model, experiment.extra_losses, at_step=total)
-    validation = Query(experiment.objective.num_samples)
-    if experiment.extra_losses:
+    if experiment.extra_losses:  # as they are evaluated on the validation split
+        total = experiment.training.total_steps(len(dataset.splits["train"]["x"]))
+        validated = with_extra_losses(model, experiment.extra_losses, at_step=total)
+        validation = Query(experiment.objective.num_samples)
         jax.eval_shape(
             lambda variables, key: validated.evidence(variables, dataset.observe(key, rows), key, validation),
             variables,

@@ -179,10 +179,7 @@ def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lo
     elif _is_own(config) and config.standardize and _is_standardizable(entry, splits["train"]["x"]):
         standardization = Standardization.of(splits["train"])
         for rows in splits.values():
-            rows["x"] = standardization.apply(rows["x"], _is_large(rows["x"]))
-            if "mask" in rows and not _is_large(rows["x"]):  # hidden elements are 0, the mean of their column
-                observed = broadcast_mask(np.asarray(rows["mask"]), rows["x"].shape, np).astype(bool)
-                rows["x"] = np.where(observed, rows["x"], np.float32(0))
+            rows["x"] = standardization.apply(rows["x"], _is_large(rows["x"]), rows.get("mask"))
         log(
             f"columns of {entry.name} are standardised by the training rows; {standardization.log_det():.4g} nats an example "
             f"lead back to its own units (data.standardize False leaves the columns as they are)"

@@ -47,18 +47,24 @@ class Standardization(NamedTuple):
         scale = np.sqrt(square / np.maximum(count, 1))
         return cls(mean, np.where(scale > 0, scale, 1.0))
 
-    def apply(self, x: Any, lazily: bool = False) -> Any:
+    def apply(self, x: Any, lazily: bool = False, mask: Any = None) -> Any:
         """The standardised values, float32 [N, D].
 
         Args:
           lazily: compute them as rows are read, for splits that stay on disk.
+          mask: True = observed; hidden elements become 0, the mean of their column. None: all are observed.
         """
-        if lazily:
-            return LazyRows(x, np.arange(len(x)), lambda values, index: self._standardized(values), np.float32)
-        return self._standardized(np.asarray(x))
 
-    def _standardized(self, values: np.ndarray) -> np.ndarray:
-        return ((values - self.mean) / self.scale).astype(np.float32)
+        def transform(values: np.ndarray, index: Any) -> np.ndarray:
+            standardized = ((values - self.mean) / self.scale).astype(np.float32)
+            if mask is None:
+                return standardized
+            observed = spread_mask(np.asarray(mask[index], bool), standardized.shape)
+            return np.where(observed, standardized, np.float32(0))
+
+        if lazily:
+            return LazyRows(x, np.arange(len(x)), transform, np.float32)
+        return transform(np.asarray(x), slice(None))
 
     def invert(self, x: np.ndarray) -> np.ndarray:
         """Standardised values, such as samples of a model, in the original units, float32 [..., D].

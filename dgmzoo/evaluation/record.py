@@ -19,10 +19,9 @@ from dgmzoo.config.preflight import Resolved, likelihoods_of
 from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.prepared import with_prepared_error
 from dgmzoo.evaluation.published import published_result
+from dgmzoo.evaluation.results import SCHEMA as SCHEMA
 from dgmzoo.evaluation.training_value import is_bound
 
-SCHEMA = 2
-"""Of the record. Schema 1 had other rules: subsets were the first rows, Monte Carlo errors were given wherever computed."""
 _PACKAGES = ("dgmzoo", "jax", "jaxlib", "flax", "optax", "numpyro", "numpy")
 
 

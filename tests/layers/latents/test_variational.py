@@ -65,13 +65,16 @@ def test_densities_samples_and_divergence_are_those_of_the_family(family):
 
 
 def _prior(family, params, unit=slice(None)):
-    """The learned prior from its unconstrained parameters: a softplus where positive, shifted so that 0 gives 1."""
+    """The learned prior from its unconstrained parameters: a softplus where positive, shifted so that 0 gives 1.
+
+    A concentration of a gamma distribution is at least 1/4.
+    """
     unconstrained = np.asarray(params["p"]["free"]["unconstrained"], np.float64)[unit]
-    positive = [name not in ("loc",) for name in family.arg_constraints]
-    values = [
-        np.logaddexp(0, unconstrained[..., i] + np.log(np.expm1(1))) if is_positive else unconstrained[..., i]
-        for i, is_positive in enumerate(positive)
-    ]
+    values = []
+    for i, name in enumerate(family.arg_constraints):
+        least = 0.25 if family is dist.Gamma and name == "concentration" else 0.0
+        positive = least + np.logaddexp(0, unconstrained[..., i] + np.log(np.expm1(1 - least)))
+        values.append(unconstrained[..., i] if name == "loc" else positive)
     named = dict(zip(family.arg_constraints, values, strict=True))
     return SCIPY[family](named), named
 
