@@ -159,12 +159,21 @@ def test_no_seed_loses_more_than_its_own_files(copied, first_steps):
     assert first_steps == [END, 0]
 
 
-def test_seeds_that_are_killed_in_their_first_checkpoint_start_anew(copied, first_steps):
-    directory, _ = copied
-    lose(directory / "seed-0", END)
-    lose(directory / "seed-1", 19, END)
-    train(directory)
-    assert first_steps == [0, 0]
+def test_seeds_that_are_killed_in_their_first_checkpoint_start_anew(tmp_path, monkeypatch, first_steps):
+    save = SeedTracker.save
+
+    def save_or_die(self, step, host):
+        if self.seed == 1:
+            raise SystemExit
+        return save(self, step, host)
+
+    monkeypatch.setattr(SeedTracker, "save", save_or_die)
+    with pytest.raises(SystemExit):
+        train(tmp_path)
+    assert list((tmp_path / "seed-0/checkpoints/latest").iterdir())
+    monkeypatch.setattr(SeedTracker, "save", save)
+    train(tmp_path)
+    assert first_steps == [0, 0, 0, 0]
 
 
 @pytest.mark.thorough
