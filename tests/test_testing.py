@@ -115,23 +115,22 @@ def test_a_prior_that_does_not_follow_its_samples_fails(broken):
         assert len(sound.passed) == 2 and not sound.unproved, str(sound)
 
 
-class ReciprocalBits(VAE):
-    """log p(x | z) of bits with the wrong sign."""
+class WrongSign:
+    """An entry with the wrong sign of log p(x | z)."""
 
     def evidence(self, batch, query):
         evidence = super().evidence(batch, query)
         return evidence._replace(log_likelihood=-evidence.log_likelihood)
 
 
+class Reciprocal(WrongSign, LinearGaussian): ...
+
+
+class ReciprocalBits(WrongSign, VAE): ...
+
+
 @pytest.mark.thorough
 def test_a_wrong_mass_fails_although_its_estimate_is_imprecise():
-    class Reciprocal(LinearGaussian):
-        """log p(x | z) with the wrong sign."""
-
-        def evidence(self, batch, query):
-            evidence = super().evidence(batch, query)
-            return evidence._replace(log_likelihood=-evidence.log_likelihood)
-
     with pytest.raises(testing.BatteryError, match="total mass: expected a density of mass 1"):
         testing.check(Reciprocal(units=1, shape=(2,)), REAL, only=("total mass",))
     with pytest.raises(testing.BatteryError, match=r"total mass: expected a density of mass 1 .*, got .*inf"):
