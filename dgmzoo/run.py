@@ -23,6 +23,7 @@ from dgmzoo.evaluation.training_value import training_value
 from dgmzoo.model.contract import Model
 from dgmzoo.model.functional import mean_weights, num_parameters
 from dgmzoo.report import render
+from dgmzoo.report.html import subject
 from dgmzoo.training import devices
 from dgmzoo.training.progress import evaluation_progress
 from dgmzoo.validation import check_whole
@@ -140,10 +141,9 @@ class Run:
     @property
     def title(self) -> str:
         """Model, data, objective and seed."""
-        objective = self.experiment.objective
-        samples = f" with {objective.num_samples} samples" if objective.num_samples > 1 else ""
-        model, data = type(self.module).__name__, self.dataset.name
-        return f"{model} on {data}, {type(objective).__name__}{samples}, seed {self.seed}"
+        model, objective = type(self.module).__name__, self.experiment.objective
+        of_run = subject(model, self.dataset.name, type(objective).__name__, objective.num_samples)
+        return f"{of_run}, seed {self.seed}"
 
     @property
     def headline(self) -> str:

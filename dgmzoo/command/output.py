@@ -17,11 +17,10 @@ _WIDE = 10_000  # columns, so that an entry is one line
 
 def print_record(record: dict[str, Any], run_dir: Path) -> None:
     """Print the result in one sentence, and the published figure beside it."""
-    from dgmzoo.report.html import headline, published_line
+    from dgmzoo.report.html import headline, published_line, subject
 
-    samples = f" with {record['objective_samples']} samples" if record["objective_samples"] > 1 else ""
-    subject = f"{record['model']} on {record['dataset']}, {record['objective']}{samples}"
-    print(f"{run_dir}: {subject}: {headline(record)}")
+    parts = (record[name] for name in ("model", "dataset", "objective", "objective_samples"))
+    print(f"{run_dir}: {subject(*parts)}: {headline(record)}")
     if text := published_line(record):
         print(text)
 

@@ -19,7 +19,7 @@ from dgmzoo.config.layer_check import compatible
 from dgmzoo.data import Dataset
 from dgmzoo.layers.latents.base import LatentLayer
 from dgmzoo.layers.likelihoods.base import Likelihood
-from dgmzoo.model.contract import Model, Query
+from dgmzoo.model.contract import Model, Query, Variables
 from dgmzoo.model.functional import functional
 from dgmzoo.model.module_checks import check_modules
 from dgmzoo.model.module_tree import map_fields
@@ -120,7 +120,7 @@ def check_fields(resolved: Resolved) -> None:
         if of_train <= set(rows):
             continue
         if variables is None:
-            variables = _variable_shapes(resolved)
+            variables = _variable_shapes(model, dataset)
         try:
             jax.eval_shape(model.evidence, variables, rows, jax.random.key(0))
         except KeyError as error:
@@ -130,9 +130,9 @@ def check_fields(resolved: Resolved) -> None:
             ) from error
 
 
-def _variable_shapes(resolved: Resolved):
-    dataset, first = resolved.dataset, resolved.dataset.initial_rows()
-    return jax.eval_shape(lambda key: resolved.model.init(key, dataset.observe(key, first)), jax.random.key(0))
+def _variable_shapes(model: Model, dataset: Dataset) -> Variables:
+    first = dataset.initial_rows()
+    return jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
 
 
 def check_generate(resolved: Resolved) -> None:
@@ -143,7 +143,7 @@ def check_generate(resolved: Resolved) -> None:
     rows = dataset.evaluation_rows("test", 2)
     num = len(rows["x"])
     context = {field: leaf for field, leaf in rows.items() if field != "x"}
-    variables = _variable_shapes(resolved)
+    variables = _variable_shapes(model, dataset)
     try:
         draw = jax.eval_shape(
             lambda key, variables, context: model.generate(variables, key, num, context),
@@ -207,8 +207,7 @@ def check_bound(resolved: Resolved) -> None:
 def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
     """Trace training and evaluation of a model on two rows, which refuses wrong shapes and computes nothing."""
     rows = {name: np.asarray(leaf[:2]) for name, leaf in dataset.splits["train"].items()}
-    first = dataset.initial_rows()
-    variables = jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    variables = _variable_shapes(model, dataset)
     trained = with_extra_losses(model, experiment.extra_losses)
 
     def evidence(query, variables, key):

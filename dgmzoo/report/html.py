@@ -29,6 +29,15 @@ _BOUNDS = {
 }
 
 
+def subject(model: str, data: str, objective: str, num_samples: int) -> str:
+    """The subject of a result: model, data and objective.
+
+    >>> subject("VAE", "digits", "IWAE", 5)
+    'VAE on digits, IWAE with 5 samples'
+    """
+    return f"{model} on {data}, {objective}" + (f" with {num_samples} samples" if num_samples > 1 else "")
+
+
 def headline(record: Mapping[str, Any]) -> str:
     """One sentence with the value, its error, the kind of bound and the split.
 
