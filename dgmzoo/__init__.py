@@ -13,7 +13,8 @@ if (pathlib.Path(__file__).parent / "experiments").is_file():
     )
 
 _NAMES_OF_MODULE = {
-    "api": ("experiment", "load", "train"),
+    "api": ("experiment", "train"),
+    "loading": ("export", "load"),
     "comparison.run": ("Comparison", "compare"),
     "config.experiment": ("Diagnostic", "Evaluation", "Experiment", "Paper"),
     "config.training": ("Execution", "Training"),

@@ -1,4 +1,4 @@
-"""`experiment`: find an experiment by its name; `train`: train and evaluate it; `load`: load a run from a directory."""
+"""`experiment`: find an experiment by its name; `train`: train and evaluate it."""
 
 import contextlib
 import sys
@@ -11,8 +11,9 @@ import jax
 
 from dgmzoo import data, files
 from dgmzoo.config.experiment import Experiment, load_experiment
-from dgmzoo.config.overrides import NO_IDENTITY, flatten, override
+from dgmzoo.config.overrides import NO_IDENTITY, override
 from dgmzoo.config.preflight import Resolved, resolve
+from dgmzoo.data.description import describe
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.evaluation.given_samples import check_given
 from dgmzoo.evaluation.prepared import prepare
@@ -20,11 +21,12 @@ from dgmzoo.evaluation.training_value import training_value
 from dgmzoo.report import render
 from dgmzoo.run import Run, measure, training_seconds
 from dgmzoo.training import multihost
-from dgmzoo.training.loop import Fitted, Interrupted, check_seeds, fit_seeds, selected
+from dgmzoo.training.loop import Fitted, Interrupted, check_seeds, fit_seeds
 from dgmzoo.training.metric_writers import Writer
 from dgmzoo.training.metric_writers import check as check_writers
 from dgmzoo.training.progress import ProgressCallback
-from dgmzoo.training.run_config import MAY_CHANGE, differences, functions_of, run_config
+from dgmzoo.training.run_code import code_of
+from dgmzoo.training.run_config import functions_of, run_config
 from dgmzoo.training.run_directory import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES, RunDirectory, RunState
 from dgmzoo.training.seed_tracker import SeedTracker
 from dgmzoo.validation import check_seed
@@ -91,7 +93,8 @@ def train(
         resolved = check_given(resolve(exp, dataset))
     if is_first:
         _report_corrections(resolved, progress)
-    configs = {number: run_config(resolved, number) for number in chosen}
+    codes, files_of_code = code_of(exp)
+    configs = {number: run_config(resolved, number, codes) for number in chosen}
     _agree(configs[chosen[0]], run_dir)
     if run_dir is None:
         return _returned(_train(resolved, dict.fromkeys(chosen), writers, progress, seeds is not None), seeds)
@@ -100,7 +103,9 @@ def train(
     with contextlib.ExitStack() as locks:
         with multihost.shared_errors():
             if is_first:
-                _open(directories, configs, locks)
+                _open(directories, configs, locks, describe(dataset), files_of_code)
+                for code in codes.values():
+                    code.trust()
         measured = [number for number, directory in directories.items() if is_first and _is_measured(directory)]
         # Each measured seed is restored by itself; the others train in one program.
         groups = [[number] for number in measured] + [[number for number in chosen if number not in measured]]
@@ -133,7 +138,11 @@ def _agree(config: dict[str, Any], run_dir: str | Path | None) -> None:
 
 
 def _open(
-    directories: Mapping[int, RunDirectory], configs: Mapping[int, dict[str, Any]], locks: contextlib.ExitStack
+    directories: Mapping[int, RunDirectory],
+    configs: Mapping[int, dict[str, Any]],
+    locks: contextlib.ExitStack,
+    description: dict[str, Any],
+    code: Mapping[str, bytes],
 ) -> None:
     """Check and lock all of the directories before any is written."""
     for number, directory in directories.items():
@@ -141,7 +150,7 @@ def _open(
     for directory in directories.values():
         locks.enter_context(directory.lock())
     for number, directory in directories.items():
-        directory.open(configs[number])
+        directory.open(configs[number], description, code)
     for name, text in functions_of(next(iter(configs.values()))["resolved"]).items():
         if text.startswith(NO_IDENTITY):
             warnings.warn(f"the run cannot be resumed with its {name}: {text}", stacklevel=4)
@@ -228,34 +237,3 @@ def _checkpoints(directory: RunDirectory | None) -> tuple | None:
 
 def _with_seed(writer: str | Writer, seed: int) -> str | Writer:
     return (lambda row: writer({"seed": seed, **row})) if callable(writer) else writer
-
-
-def load(run_dir: str | Path, experiment: Experiment | None = None) -> Run:
-    """Load a trained run from its directory.
-
-    Args:
-      experiment: needed only where it was built in Python and not by name.
-
-    Raises:
-      ValueError: not a run directory, no intact checkpoint, or the data or the experiment's file have changed.
-    """
-    directory = RunDirectory(run_dir)
-    stored = directory.config()
-    exp = experiment or directory.experiment()
-    requested = flatten(exp)
-    if requested["extra_losses"].keys() == stored["resolved"]["extra_losses"].keys():
-        requested["extra_losses"] = stored["resolved"]["extra_losses"]  # extra losses act in training alone
-    if callable(exp.training.optimizer):  # and so does the optimizer
-        requested["training.optimizer"] = stored["resolved"]["training.optimizer"]
-    if lines := differences(stored["resolved"], requested, MAY_CHANGE):
-        raise ValueError(f"expected the experiment that {run_dir} was trained with, got another: {lines}")
-    dataset = data.load_dataset(exp.data)
-    if dataset.sha256 != stored["dataset_sha256"]:
-        raise ValueError(f"expected the data that {run_dir} was trained on, got other content of {dataset.name!r}")
-    resolved = check_given(resolve(exp, dataset), law=False)
-    variables, step = selected(exp, resolved.model, dataset, (directory.latest, directory.best))
-    variables = prepare(resolved.model, variables, jax.random.key(exp.evaluation.seed))
-    record = directory.result()
-    if record and record["steps"] != step:  # the checkpoint of the measured parameters is damaged
-        record = None
-    return Run(resolved, variables, step, stored["seed"], directory.metrics(), directory.path, record)

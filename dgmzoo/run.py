@@ -104,9 +104,7 @@ class Run:
         """
         check_whole("num", num)
         if context is None:
-            rows = self.dataset.evaluation_rows("test", num)
-            conditions = {name: leaf for name, leaf in rows.items() if name != "x"}
-            context = {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in conditions.items()}
+            context = self._conditions(num) if set(self.dataset.splits["test"]) > {"x"} else {}
         draw = inference.sample(self.model, self.variables, jax.random.key(seed), num, context)
         return draw.mean if mean else draw.x
 
@@ -130,7 +128,8 @@ class Run:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Layer -> posterior means `[..., inputs, outputs]` of its random weights."""
-        rows = {name: np.asarray(leaf[:2]) for name, leaf in self.dataset.evaluation_rows("test", 2).items()}
+        zeros = {name: np.zeros(rows.shape, rows.dtype) for name, rows in self.dataset.row_shapes(2).items()}
+        rows = self.dataset.observe(jax.random.key(0), zeros)
         return jax.device_get(mean_weights(self.module, self.variables, rows))
 
     @property
@@ -156,6 +155,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         return render.card(self)
+
+    def _conditions(self, num: int) -> dict[str, np.ndarray]:
+        """The fields other than x of the first test examples, repeated if there are fewer than `num`."""
+        rows = self.dataset.evaluation_rows("test", num)
+        return {name: np.resize(leaf, (num, *leaf.shape[1:])) for name, leaf in rows.items() if name != "x"}
 
     def _rows(self, x: np.ndarray | Mapping[str, Any]) -> dict[str, np.ndarray]:
         rows = {name: np.asarray(leaf) for name, leaf in (x if isinstance(x, Mapping) else {"x": x}).items()}

@@ -26,6 +26,7 @@ ORDER = (
     "testing",
     "run",
     "api",
+    "loading",
     "comparison",
     "command",
 )
@@ -37,7 +38,7 @@ NOT_IMPORTED_BY = {  # arrows that would point downwards and are still not allow
     "data": {"validation", "files", "experiments"},
     "config": {"zoo"},
 }
-ROOT_MODULES = {"__init__", "__main__", "api", "run", "validation", "files"}
+ROOT_MODULES = {"__init__", "__main__", "api", "loading", "run", "validation", "files"}
 
 
 def modules() -> dict[str, Path]:

@@ -10,19 +10,25 @@ from dgmzoo.command.output import console, keep_programs, print_record, print_se
 
 
 def train(words: list[str]) -> int:
-    """Train an experiment, measure it, and leave a run directory."""
+    """Train an experiment, measure it, and leave a run directory; or resume the run of a directory."""
     if not _names_an_experiment("train", words):
         return 0
     keep_programs()
     from dgmzoo import api
     from dgmzoo.command.options import Train, parse
+    from dgmzoo.loading import experiment_of
     from dgmzoo.training import multihost
     from dgmzoo.training.loop import Interrupted
-    from dgmzoo.training.run_directory import REPORT
+    from dgmzoo.training.run_directory import CONFIG, REPORT, RunDirectory
 
     name, *rest = words
     with multihost.joined(*_processes(rest)):
-        options = parse(Train, name, rest)
+        base = None
+        if (Path(name) / CONFIG).is_file():  # the directory of a run: its own settings unless others are given
+            directory = RunDirectory(name)
+            base = experiment_of(directory, "--trust-code" in rest)
+            rest = ["--run-dir", name, "--seed", str(directory.config()["seed"]), *rest]
+        options = parse(Train, name, rest, base)
         if options.seeds is not None and options.seeds < 1:
             raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
         parent = Path("runs") / _stem(name)

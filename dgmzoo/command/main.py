@@ -24,12 +24,13 @@ A functional zoo of likelihood-based deep generative models.
   check NAME [options]         test that an entry keeps the contract and that its density is a density
   evaluate RUN_DIR [options]   measure a run again, with other settings
   sample RUN_DIR [options]     draw samples from a run's model
+  export RUN_DIR FILE          write a run's model as one file, which evaluate and sample read on any machine
   bench NAME [options]         time an experiment on this machine
   results [--markdown]         the committed records of the zoo, beside published figures
   compatibility                the table of layers and objectives: exact, corrected or refused, with reasons
   data VERB                    list, show, fetch or verify data sets
 
-NAME is an experiment of the list, or the path of a file that defines `experiment`.
+NAME is an experiment of the list, or the path of a file that defines `experiment`; `train` also takes a run directory.
 `dgmzoo train NAME --help` shows every field of an experiment; all can be overridden, such as
 `--training.epochs 20 --model.latent-dim 10 --objective iwae --objective.num-samples 50`.
 `--plugin FILE` runs a file first that registers classes to choose by name (`dgmzoo.register`).
@@ -44,6 +45,7 @@ VERBS = {
     "check": ("check", "check"),
     "evaluate": ("runs", "evaluate"),
     "sample": ("runs", "sample"),
+    "export": ("runs", "export"),
     "bench": ("experiments", "bench"),
     "results": ("listings", "results"),
     "compatibility": ("listings", "compatibility"),

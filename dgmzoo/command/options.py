@@ -49,6 +49,8 @@ class Train:
     """Number of processes."""
     process: int | None = None
     """Number of this process, from 0."""
+    trust_code: bool = False
+    """Where NAME is a run directory from elsewhere: run the experiment file that it keeps. Read the file first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +93,15 @@ class Compare:
 T = typing.TypeVar("T", Train, Bench, Compare)
 
 
-def parse(kind: type[T], name: str, arguments: Sequence[str]) -> T:
+def parse(kind: type[T], name: str, arguments: Sequence[str], base: Experiment | None = None) -> T:
     """The options of `dgmzoo VERB NAME`, with the experiment they give.
 
     Exits with status 2 and a message on options that do not fit.
+
+    Args:
+      base: the experiment; None: that of the name.
     """
-    base = load_experiment(name)
+    base = load_experiment(name) if base is None else base
     options, overrides = _parse(kind, name, base, arguments)
     return dataclasses.replace(options, experiment=override(base, overrides))
 

@@ -1,4 +1,4 @@
-"""`dgmzoo evaluate`: evaluate a trained model again; `dgmzoo sample`: draw samples from a trained model."""
+"""`dgmzoo evaluate`: evaluate a trained model again; `dgmzoo sample`: draw samples of it; `dgmzoo export`: write one file."""
 
 import io
 from pathlib import Path
@@ -9,40 +9,50 @@ import tyro
 from dgmzoo import files
 from dgmzoo.command.output import keep_programs, print_record
 
+DataName = Annotated[str | None, tyro.conf.arg(name="data.name")]
+
 
 def evaluate(words: list[str]) -> int:
     """Measure a run again, with other settings."""
 
     def options(
-        run_dir: Annotated[Path, tyro.conf.Positional],
+        run: Annotated[Path, tyro.conf.Positional],
         num_samples: int | None = None,
         num_examples: int | None = None,
         weight_draws: int | None = None,
         split: Literal["train", "valid", "test"] = "test",
+        data: DataName = None,
+        experiment: str | None = None,
+        trust_code: bool = False,
     ) -> tuple:
         """Measure a trained run. Settings that are left out are the experiment's.
 
         Args:
-          run_dir: directory that `dgmzoo train` left.
+          run: directory that `dgmzoo train` left, or file that `dgmzoo export` wrote.
           num_samples: importance samples per example (K).
           num_examples: examples of the split, drawn by a fixed seed.
           weight_draws: networks over which the probabilities of a model with random weights are averaged; 0: one, with
             the mean weights.
           split: rows to measure.
+          data: where the data are now, if they have moved; their content must be the same.
+          experiment: file that defines the experiment, if it was built in Python or its code is not to be taken from the run.
+          trust_code: run the experiment file that a run from elsewhere keeps; read it first.
         """
         settings = {"num_samples": num_samples, "num_examples": num_examples, "weight_draws": weight_draws}
-        return run_dir, split, {name: value for name, value in settings.items() if value is not None}
+        chosen = {name: value for name, value in settings.items() if value is not None}
+        return run, split, chosen, {"experiment": experiment, "data": data, "trust_code": trust_code}
 
-    run_dir, split, settings = tyro.cli(options, args=words, prog="dgmzoo evaluate")
+    run, split, settings, places = tyro.cli(options, args=words, prog="dgmzoo evaluate")
     keep_programs()
-    from dgmzoo import api
+    from dgmzoo.loading import load
 
-    record = api.load(run_dir).evaluate(split, **settings)
-    print_record(record, run_dir)
+    record = load(run, **places).evaluate(split, **settings)
+    print_record(record, run)
     named = [
         f"-{name.replace('_', '-')}-{settings[name]}" for name in ("num_examples", "weight_draws") if name in settings
     ]
-    path = run_dir / f"result-{split}-{record['num_samples']}{''.join(named)}.json"
+    name = f"result-{split}-{record['num_samples']}{''.join(named)}.json"
+    path = run / name if run.is_dir() else run.with_name(f"{run.stem}-{name}")
     files.write_json(path, record)
     print(f"record: {path}")
     return 0
@@ -52,21 +62,33 @@ def sample(words: list[str]) -> int:
     """Draw samples from a run's model."""
 
     def options(
-        run_dir: Annotated[Path, tyro.conf.Positional], num: int = 64, out: Path | None = None, seed: int = 0
+        run: Annotated[Path, tyro.conf.Positional],
+        num: int = 64,
+        out: Path | None = None,
+        seed: int = 0,
+        label: int | None = None,
+        data: DataName = None,
+        experiment: str | None = None,
+        trust_code: bool = False,
     ) -> tuple:
-        """Draw samples from a trained run.
+        """Draw samples from a trained run. The data are not needed, except for the conditions of a conditional model.
 
         Args:
-          run_dir: directory that `dgmzoo train` left.
+          run: directory that `dgmzoo train` left, or file that `dgmzoo export` wrote.
           num: number of samples.
           out: .png for a picture of the means; .npy or .csv (a row a sample) for the samples themselves, of a table in its
             own units; None: samples-NUM.png in the run.
           seed: seed of the samples.
+          label: class of all samples, of a model that is conditional on one; None: conditions of test examples.
+          data: where the data are now, if they have moved.
+          experiment: file that defines the experiment, if it was built in Python or its code is not to be taken from the run.
+          trust_code: run the experiment file that a run from elsewhere keeps; read it first.
         """
-        return run_dir, num, out, seed
+        return run, num, out, seed, label, {"experiment": experiment, "data": data, "trust_code": trust_code}
 
-    run_dir, num, out, seed = tyro.cli(options, args=words, prog="dgmzoo sample")
-    out = out or run_dir / f"samples-{num}.png"
+    path, num, out, seed, label, places = tyro.cli(options, args=words, prog="dgmzoo sample")
+    name = f"samples-{num}.png"
+    out = out or (path / name if path.is_dir() else path.with_name(f"{path.stem}-{name}"))
     suffix = out.suffix.lower()
     if suffix not in (".png", ".npy", ".csv"):
         raise ValueError(f"expected --out to end in .png, .npy or .csv, got {out}")
@@ -75,16 +97,17 @@ def sample(words: list[str]) -> int:
     keep_programs()
     import numpy as np
 
-    from dgmzoo import api
+    from dgmzoo.loading import load
     from dgmzoo.report import plots
 
-    run = api.load(run_dir)
-    samples, scaling = run.sample(num, seed, mean=suffix == ".png"), run.dataset.standardization
+    run = load(path, **places)
+    context = None if label is None else {"label": np.full(num, label)}
+    samples, scaling = run.sample(num, seed, suffix == ".png", context), run.dataset.standardization
     if scaling is not None and samples is not None:
         samples = scaling.invert(samples)
     if suffix == ".png":
         if samples is None:
-            raise ValueError(f"expected a model that gives means of its samples for a picture, got none of {run_dir}")
+            raise ValueError(f"expected a model that gives means of its samples for a picture, got none of {path}")
         content = plots.encode_png(plots.image_grid(samples))
     elif suffix == ".csv":
         np.savetxt(buffer := io.StringIO(), samples.reshape(len(samples), -1), delimiter=",", fmt="%.9g")
@@ -94,4 +117,29 @@ def sample(words: list[str]) -> int:
         content = buffer.getvalue()
     files.write_bytes(out.expanduser(), content)
     print(f"samples: {out}")
+    return 0
+
+
+def export(words: list[str]) -> int:
+    """Write a trained model as one file."""
+
+    def options(
+        run_dir: Annotated[Path, tyro.conf.Positional],
+        file: Annotated[Path, tyro.conf.Positional],
+        trust_code: bool = False,
+    ) -> tuple:
+        """Write a trained model as one file, which `sample`, `evaluate` and `dgmzoo.load` read on any machine.
+
+        Args:
+          run_dir: directory that `dgmzoo train` left.
+          file: file to write: parameters, configuration, description of the data, metrics, result and your own code.
+          trust_code: run the experiment file that a run from elsewhere keeps; read it first.
+        """
+        return run_dir, file, trust_code
+
+    run_dir, file, trust_code = tyro.cli(options, args=words, prog="dgmzoo export")
+    from dgmzoo.loading import export as write
+
+    write(run_dir, file, trust_code)
+    print(f"exported: {file} ({file.expanduser().stat().st_size:,} bytes)")
     return 0

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -170,8 +169,9 @@ def load_experiment(name: str) -> Experiment:
     """
     load_installed()
     if name.endswith(".py"):
-        name = str(Path(name).resolve())
-        module = experiment_file.execute(Path(name))
+        path = experiment_file.locate(name)
+        name = str(path)
+        module = experiment_file.execute(path)
     elif name in experiments.names():
         module = importlib.import_module(f"{experiments.__name__}.{name.replace('/', '.')}")
     else:
@@ -184,5 +184,5 @@ def load_experiment(name: str) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise ValueError(f"expected {name} to define `experiment = Experiment(...)`, got {type(experiment).__name__}")
     loaded = dataclasses.replace(experiment, name=name, origin=None)
-    digest = experiment_file.digest(Path(name)) if name.endswith(".py") else None
+    digest = experiment_file.digest(path) if name.endswith(".py") else None
     return dataclasses.replace(loaded, origin=Origin(loaded, digest, {}, None))

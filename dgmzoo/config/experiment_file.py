@@ -1,4 +1,4 @@
-"""`execute`: run a user's experiment file; `digest`: hash the file together with the local modules it imports.
+"""`execute`: run a user's experiment file; `sources`: the file with those that it needs; `digest`: their hash.
 
 Two rules keep one process consistent. The experiment file itself is loaded under a module name made from its digest, so
 that two versions of it can be compared side by side. A module beside it is imported under its own name, of which Python
@@ -8,12 +8,20 @@ holds one: a second file that needs another module of that name is refused, with
 import ast
 import hashlib
 import importlib.util
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 _IMPORTED: dict[Path, str] = {}
 """File of a module beside an experiment file -> its sha256 when this process imported it."""
+_CONTENTS: dict[str, dict[str, bytes]] = {}
+"""Digest of an experiment file -> name and content of each file that it needs."""
+_RUNNING: list[Path] = []
+"""The experiment files that are being run, the innermost last."""
+_LOADED: dict[Path, set[Path]] = {}
+"""Experiment file -> the other experiment files that it has loaded by their paths."""
 
 
 _PREFIX, _DIGITS = "dgmzoo_experiment_", 12
@@ -39,6 +47,8 @@ def execute(path: Path) -> ModuleType:
     module.__spec__ = importlib.util.spec_from_file_location(name, path)
     sys.modules[name] = module  # dataclasses and Linen look up the module of a class
     sys.path.insert(0, str(path.parent))
+    _LOADED[path] = set()
+    _RUNNING.append(path)
     writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # no __pycache__ beside a user's script
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
@@ -50,6 +60,7 @@ def execute(path: Path) -> ModuleType:
     finally:
         sys.dont_write_bytecode = writes_bytecode
         sys.path.remove(str(path.parent))
+        _RUNNING.pop()
     for module_name, file in modules.items():
         if _file_of(module_name) == file:
             _IMPORTED.setdefault(file, _sha256(file))
@@ -65,11 +76,60 @@ def written_name(module: str) -> str:
     return module.removeprefix(_PREFIX)[: -_DIGITS - 1] if module.startswith(_PREFIX) else module
 
 
+def locate(name: str) -> Path:
+    """The experiment file at a path.
+
+    A relative path in an experiment file that is being run is relative to the folder of that file, if there is such a
+    file, and the found file becomes one of its `sources`.
+    """
+    path = Path(name).expanduser()
+    if _RUNNING:
+        beside = _RUNNING[-1].parent / path
+        path = beside if beside.is_file() else path
+        _LOADED[_RUNNING[-1]].add(path.resolve())
+    return path.resolve()
+
+
+def sources(path: Path) -> dict[str, Path]:
+    """The files that an experiment file needs: name -> path, the file itself first; the names are relative to the folder that holds all.
+
+    These are the file itself, the modules beside it that it imports, and the experiment files that it has loaded by
+    their paths, with theirs.
+    """
+    files, queue = set(), [path.resolve()]
+    while queue:
+        file = queue.pop()
+        if file not in files:
+            files |= {file, *modules_beside(file).values()}
+            queue += _LOADED.get(file, ())
+    folder = os.path.commonpath([file.parent for file in files])
+    first = path.resolve()
+    return {str(file.relative_to(folder)): file for file in [first, *sorted(files - {first})]}
+
+
 def digest(path: Path) -> str:
-    """The sha256 of an experiment file and, if it imports any, of the modules beside it."""
-    own = _sha256(path)
-    lines = [f"{name} {_sha256(file)}" for name, file in sorted(modules_beside(path).items())]
-    return hashlib.sha256("\n".join([own, *lines]).encode()).hexdigest() if lines else own
+    """The sha256 of an experiment file and of the other `sources` that it has, whose `contents` are remembered."""
+    files = {name: file.read_bytes() for name, file in sources(path).items()}
+    sha256 = digest_of({name: hashlib.sha256(content).hexdigest() for name, content in files.items()})
+    _CONTENTS[sha256] = files
+    return sha256
+
+
+def contents(sha256: str) -> dict[str, bytes]:
+    """The files of a `digest` that this process has computed, as they were then."""
+    return _CONTENTS[sha256]
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """The sha256 of some files, by name and sha256; of a single file its own.
+
+    >>> digest_of({"mine.py": "0a1b"})
+    '0a1b'
+    """
+    if len(files) == 1:
+        return next(iter(files.values()))
+    lines = [f"{name} {sha256}" for name, sha256 in sorted(files.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def modules_beside(path: Path) -> dict[str, Path]:
@@ -124,12 +184,12 @@ def _check_modules(path: Path, modules: dict[str, Path]) -> None:
     """Refuse modules whose name is taken by another file, and modules that changed since they were imported."""
     for name, file in modules.items():
         loaded = _file_of(name)
-        if loaded is not None and loaded != file:
+        if loaded is not None and loaded != file and _IMPORTED.get(loaded) != _sha256(file):
             raise ValueError(
                 f"expected one module named {name!r} in this process, got {file} for {path} while {loaded} is loaded; "
                 "rename one of them, or use another process"
             )
-        if loaded is not None and _IMPORTED.get(file, _sha256(file)) != _sha256(file):
+        if loaded == file and _IMPORTED.get(file, _sha256(file)) != _sha256(file):
             raise ValueError(
                 f"expected {file} as it was when this process imported it, got a changed file; restart Python"
             )

@@ -30,25 +30,6 @@ def loaded_files() -> dict[str, str]:
     return dict(_LOADED)
 
 
-def load_files_of_run(files: dict[str, str]) -> None:
-    """Run the plugin files of a run again.
-
-    Raises:
-      ValueError: a file is missing or has changed since the run began.
-    """
-    for path, sha256 in files.items():
-        if _LOADED.get(path) == sha256:
-            continue
-        if sha256 in _LOADED.values():
-            continue  # the same content at another place
-        if not Path(path).is_file() or experiment_file.digest(Path(path)) != sha256:
-            raise ValueError(
-                f"expected the plugin {path} as it was when the run began, got a missing or changed file; restore it, or "
-                "name the same file at its new place: --plugin FILE"
-            )
-        load_file(path)
-
-
 @functools.cache
 def load_installed() -> None:
     """Call the functions that installed packages list under the entry point group `dgmzoo`; one that fails is a warning.

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.fields import fields
@@ -54,11 +53,17 @@ def resolve(experiment: Experiment, dataset: Dataset) -> Resolved:
     resolved = Resolved(experiment, dataset, module, functional(module), ())
     for check in CHECKS:
         check(resolved)
-    module, corrections = compatible(module, experiment.objective, functools.partial(trace, experiment, dataset))
-    resolved = Resolved(experiment, dataset, module, functional(module), corrections)
+    resolved = resolve_trained(experiment, dataset)
     check_bound(resolved)
     check_generate(resolved)
     return resolved
+
+
+def resolve_trained(experiment: Experiment, dataset: Dataset) -> Resolved:
+    """`resolve` of an experiment whose training was checked before: no row of the data is read."""
+    module = bind(experiment.model, dataset)
+    module, corrections = compatible(module, experiment.objective, functools.partial(trace, experiment, dataset))
+    return Resolved(experiment, dataset, module, functional(module), corrections)
 
 
 def bind(module: nn.Module, dataset: Dataset) -> nn.Module:
@@ -131,8 +136,8 @@ def check_fields(resolved: Resolved) -> None:
 
 
 def _variable_shapes(model: Model, dataset: Dataset) -> Variables:
-    first = dataset.initial_rows()
-    return jax.eval_shape(lambda key: model.init(key, dataset.observe(key, first)), jax.random.key(0))
+    first = dataset.row_shapes()
+    return jax.eval_shape(lambda key, rows: model.init(key, dataset.observe(key, rows)), jax.random.key(0), first)
 
 
 def check_generate(resolved: Resolved) -> None:
@@ -206,25 +211,26 @@ def check_bound(resolved: Resolved) -> None:
 
 def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
     """Trace training and evaluation of a model on two rows, which refuses wrong shapes and computes nothing."""
-    rows = {name: np.asarray(leaf[:2]) for name, leaf in dataset.splits["train"].items()}
+    rows = dataset.row_shapes(2)
     variables = _variable_shapes(model, dataset)
     trained = with_extra_losses(model, experiment.extra_losses)
 
-    def evidence(query, variables, key):
+    def evidence(query, variables, rows, key):
         return trained.evidence(variables, dataset.observe(key, rows), key, query)
 
-    measured = Query(1 if model.bound == "exact" else len(rows["x"]) + 1)  # neither 1 nor the number of rows
+    measured = Query(1 if model.bound == "exact" else 3)  # neither 1 nor the number of rows
     if experiment.extra_losses:  # as they are evaluated on the validation split
         total = experiment.training.total_steps(len(dataset.splits["train"]["x"]))
         validated = with_extra_losses(model, experiment.extra_losses, at_step=total)
         validation = Query(experiment.objective.num_samples)
         jax.eval_shape(
-            lambda variables, key: validated.evidence(variables, dataset.observe(key, rows), key, validation),
+            lambda variables, rows, key: validated.evidence(variables, dataset.observe(key, rows), key, validation),
             variables,
+            rows,
             jax.random.key(0),
         )
     for query in (Query(experiment.objective.num_samples, train=True, step=jnp.zeros((), jnp.int32)), measured):
-        jax.eval_shape(functools.partial(evidence, query), variables, jax.random.key(0))
+        jax.eval_shape(functools.partial(evidence, query), variables, rows, jax.random.key(0))
 
 
 CHECKS: tuple[Callable[[Resolved], None], ...] = (check_modules, check_splits, check_fields, check_batch, check_support)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from dgmzoo.data import host_random, lookup, registry, row_splits, user_arrays, user_data
 from dgmzoo.data.config import Data
 from dgmzoo.data.entry import Entry
-from dgmzoo.data.lazy_rows import LazyRows
-from dgmzoo.data.masks import hide_at_random
+from dgmzoo.data.masks import check_missing, hide_at_random
 from dgmzoo.data.observe import Observe, above_half, broadcast_mask
 from dgmzoo.data.readers.text import END, decode_vocabulary
 from dgmzoo.data.sets import toys
@@ -100,9 +100,23 @@ class Dataset:
         1000
         """
         rows = self.splits["train"]
-        row_bytes, num = sum(leaf.nbytes // len(leaf) for leaf in rows.values()), len(rows["x"])
-        index = np.linspace(0, num - 1, min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), num)).astype(int)
+        index = np.linspace(0, len(rows["x"]) - 1, self._num_initial_rows()).astype(int)
         return {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
+
+    def _num_initial_rows(self) -> int:
+        rows = self.splits["train"]
+        row_bytes = sum(leaf.nbytes // len(leaf) for leaf in rows.values())
+        return min(_INIT_ROWS, max(2, _INIT_BYTES // row_bytes), len(rows["x"]))
+
+    def row_shapes(self, num: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of `num` training rows as they are stored, of which none is read; None: of `initial_rows`.
+
+        >>> load_dataset(Data("toy_moons")).row_shapes(2)["x"]
+        ShapeDtypeStruct(shape=(2, 2), dtype=float32)
+        """
+        num = self._num_initial_rows() if num is None else num
+        rows = self.splits["train"].items()
+        return {name: jax.ShapeDtypeStruct((num, *leaf.shape[1:]), np.dtype(leaf.dtype)) for name, leaf in rows}
 
     def evaluation_rows(self, split: str, num: int | None = None) -> dict[str, np.ndarray]:
         """`num` rows of a split, drawn without replacement, or all, as evaluation reads them: encoded once, on the host.
@@ -165,7 +179,7 @@ def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lo
         fields = {field: row_splits.select_rows(arrays, entry, numbers, field) for field in FIELDS}
         splits[split] = {field: a for field, a in fields.items() if a is not None}
     if config.missing:
-        _check_missing(entry)
+        check_missing(entry)
         for split, rows in splits.items():
             splits[split] = hide_at_random(rows, row_numbers[split], config.missing, config.seed, _is_large(rows["x"]))
     standardization = None
@@ -188,7 +202,7 @@ def load_dataset(config: Data, log: lookup.Log = lookup.silent_log, progress: lo
         log(f"columns of {entry.name} are left in their units: whole numbers from 0 are taken for counts")
     if encoding == "static" and entry.encoding != "static":
         for split, rows in splits.items():
-            static = _binarized_rows(rows["x"], row_numbers[split], entry.maximum, config.seed)
+            static = row_splits.binarized_rows(rows["x"], row_numbers[split], entry.maximum, config.seed)
             rows["x"] = static if _is_large(static) else np.asarray(static)
     return Dataset(
         name=entry.name,
@@ -225,25 +239,6 @@ def _is_standardizable(entry: Entry, x: Any) -> bool:
 
 def _is_real_table(entry: Entry) -> bool:
     return entry.kind == "table" and len(entry.shape) == 1
-
-
-def _check_missing(entry: Entry) -> None:
-    """Refuse to hide elements of sets in which no value stands for a hidden one, or whose mask is the length."""
-    if entry.kind in ("tokens", "sound"):
-        raise ValueError(
-            f"expected data.missing 0 for {entry.name}, whose mask tells where a sequence ends and whose values ({entry.kind}) "
-            f"have none for a hidden element; add --data.missing 0"
-        )
-
-
-def _binarized_rows(x: Any, row_numbers: np.ndarray, maximum: int | None, seed: int) -> LazyRows:
-    """Rows binarized as they are gathered: the sample of a row is a function of seed and row number alone."""
-
-    def binarize(values: np.ndarray, index: Any) -> np.ndarray:
-        flat = values.reshape(-1, *x.shape[1:])
-        return host_random.binarize(flat, row_numbers[index].reshape(-1), maximum, seed).reshape(values.shape)
-
-    return LazyRows(x, np.arange(len(x)), binarize)
 
 
 def _read_content(config: Data, log: lookup.Log, progress: lookup.Progress | None) -> tuple[Entry, lookup.Arrays, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dgmzoo.data import host_random
+from dgmzoo.data.entry import Entry
 from dgmzoo.data.lazy_rows import LazyRows
 
 Arrays = dict[str, np.ndarray]
@@ -111,3 +112,12 @@ def hide_at_random(
     if lazily:
         return {**rows, "x": hidden_x, "mask": hidden_mask}
     return {**rows, "x": np.asarray(hidden_x), "mask": np.asarray(hidden_mask)}
+
+
+def check_missing(entry: Entry) -> None:
+    """Refuse to hide elements of sets in which no value stands for a hidden one, or whose mask is the length."""
+    if entry.kind in ("tokens", "sound"):
+        raise ValueError(
+            f"expected data.missing 0 for {entry.name}, whose mask tells where a sequence ends and whose values ({entry.kind}) "
+            f"have none for a hidden element; add --data.missing 0"
+        )

@@ -92,3 +92,13 @@ def select_rows(arrays: Mapping[str, Any], entry: Entry, row_numbers: np.ndarray
         indices = [indices + offset for indices, offset in zip(indices_in_part, offsets, strict=False)]
         return LazyRows(ConcatenatedRows(parts), np.concatenate(indices))
     return np.concatenate([part[indices] for part, indices in zip(parts, indices_in_part, strict=True)])
+
+
+def binarized_rows(x: Any, row_numbers: np.ndarray, maximum: int | None, seed: int) -> LazyRows:
+    """Rows binarized as they are gathered: the sample of a row is a function of seed and row number alone."""
+
+    def binarize(values: np.ndarray, index: Any) -> np.ndarray:
+        flat = values.reshape(-1, *x.shape[1:])
+        return host_random.binarize(flat, row_numbers[index].reshape(-1), maximum, seed).reshape(values.shape)
+
+    return LazyRows(x, np.arange(len(x)), binarize)

@@ -106,16 +106,35 @@ def selected(
     Raises:
       ValueError: there is no intact checkpoint.
     """
+    devices = placement.choose_devices(experiment.training.micro_batch_size)
+    num_devices = placement.num_global(devices)
+    shapes = _state_shapes(experiment, model, dataset)
     tracker = SeedTracker(experiment.name, 0, None, checkpoints)
-    loop = _Loop(experiment, model, dataset, [tracker], None)
-    state_shapes = jax.eval_shape(loop.init, loop.keys[0], loop.init_rows)
-    latest = tracker.restore(loop.template())
+    latest = tracker.restore(placement.shapes_on_devices(shapes, num_devices))
     if latest is None:
         raise ValueError(f"expected a checkpoint in {tracker.latest.directory.parent}, got none; train first")
     if tracker.best_step is None:
-        return loop.variables(placement.place(latest.tree, loop.devices), 0), latest.step
-    best = tracker.restore_best(evaluation_variables(state_shapes))
-    return placement.place(best, loop.devices[:1]), tracker.best_step
+        return _variables(placement.place(latest.tree, devices), num_devices), latest.step
+    best = tracker.restore_best(evaluation_variables(shapes))
+    return placement.place(best, devices[:1]), tracker.best_step
+
+
+def variable_shapes(experiment: Experiment, model: Model, dataset: Dataset) -> Any:
+    """The shapes and dtypes of the variables for evaluation. No row is read."""
+    return evaluation_variables(_state_shapes(experiment, model, dataset))
+
+
+def _state_shapes(experiment: Experiment, model: Model, dataset: Dataset) -> State:
+    training, objective = experiment.training, experiment.objective
+    optimizer = build(training, training.total_steps(len(dataset.splits["train"]["x"])), objective.optimizers())
+    init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
+    return jax.eval_shape(init, jax.random.key(0), dataset.row_shapes())
+
+
+def _variables(state: State, num_devices: int) -> Any:
+    """The variables of one seed for evaluation, on one device."""
+    variables = evaluation_variables(state)
+    return placement.from_one_device(variables) if num_devices > 1 else variables
 
 
 class _Loop:
@@ -262,8 +281,7 @@ class _Loop:
 
     def variables(self, state: State, i: int) -> Any:
         """The variables of seed number `i` for evaluation, on one device."""
-        variables = evaluation_variables(self._one_seed(state, i))
-        return placement.from_one_device(variables) if self.num_devices > 1 else variables
+        return _variables(self._one_seed(state, i), self.num_devices)
 
     def _one_seed(self, state: State, i: int) -> State:
         return placement.one_seed(state, i, len(self.trackers), self.num_devices)

@@ -1,47 +1,63 @@
 """`run_config`: the settings of a run as JSON; `refuse_differences`: refuse to resume a run with other settings."""
 
 import importlib.metadata
-import sys
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.overrides import NO_IDENTITY, flatten, source
-from dgmzoo.config.plugins import loaded_files
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.config.training import LENGTHS
-from dgmzoo.model.module_tree import field_values, parts
+from dgmzoo.config.user_code import UserCode
+from dgmzoo.data import Data
+from dgmzoo.data.registry import catalogue
+from dgmzoo.training.run_code import EXPERIMENT
 
-SCHEMA = 3
+SCHEMA = 4
 MAY_CHANGE = frozenset({"execution.stream", "execution.checkpoint_seconds"})
 
 
-def run_config(resolved: Resolved, seed: int) -> dict[str, Any]:
-    """The configuration of a run as JSON: the experiment's name and overrides, and all resolved values."""
+def run_config(resolved: Resolved, seed: int, codes: Mapping[str, UserCode]) -> dict[str, Any]:
+    """The configuration of a run as JSON: the experiment's name and overrides, its code, and all resolved values.
+
+    Args:
+      codes: as `run_code.code_of` returns them.
+    """
     experiment = resolved.experiment
     name, overrides = source(experiment)
     return {
         "schema": SCHEMA,
         "dgmzoo": importlib.metadata.version("dgmzoo"),
-        "experiment": name,
-        "file_sha256": experiment.origin.file_sha256 if name else None,
-        "plugins": plugins_of(experiment),
+        "experiment": codes[EXPERIMENT].path if EXPERIMENT in codes else name,
+        "code": {role: code._asdict() for role, code in codes.items()},
+        "takes_given": resolved.model.takes_given,
         "overrides": overrides,
         "corrections": list(resolved.corrections),
         "seed": seed,
         "dataset_sha256": resolved.dataset.sha256,
+        "data_path": data_path(experiment.data),
         "resolved": flatten(experiment),
     }
 
 
-def plugins_of(experiment: Experiment) -> dict[str, str]:
-    """Path -> sha256, of the plugin files that define a class of the experiment."""
-    classes = {type(experiment.objective)}
-    for _, part in parts(experiment.model):
-        classes |= {type(part), *(value for _, value in field_values(part) if isinstance(value, type))}
-    files = {getattr(sys.modules.get(cls.__module__), "__file__", None) for cls in classes}
-    return {path: sha256 for path, sha256 in loaded_files().items() if path in files}
+def check_config(config: Any, where: str) -> dict[str, Any]:
+    """The configuration of a run as it was read from a file.
+
+    Raises:
+      ValueError: it is not one, or of another version.
+    """
+    kinds = {"experiment": str | None, "code": dict, "overrides": dict, "seed": int}
+    kinds |= {"dataset_sha256": str, "data_path": str | None, "takes_given": bool, "resolved": dict, "schema": int}
+    is_config = isinstance(config, dict) and isinstance(config.get("schema"), int)
+    if is_config and config["schema"] != SCHEMA:
+        raise ValueError(
+            f"expected a run of schema {SCHEMA} in {where}, got schema {config['schema']} of dgmzoo {config.get('dgmzoo')}, "
+            "whose fields and files have other names; that version reads it"
+        )
+    missing = [name for name, kind in kinds.items() if not is_config or not isinstance(config.get(name), kind)]
+    if missing:
+        raise ValueError(f"expected {where} to be the configuration of a run, got a file without {', '.join(missing)}")
+    return config
 
 
 def differences(before: dict[str, Any], after: dict[str, Any], ignored: Set[str] = frozenset()) -> str:
@@ -65,11 +81,21 @@ def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]
       ValueError: with the fields that differ, or an extra loss cannot be compared.
     """
     old, new = (dict(config["resolved"]) for config in (before, after))
-    for name in ("experiment", "file_sha256", "seed", "dataset_sha256"):
+    for name in ("seed", "dataset_sha256"):
         old[name], new[name] = before[name], after[name]
     for flat, config in ((old, before), (new, after)):
-        flat["plugins"] = sorted(config.get("plugins", {}).values())  # by content: a file may have moved
-    allowed = set(MAY_CHANGE)
+        codes = {role: UserCode.from_json(code, f"{path}") for role, code in config["code"].items()}
+        flat["plugins"] = sorted(code.sha256 for role, code in codes.items() if role != EXPERIMENT)
+        if EXPERIMENT in codes:  # by content: a file may have moved
+            flat["experiment file"] = codes[EXPERIMENT].sha256
+        else:
+            flat["experiment"] = config["experiment"]
+    if old.get("experiment file") != new.get("experiment file"):
+        raise ValueError(
+            f"expected the experiment file that {path} was trained with, got a changed one or another; restore it, or go on "
+            f"with the copy that the run keeps: dgmzoo train {path}"
+        )
+    allowed = set(MAY_CHANGE) | data_may_move(before, after)
     is_constant = old.get("training.schedule") == new.get("training.schedule") == "constant"
     if is_constant and "optimizer" not in functions_of(new) and _is_not_shorter(old, new):
         allowed |= {f"training.{name}" for name in LENGTHS}
@@ -83,6 +109,23 @@ def refuse_differences(path: Path, before: dict[str, Any], after: dict[str, Any]
                 f"expected an {name} that can be recognised, to resume {path}, got one that cannot: "
                 f"{text.removeprefix(NO_IDENTITY)}"
             )
+
+
+def data_path(config: Data) -> str | None:
+    """The absolute path of a user's data; None for a registered set and for arrays in memory.
+
+    >>> data_path(Data("digits")) is None
+    True
+    """
+    if config.arrays is not None or config.name in catalogue():
+        return None
+    return str(Path(config.name).expanduser().absolute())
+
+
+def data_may_move(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    """Fields of two configurations that may differ, because a user's data of the same content lie at another path."""
+    is_own = None not in (before.get("data_path"), after.get("data_path"))
+    return {"data.name"} if is_own and before["dataset_sha256"] == after["dataset_sha256"] else set()
 
 
 def functions_of(resolved: dict[str, Any]) -> dict[str, str]:

@@ -6,19 +6,18 @@ import fcntl
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dgmzoo.config.experiment import Experiment, load_experiment
-from dgmzoo.config.overrides import override
-from dgmzoo.config.plugins import load_files_of_run
+from dgmzoo.config.experiment import Experiment
 from dgmzoo.evaluation import record
-from dgmzoo.files import CannotWrite, append_text, read_json, write_json, write_text, writing
+from dgmzoo.files import CannotWrite, append_text, read_json, write_bytes, write_json, write_text, writing
 from dgmzoo.training.checkpoint import Checkpoints
-from dgmzoo.training.run_config import SCHEMA, lengths, refuse_differences
+from dgmzoo.training.run_code import SOURCE, load_experiment_of
+from dgmzoo.training.run_config import check_config, lengths, refuse_differences
 
-CONFIG, STATE, METRICS = "config.json", "state.json", "metrics.jsonl"
+CONFIG, STATE, METRICS, DATA = "config.json", "state.json", "metrics.jsonl", "data.json"
 RESULT, REPORT, SAMPLES, RECONSTRUCTIONS = "result.json", "report.html", "samples.png", "reconstructions.png"
 
 
@@ -143,7 +142,8 @@ class RunDirectory:
             refuse_differences(self.path, self.config(), config)
         elif self.path.is_dir():
             names = sorted(path.name for path in self.path.iterdir())
-            if others := [name for name in names if name != ".lock" and not name.endswith(".tmp")]:
+            own = {".lock", DATA, SOURCE}  # of a run that was killed before its configuration was written
+            if others := [name for name in names if name not in own and not name.endswith(".tmp")]:
                 raise ValueError(
                     f"expected {self.path} to be a run directory or empty, got one with {', '.join(others[:3])}; "
                     "choose another --run-dir"
@@ -151,8 +151,12 @@ class RunDirectory:
         elif self.path.exists():
             raise ValueError(f"expected {self.path} to be a directory, got a file; choose another --run-dir")
 
-    def open(self, config: dict[str, Any]) -> None:
+    def open(self, config: dict[str, Any], description: dict[str, Any], code: Mapping[str, bytes]) -> None:
         """Write the configuration of a new run, or resume one that `check` accepts.
+
+        Args:
+          description: of the data (`data.description.describe`).
+          code: files of the user's code, by their names in the run directory.
 
         Raises:
           ValueError: `check` refuses the configuration, or the directory cannot be written.
@@ -160,9 +164,18 @@ class RunDirectory:
         self.check(config)
         try:
             if self.state == RunState.EMPTY:
+                for name, content in code.items():
+                    (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_bytes(self.path / name, content)
+                write_json(self.path / DATA, description)
                 write_json(self.path / CONFIG, config)
                 self.advance(RunState.CREATED)
-            elif self.result() and lengths(self.config()["resolved"]) != lengths(config["resolved"]):
+                return
+            stored = (
+                self.config()
+            )  # the files may lie elsewhere now; those that the run keeps belong to the stored paths
+            config = config | {name: stored[name] for name in ("experiment", "code")}
+            if self.result() and lengths(self.config()["resolved"]) != lengths(config["resolved"]):
                 self._pending_config = config
             else:
                 write_json(self.path / CONFIG, config)
@@ -185,41 +198,28 @@ class RunDirectory:
         path = self.path / CONFIG
         if not path.is_file():
             raise ValueError(f"expected a run directory with {CONFIG}, got {self.path}")
-        config = read_json(path)
-        kinds = {"experiment": str | None, "file_sha256": str | None, "overrides": dict, "seed": int}
-        kinds |= {"dataset_sha256": str, "resolved": dict, "schema": int}
-        is_whole = isinstance(config, dict) and all(isinstance(config.get(name), kind) for name, kind in kinds.items())
-        if is_whole and config["schema"] < SCHEMA:
-            version = config.get("dgmzoo")
-            raise ValueError(
-                f"expected a run of dgmzoo 0.3 or newer in {self.path}, got one of version {version}, whose fields and "
-                f"parameters have other names; dgmzoo {version} reads it"
-            )
-        if not is_whole or config["schema"] != SCHEMA:
-            raise ValueError(f"expected {path} of schema {SCHEMA} with {', '.join(kinds)}, got another file or version")
-        return config
+        return check_config(read_json(path), str(path))
 
-    def experiment(self) -> Experiment:
-        """The experiment of `config.json`, loaded by name (or from the user's file) and overridden.
+    def description(self) -> dict[str, Any]:
+        """The description of the data that the model was trained on.
 
         Raises:
-          ValueError: the experiment was built in Python, or the user's file has changed.
+          ValueError: the file is missing or damaged.
         """
-        config = self.config()
-        name = config["experiment"]
-        if name is None:
-            raise ValueError(
-                f"expected a named experiment in {self.path / CONFIG}, got one built in Python; "
-                "pass it: dgmzoo.load(run_dir, experiment=...)"
-            )
-        load_files_of_run(config.get("plugins", {}))
-        loaded = load_experiment(name)
-        if loaded.origin.file_sha256 != config["file_sha256"]:
-            raise ValueError(
-                f"expected {name}, and the modules beside it that it imports, as they were when the run began, got changed "
-                "ones; restore them, or pass the experiment: dgmzoo.load(run_dir, experiment=...)"
-            )
-        return override(loaded, config["overrides"])
+        path = self.path / DATA
+        if not path.is_file():
+            raise ValueError(f"expected {path}, the description of the data, got none; restore it from a copy")
+        return read_json(path)
+
+    def experiment(self, trust_code: bool = False) -> Experiment:
+        """The experiment of `config.json`, loaded by name or from the code that the run keeps, and overridden.
+
+        Raises:
+          ValueError: the experiment was built in Python, or its code is not trusted, changed or missing.
+        """
+        return load_experiment_of(
+            self.config(), lambda name: (self.path / name).read_bytes(), str(self.path), trust_code
+        )
 
     def result(self) -> dict[str, Any] | None:
         """The content of `result.json`; None if the run is not measured, or the file cannot be read."""

@@ -72,6 +72,7 @@ def test_resident_memory_is_flat():
     assert pages[78] <= pages[16] * 1.05
 
 
+@pytest.mark.thorough  # to the bit with the compiler of users alone: see conftest.py
 def test_streamed_rows_give_the_same_numbers_to_the_bit():
     variables = []
     for stream in (False, True):

@@ -39,7 +39,7 @@ def test_a_run_goes_through_its_states(tmp_path, measured):
     directory = RunDirectory(tmp_path / "run")
     assert directory.state == RunState.EMPTY
     with directory.lock():
-        directory.open(config)
+        directory.open(config, {}, {})
         assert state(directory.path) == "created"
         directory.append({"step": 1, "split": "train"})
         assert state(directory.path) == "training" == RunDirectory(directory.path).state
@@ -63,7 +63,7 @@ def test_a_longer_training_changes_nothing_until_it_trains(copied):
     config = json.loads((path / CONFIG).read_text())
     config["resolved"]["training.epochs"] = 2
     directory = RunDirectory(path)
-    directory.open(config)
+    directory.open(config, {}, {})
     assert directory.result() is None, "it belongs to the shorter training"
     assert RunDirectory(path).result()["value"] > 0 and state(path) == "measured"
     directory.advance(RunState.TRAINING)
