@@ -12,7 +12,7 @@ import jax
 from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import flatten, override
 from dgmzoo.config.preflight import resolve_trained
-from dgmzoo.data import Data, Dataset, load_dataset
+from dgmzoo.data import Data, load_dataset
 from dgmzoo.data.description import describe, described
 from dgmzoo.evaluation.prepared import prepare
 from dgmzoo.run import Run
@@ -58,7 +58,7 @@ def load(
         requested["training.optimizer"] = trained["training.optimizer"]
     if lines := differences(trained, requested, MAY_CHANGE | {"data.name"}):  # the data are compared by content
         raise ValueError(f"expected the experiment that {path} was trained with, got another: {lines}")
-    dataset = described(stored.description(), lambda: _rows(exp.data))
+    dataset = described(stored.description(), lambda: load_dataset(exp.data))
     resolved = resolve_trained(exp, dataset)
     resolved = resolved._replace(model=resolved.model._replace(takes_given=config["takes_given"]))
     if isinstance(stored, Exported):
@@ -116,12 +116,3 @@ def _with_data(experiment: Experiment, config: dict[str, Any], data: Data | str 
     if data is None and config["data_path"] and not Path(experiment.data.name).expanduser().exists():
         data = config["data_path"]  # a relative path of another working directory
     return experiment if data is None else override(experiment, {"data.name": str(data)})
-
-
-def _rows(data: Data) -> Dataset:
-    try:
-        return load_dataset(data)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{error}; say where the data of the model are: --data.name PATH (dgmzoo.load(..., data=PATH))"
-        ) from error

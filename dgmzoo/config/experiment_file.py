@@ -16,6 +16,8 @@ from types import ModuleType
 
 _IMPORTED: dict[Path, str] = {}
 """File of a module beside an experiment file -> its sha256 when this process imported it."""
+_RAN: dict[str, str] = {}
+"""Name of an experiment file's module -> its digest when it ran."""
 _CONTENTS: dict[str, dict[str, bytes]] = {}
 """Digest of an experiment file -> name and content of each file that it needs."""
 _RUNNING: list[Path] = []
@@ -40,7 +42,7 @@ def execute(path: Path) -> ModuleType:
     name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode() + source).hexdigest()[:_DIGITS]}"
     modules = modules_beside(path)
     _check_modules(path, modules)
-    if name in sys.modules:
+    if name in sys.modules and _RAN.get(name) == digest(path):  # else a file that it has loaded is another by now
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
@@ -64,6 +66,7 @@ def execute(path: Path) -> ModuleType:
     for module_name, file in modules.items():
         if _file_of(module_name) == file:
             _IMPORTED.setdefault(file, _sha256(file))
+    _RAN[name] = digest(path)
     return module
 
 

@@ -260,7 +260,7 @@ def _read_content(config: Data, log: lookup.Log, progress: lookup.Progress | Non
     if path.exists():
         return user_data.read_path(path)
     if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"expected a file or folder of data, found nothing at {path}")
+        raise FileNotFoundError(f"expected data at {path}, found nothing; say where they are: --data.name PATH")
     return registry.find(config.name), {}, ""  # raises, with the nearest names
 
 
