@@ -24,7 +24,7 @@ from dgmzoo.training import multihost
 from dgmzoo.training.loop import Fitted, Interrupted, check_seeds, fit_seeds
 from dgmzoo.training.metric_writers import Writer
 from dgmzoo.training.metric_writers import check as check_writers
-from dgmzoo.training.progress import ProgressCallback
+from dgmzoo.training.progress import ProgressCallback, stage
 from dgmzoo.training.run_code import code_of
 from dgmzoo.training.run_config import functions_of, run_config
 from dgmzoo.training.run_directory import RECONSTRUCTIONS, REPORT, RESULT, SAMPLES, RunDirectory, RunState
@@ -206,7 +206,8 @@ def _measured(
     progress: bool,
 ) -> Run:
     """The run of a trained seed, with its result and its report; they are made unless they belong to these parameters."""
-    variables = prepare(resolved.model, fit.variables, jax.random.key(resolved.experiment.evaluation.seed))
+    with stage("preparing the model for its evaluation", progress):
+        variables = prepare(resolved.model, fit.variables, jax.random.key(resolved.experiment.evaluation.seed))
     is_first = multihost.is_first()
     path = directory.path if directory is not None and is_first else None
     record = directory.result() if path is not None else None
@@ -217,12 +218,13 @@ def _measured(
         if path is not None:
             directory.advance(RunState.TRAINED)  # deletes a result of other parameters
     seconds = training_seconds(metrics)
-    record, estimate = measure(resolved, variables, fit.step, seed, seconds, progress=progress)
+    record, estimate = measure(resolved, variables, fit.step, seed, seconds, progress=progress, partial=path)
     run = Run(resolved, variables, fit.step, seed, metrics, path, record)
     with multihost.shared_errors():
         if path is not None:
             files.write_json(path / RESULT, record)
-            render.write(run, estimate, REPORT, SAMPLES, RECONSTRUCTIONS)
+            with stage("writing the report", progress):
+                render.write(run, estimate, REPORT, SAMPLES, RECONSTRUCTIONS)
             directory.advance(RunState.MEASURED)
     return run
 

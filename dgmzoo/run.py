@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from dgmzoo.config.experiment import Experiment
-from dgmzoo.config.overrides import override
+from dgmzoo.config.overrides import flatten, override
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.data import Dataset
 from dgmzoo.data.observe import broadcast_mask
 from dgmzoo.evaluation import inference
 from dgmzoo.evaluation.estimate import Estimate
+from dgmzoo.evaluation.partial import PartialSums, digest_of_variables
 from dgmzoo.evaluation.predictive import predictive_log_likelihood
 from dgmzoo.evaluation.prepared import prepared_quantities
 from dgmzoo.evaluation.record import count_terms, is_discrete, make_record
@@ -73,11 +74,14 @@ class Run:
         """The pure functions of the entry."""
         return self.resolved.model
 
-    def evaluate(self, split: str = "test", num_samples: int | None = None, **settings: Any) -> dict[str, Any]:
+    def evaluate(
+        self, split: str = "test", num_samples: int | None = None, progress: bool = False, **settings: Any
+    ) -> dict[str, Any]:
         """Evaluate a split and return the record; its `value` is the negative log-likelihood or bound, nats per example.
 
         Args:
           num_samples: importance samples per example (K); None: the experiment's.
+          progress: show the progress on standard error.
           settings: further fields of `dgmzoo.Evaluation` that differ from the experiment's, such as `weight_draws=20`.
 
         Raises:
@@ -88,7 +92,7 @@ class Run:
         resolved = self.resolved._replace(experiment=override(self.experiment, changes))
         if settings.get("weight_draws") and self.model.bound != "predictive":
             raise ValueError(f"expected weight_draws of a model with random weights, got one without ({self.title})")
-        return measure(resolved, self.variables, self.step, self.seed, self.seconds, split)[0]
+        return measure(resolved, self.variables, self.step, self.seed, self.seconds, split, progress, self.path)[0]
 
     def sample(
         self, num: int = 64, seed: int = 0, mean: bool = False, context: Mapping[str, Any] | None = None
@@ -182,6 +186,7 @@ def measure(
     seconds: float,
     split: str = "test",
     progress: bool = False,
+    partial: Path | None = None,
 ) -> tuple[dict[str, Any], Estimate]:
     """Evaluate a split: the record, and the estimate it was made of.
 
@@ -189,18 +194,38 @@ def measure(
       variables: as `prepared.prepare` returns them; both splits use them.
       step: the step of the parameters.
       seconds: duration of the training, for the record.
-      progress: show a progress bar on standard error.
+      progress: show the progress on standard error.
+      partial: folder of the finished batches, so that a measurement that was stopped is resumed; None keeps none.
     """
     experiment, dataset, module, model, _ = resolved
     settings = experiment.evaluation
     draws = settings.weight_draws if model.bound == "predictive" else 0
     key, meaning = jax.random.key(settings.seed), training_value(module)
     num_samples = 1 if meaning == "deterministic" else settings.num_samples
+    size, kept = settings.batch_size, []
+    identity = [
+        digest_of_variables(variables),
+        flatten(experiment),
+        dataset.sha256,
+        split,
+        jax.__version__,
+        str(jax.devices()),
+    ]
+
+    def partials(network: int) -> PartialSums:
+        kept.append(PartialSums(partial / f"partial-{split}-{network}.npz", [identity, network]))
+        return kept[-1]
+
     with evaluation_progress(f"measuring {split}", progress) as report_progress:
         rows = dataset.evaluation_rows(split, settings.num_examples)
-        estimate = predictive_log_likelihood(model, variables, rows, key, num_samples, draws, report_progress)
-    train_rows = dataset.evaluation_rows("train", min(_TRAINING_ROWS, settings.num_examples or _TRAINING_ROWS))
-    train = predictive_log_likelihood(model, variables, train_rows, key, num_samples, draws)
+        estimate = predictive_log_likelihood(
+            model, variables, rows, key, num_samples, draws, report_progress, size, partials if partial else None
+        )
+    with evaluation_progress("measuring train", progress) as report_progress:
+        train_rows = dataset.evaluation_rows("train", min(_TRAINING_ROWS, settings.num_examples or _TRAINING_ROWS))
+        train = predictive_log_likelihood(model, variables, train_rows, key, num_samples, draws, report_progress, size)
+    for sums in kept:
+        sums.finish()
     if model.bound is not None:  # densities in the units of the data, whatever units the model sees
         estimate, train = (
             each.shifted(dataset.log_det_of(own_rows)) for each, own_rows in ((estimate, rows), (train, train_rows))

@@ -91,17 +91,19 @@ def bench(words: list[str]) -> int:
         return 0
     from dgmzoo.command.options import Bench, parse
     from dgmzoo.training.benchmark import bench, bench_layers
+    from dgmzoo.training.progress import stage
 
     name, *rest = words
     options = parse(Bench, name, rest)
     if options.num_epochs < 1:
         raise ValueError(f"expected --num-epochs of at least 1, got {options.num_epochs}")
-    if options.layers is not None:
-        if options.profile is not None:
-            raise ValueError("expected --profile without --layers, which are timed in turns; profile one at a time")
-        figures = bench_layers(options.experiment, _listed(options.layers))
-    else:
-        figures = bench(options.experiment, options.num_epochs, options.profile)
+    if options.layers is not None and options.profile is not None:
+        raise ValueError("expected --profile without --layers, which are timed in turns; profile one at a time")
+    with stage("compiling and timing", show=True):
+        if options.layers is not None:
+            figures = bench_layers(options.experiment, _listed(options.layers))
+        else:
+            figures = bench(options.experiment, options.num_epochs, options.profile)
     if options.json:
         print(json.dumps(figures))
     elif options.layers is not None:

@@ -20,6 +20,7 @@ def evaluate(words: list[str]) -> int:
         num_samples: int | None = None,
         num_examples: int | None = None,
         weight_draws: int | None = None,
+        batch_size: int | None = None,
         split: Literal["train", "valid", "test"] = "test",
         data: DataName = None,
         experiment: str | None = None,
@@ -33,12 +34,14 @@ def evaluate(words: list[str]) -> int:
           num_examples: examples of the split, drawn by a fixed seed.
           weight_draws: networks over which the probabilities of a model with random weights are averaged; 0: one, with
             the mean weights.
+          batch_size: examples that are evaluated at once; left out: as many as fit in 1 GiB by an estimate.
           split: rows to measure.
           data: where the data are now, if they have moved; their content must be the same.
           experiment: file that defines the experiment, if it was built in Python or its code is not to be taken from the run.
           trust_code: run the experiment file that a run from elsewhere keeps; read it first.
         """
         settings = {"num_samples": num_samples, "num_examples": num_examples, "weight_draws": weight_draws}
+        settings["batch_size"] = batch_size
         chosen = {name: value for name, value in settings.items() if value is not None}
         return run, split, chosen, {"experiment": experiment, "data": data, "trust_code": trust_code}
 
@@ -46,7 +49,7 @@ def evaluate(words: list[str]) -> int:
     keep_programs()
     from dgmzoo.loading import load
 
-    record = load(run, **places).evaluate(split, **settings)
+    record = load(run, **places).evaluate(split, progress=True, **settings)
     print_record(record, run)
     named = [
         f"-{name.replace('_', '-')}-{settings[name]}" for name in ("num_examples", "weight_draws") if name in settings

@@ -34,6 +34,8 @@ class Evaluation:
     """Examples of the split, drawn by a fixed seed; None: all."""
     weight_draws: int = 0
     """Networks over which the probabilities of a model with random weights are averaged; 0: one with the mean weights."""
+    batch_size: int | None = None
+    """Examples that are evaluated at once; None: as many as fit in 1 GiB (on an accelerator in 8 GiB) by an estimate."""
     seed: int = 0
     """Seed of the samples."""
 
@@ -43,6 +45,8 @@ class Evaluation:
             check_whole("evaluation.weight_draws", self.weight_draws)
         if self.num_examples is not None:
             check_whole("evaluation.num_examples", self.num_examples)
+        if self.batch_size is not None:
+            check_whole("evaluation.batch_size", self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)

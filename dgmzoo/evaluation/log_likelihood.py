@@ -18,7 +18,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dgmzoo.evaluation.estimate import Estimate
+from dgmzoo.evaluation.memory import largest_batch, live_bytes
 from dgmzoo.evaluation.pareto import tail_shape, tail_size
+from dgmzoo.evaluation.partial import PartialSums
 from dgmzoo.model.contract import Model, Query, Variables
 from dgmzoo.reparam.fast_threefry import fast_key
 
@@ -36,6 +38,8 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     devices: Sequence[jax.Device] | None = None,
     weights: chex.PRNGKey | None = None,
+    batch_size: int | None = None,
+    partial: PartialSums | None = None,
 ) -> Estimate:
     """Estimate `log p(x)` of rows `{"x": [N, ...]}`, exactly or by `num_samples` importance samples per example.
 
@@ -48,6 +52,8 @@ def evaluate(
       progress: callback after each batch, with the number of finished examples and the total.
       devices: local devices that share the batches. Default: those of `local_devices`.
       weights: key of a sample of random weights that all examples share. None: their means.
+      batch_size: examples that are evaluated at once; None: as many as a budget of memory allows (`memory.BUDGET`).
+      partial: the finished batches, which are not evaluated again; for one process.
 
     Raises:
       ValueError: no rows, or `num_samples` below 1.
@@ -63,9 +69,9 @@ def evaluate(
     key = jax.random.fold_in(
         key, zlib.crc32(b"evaluation")
     )  # independent of the initial values, which may have the same seed
-    chunk = min(num_samples, _CHUNK)
-    batch = examples_per_batch(num_samples)
-    sums = _evaluate_batches(_sums(model, num_samples, chunk), variables, rows, key, weights, batch, progress, devices)
+    batch, chunk = batch_sizes(model, variables, rows, key, weights, num_samples, batch_size)
+    batch_sums = _sums(model, num_samples, chunk)
+    sums = _evaluate_batches(batch_sums, variables, rows, key, weights, batch, progress, devices, partial)
     second_moment = np.exp(sums["log_square"] - 2 * sums["log_sum"] + math.log(num_samples))  # mean w^2 / (mean w)^2
     if is_exact:
         variance = np.zeros(num)
@@ -92,7 +98,7 @@ def _has_latents(model: Model, variables: Variables, rows: Mapping[str, np.ndarr
     return bool(jax.eval_shape(model.evidence, variables, first, key)[0].latents)
 
 
-def _evaluate_batches(batch_sums, variables, rows, key, weights, batch, progress, devices):
+def _evaluate_batches(batch_sums, variables, rows, key, weights, batch, progress, devices, partial):
     """Sums of all examples `[N, ...]` on the host. Batches are ordered by process, then round, then device."""
     num, processes = len(rows["x"]), jax.process_count()
     devices = local_devices() if devices is None else list(devices)
@@ -102,16 +108,30 @@ def _evaluate_batches(batch_sums, variables, rows, key, weights, batch, progress
     if len(devices) > 1:
         variables = jax.device_put(variables, NamedSharding(_mesh(tuple(devices)), PartitionSpec()))
     compiled = _compiled(batch_sums, tuple(devices))
-    results = []
-    for i in range(rounds):
+
+    def inputs(i):
         start = width * (jax.process_index() * rounds + i)
         starts = np.arange(start, start + width, batch, dtype=np.int32)
         index = np.arange(start, start + width) % num  # the last batches are filled with the first rows
         batches = {name: np.asarray(leaf[index]) for name, leaf in rows.items()}
-        results.append(compiled(variables, batches, key, weights, starts))
-        if progress:
-            jax.block_until_ready(results[-2:][0])  # wait for the previous round, so that the device is never idle
-            progress(min(i * width * processes, num), num)
+        return variables, batches, key, weights, starts
+
+    partial = partial if processes == 1 else None
+    results = partial.rounds(jax.eval_shape(compiled, *inputs(0))) if partial else []
+    first = len(results)
+    try:
+        for i in range(first, rounds):
+            results.append(compiled(*inputs(i)))
+            if i > first and (progress or partial):
+                jax.block_until_ready(results[-2])  # wait for the previous round, so that the device is never idle
+                if partial:
+                    partial.add(results[-2])
+            if progress:
+                progress(min(i * width * processes, num), num)
+    except KeyboardInterrupt:
+        if partial:
+            partial.write()
+        raise
     sums = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(results))
     if processes > 1:
         sums = multihost_utils.process_allgather(sums, tiled=True)
@@ -127,6 +147,40 @@ def examples_per_batch(num_samples: int) -> int:
     # The cache of a CPU core holds few rows; an accelerator needs many.
     rows = _CHUNK_ROWS if jax.default_backend() == "cpu" else 50 * _CHUNK_ROWS
     return min(_MAX_BATCH, max(1, rows // min(num_samples, _CHUNK)))
+
+
+def batch_sizes(
+    model: Model,
+    variables: Variables,
+    rows: Mapping[str, np.ndarray],
+    key: chex.PRNGKey,
+    weights: chex.PRNGKey | None,
+    num_samples: int,
+    batch_size: int | None = None,
+) -> tuple[int, int]:
+    """The examples of a batch, and the samples of a chunk, of `evaluate`: at most those that the memory budget allows."""
+    chunk = min(num_samples, _CHUNK)
+    if batch_size is not None:
+        return batch_size, chunk
+    leaves, structure = jax.tree.flatten((variables, key, weights))
+    shapes = tuple((name, leaf.shape[1:], leaf.dtype) for name, leaf in rows.items())
+    return _batch_sizes(
+        model, num_samples, chunk, shapes, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    )
+
+
+@functools.lru_cache(maxsize=64)  # tracing a program takes half a second
+def _batch_sizes(model, num_samples, chunk, shapes, structure, leaves) -> tuple[int, int]:
+    variables, key, weights = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+
+    def needed(batch: int, chunk: int) -> int:
+        rows = {name: jax.ShapeDtypeStruct((batch, *shape), dtype) for name, shape, dtype in shapes}
+        return live_bytes(_sums(model, num_samples, chunk), variables, rows, key, weights)
+
+    batch = largest_batch(lambda batch: needed(batch, chunk), examples_per_batch(num_samples))
+    if batch == 1:
+        chunk = largest_batch(lambda chunk: needed(1, chunk), chunk)
+    return batch, chunk
 
 
 def local_devices() -> list[jax.Device]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.log_likelihood import evaluate
+from dgmzoo.evaluation.partial import PartialSums
 from dgmzoo.model.contract import Model, Variables
 
 
@@ -21,6 +22,8 @@ def predictive_log_likelihood(
     num_samples: int,
     weight_draws: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    batch_size: int | None = None,
+    partials: Callable[[int], PartialSums] | None = None,
 ) -> Estimate:
     """Estimate `log 1/S sum_s p(x | w_s)` over S = `weight_draws` sampled networks; 0: at the mean weights.
 
@@ -30,14 +33,29 @@ def predictive_log_likelihood(
     Args:
       variables: as `prepared.prepare` returns them.
       progress: callback with the number of finished examples and the total, over all networks.
+      batch_size: as in `evaluate`.
+      partials: number of a network -> its finished batches, which are not evaluated again.
     """
     if weight_draws == 0:
-        return evaluate(model, variables, rows, key, num_samples, progress)
+        partial = partials and partials(0)
+        return evaluate(model, variables, rows, key, num_samples, progress, batch_size=batch_size, partial=partial)
     estimates = []
     for network in range(weight_draws):
         samples, weights = jax.random.split(jax.random.fold_in(key, network))
         network_progress = progress and functools.partial(_network_progress, progress, network, weight_draws)
-        estimates.append(evaluate(model, variables, rows, samples, num_samples, network_progress, weights=weights))
+        estimates.append(
+            evaluate(
+                model,
+                variables,
+                rows,
+                samples,
+                num_samples,
+                network_progress,
+                weights=weights,
+                batch_size=batch_size,
+                partial=partials and partials(network),
+            )
+        )
     return average_over_networks(estimates)
 
 

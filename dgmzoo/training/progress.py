@@ -20,6 +20,7 @@ from rich.progress import (
 )
 
 from dgmzoo.evaluation.training_value import is_bound
+from dgmzoo.training.heartbeat import heartbeat
 from dgmzoo.training.metric_writers import WRITERS, Row, Writer
 from dgmzoo.training.run_directory import RunDirectory
 from dgmzoo.training.stopwatch import Stopwatch
@@ -66,6 +67,7 @@ class ProgressCallback:
         self._last_line = self._clock()
         self._recent: collections.deque[tuple[float, int]] = collections.deque()  # (seconds, step) within the window
         self._validation = ""
+        self._state, self._printed = "compiling the training step", lambda: None
         self._is_bound, self._log_det = is_bound(training_value), log_det
 
     def begin(self, step: int, total: int) -> None:
@@ -92,6 +94,7 @@ class ProgressCallback:
             self._validation = f"valid {row['loss']:.2f}"
 
     def progress(self, step: int, total: int, latest: Mapping[str, float]) -> None:
+        self._state = f"step {step}/{total}"
         self._recent.append((self._clock(), step))
         while len(self._recent) > 2 and self._recent[-1][0] - self._recent[0][0] > _WINDOW:
             self._recent.popleft()
@@ -99,6 +102,7 @@ class ProgressCallback:
             self._bar.update(self._task, completed=step, total=total, summary=self._summary(step, total, latest))
         elif self._console and (self._clock() - self._last_line > _WINDOW or step == total):
             self._last_line = self._clock()
+            self._printed()
             line = f"step {step}/{total}  {self._summary(step, total, latest)}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -132,10 +136,12 @@ class ProgressCallback:
         """
         with contextlib.ExitStack() as stack:
             if self._console and (self._console.is_terminal or self._console.is_jupyter):
-                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[summary]}"))
+                columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[summary]}"), TimeElapsedColumn())
                 bar = Progress(*columns, console=self._console, transient=True, get_time=self._clock)
                 self._bar = stack.enter_context(bar)
-                self._task = self._bar.add_task("train", total=None, summary="")
+                self._task = self._bar.add_task("train", total=None, summary="compiling")
+            elif self._console:
+                self._printed = stack.enter_context(heartbeat(lambda: self._state, self._console))
             if threading.current_thread() is threading.main_thread():
                 for number in (signal.SIGINT, signal.SIGTERM):
                     former = signal.signal(number, self._request_stop)
@@ -154,19 +160,37 @@ class ProgressCallback:
 
 @contextlib.contextmanager
 def evaluation_progress(description: str, show: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a progress bar for an evaluation, if standard error is a terminal.
+    """Show the progress of an evaluation on standard error: a bar on a terminal, otherwise a line every half minute.
 
-    Yields a function of the numbers of examples done and in total, or None without a terminal.
+    Yields a function of the numbers of examples done and in total, or None if nothing is shown.
 
     >>> with evaluation_progress("measuring test", show=False) as report_progress:
     ...     report_progress is None
     True
     """
-    console = Console(stderr=True)
-    if not show or not (console.is_terminal or console.is_jupyter):
+    if not show:
         yield None
+        return
+    console, latest = Console(stderr=True), ""
+    if not (console.is_terminal or console.is_jupyter):
+
+        def note(done: int, total: int) -> None:
+            nonlocal latest
+            latest = f": {done:,} of {total:,} examples"
+
+        with heartbeat(lambda: description + (latest or ": compiling"), console):
+            yield note
         return
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def stage(text: str, show: bool) -> contextlib.AbstractContextManager:
+    """Show a stage of the work that has no count, such as the writing of the report, if it lasts.
+
+    >>> with stage("writing the report", show=False):
+    ...     pass
+    """
+    return heartbeat(text, Console(stderr=True) if show else None)
