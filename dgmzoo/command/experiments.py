@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from dgmzoo.command.output import console, keep_programs, print_record, print_seeds
 
@@ -14,21 +15,20 @@ def train(words: list[str]) -> int:
     if not _names_an_experiment("train", words):
         return 0
     keep_programs()
-    from dgmzoo import api
     from dgmzoo.command.options import Train, parse
-    from dgmzoo.loading import experiment_of
     from dgmzoo.training import multihost
-    from dgmzoo.training.loop import Interrupted
-    from dgmzoo.training.run_directory import CONFIG, REPORT, RunDirectory
 
     name, *rest = words
     with multihost.joined(*_processes(rest)):
         base = None
-        if (Path(name) / CONFIG).is_file():  # the directory of a run: its own settings unless others are given
-            directory = RunDirectory(name)
-            base = experiment_of(directory, "--trust-code" in rest)
-            rest = ["--run-dir", name, "--seed", str(directory.config()["seed"]), *rest]
+        if (Path(name) / "config.json").is_file():  # the directory of a run: its own settings unless others are given
+            base, seed = _of_run(name, "--trust-code" in rest)
+            rest = ["--run-dir", name, "--seed", str(seed), *rest]
         options = parse(Train, name, rest, base)
+        from dgmzoo import api  # after `--help`, which needs none of this
+        from dgmzoo.training.loop import Interrupted
+        from dgmzoo.training.run_directory import REPORT
+
         if options.seeds is not None and options.seeds < 1:
             raise ValueError(f"expected --seeds of at least 1, got {options.seeds}")
         parent = Path("runs") / _stem(name)
@@ -44,6 +44,15 @@ def train(words: list[str]) -> int:
         if seeds is not None and multihost.is_first():
             print_seeds([run.record for run in runs])
     return 0
+
+
+def _of_run(path: str, trust_code: bool) -> tuple[Any, int]:
+    """The experiment and the seed of a run directory."""
+    from dgmzoo.loading import experiment_of
+    from dgmzoo.training.run_directory import RunDirectory
+
+    directory = RunDirectory(path)
+    return experiment_of(directory, trust_code), directory.config()["seed"]
 
 
 def _processes(words: list[str]) -> tuple[str | None, int | None, int | None]:

@@ -183,8 +183,12 @@ def test_a_users_file_may_define_classes(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir("/")
     assert run("evaluate", str(tmp_path / "runs/mine/seed-0"), "--num-samples", "2") == 0
     (tmp_path / "sub/mine.py").write_text(OWN + "\n# changed\n")
-    assert run("evaluate", str(tmp_path / "runs/mine/seed-0"), "--num-samples", "2") == 2
-    assert "changed" in capfd.readouterr().err
+    assert (
+        run("evaluate", str(tmp_path / "runs/mine/seed-0"), "--num-samples", "2") == 0
+    )  # by the copy that the run keeps
+    monkeypatch.chdir(tmp_path)
+    assert run("train", "sub/mine.py", "--model.extra", "4") == 2
+    assert "go on with the copy that the run keeps: dgmzoo train runs/mine/seed-0" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
