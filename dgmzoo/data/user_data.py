@@ -230,7 +230,12 @@ def _canonical(key: str, a: np.ndarray, name: str) -> np.ndarray:
     """The values of `split/field` in the dtype and number of axes that the field has."""
     field = key.partition("/")[2]
     if a.dtype.kind not in "biuf":
-        raise ValueError(f"expected numbers in {key} of {name}, got dtype {a.dtype}; convert it first")
+        advice = "convert it first"
+        if field == "label":
+            advice = "number the classes: numpy.unique(label, return_inverse=True)[1]"
+        elif a.dtype == object and any(value is None for value in a.reshape(-1)[:100_000]):
+            advice = 'None is no number: give the missing values as NaN, with a mask {"x": x, "mask": ~numpy.isnan(x)}'
+        raise ValueError(f"expected numbers in {key} of {name}, got dtype {a.dtype}; {advice}")
     if a.ndim == 0 or a.size == 0:
         raise ValueError(f"expected rows in {key} of {name}, got an array of shape {a.shape}")
     if field == "label":

@@ -134,7 +134,7 @@ def test_unknown_split_is_refused():
 
 
 def test_missing_file_raises_file_not_found():
-    with pytest.raises(FileNotFoundError, match=r"nothing at .*mine\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"expected data at .*mine\.npy"):
         load_dataset(Data("mine.npy"))
 
 

@@ -94,8 +94,11 @@ def _decode(image_paths: list[Path], path: Path) -> list[np.ndarray]:
         images.append(decode_image(image_path.read_bytes(), 1 << 24, str(image_path)))
         total_bytes += images[-1].nbytes
         if images[-1].shape != images[0].shape:
+            is_colour = images[-1].shape[:2] == images[0].shape[:2]
+            advice = "convert them all to grey, or all to colour" if is_colour else "resize them"
             raise ValueError(
-                f"expected every image to be {images[0].shape}, got {images[-1].shape} at {image_path}; resize them"
+                f"expected every image to be {images[0].shape} (height, width, channels) like {image_paths[0].name}, got "
+                f"{images[-1].shape} at {image_path}; {advice}"
             )
         if total_bytes > files.LIMIT:
             raise ValueError(

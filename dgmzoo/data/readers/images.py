@@ -142,7 +142,7 @@ def decode_image(data: bytes, limit: int, what: str) -> np.ndarray:
     >>> decode_image(stream.getvalue(), 100, "a.png").shape
     (2, 4, 1)
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -158,6 +158,8 @@ def decode_image(data: bytes, limit: int, what: str) -> np.ndarray:
                     raise ValueError("it has transparent pixels; save it over a background")
             upright = ImageOps.exif_transpose(image)
             array = np.asarray(upright.convert("L" if upright.mode in ("1", "L", "LA") else "RGB"))
+    except UnidentifiedImageError as error:  # its own message holds an address in memory
+        raise ValueError(f"expected an image, got {what}: it is damaged, or of a format that is not read") from error
     except Exception as error:  # Pillow raises many kinds on damaged files
         raise ValueError(f"expected an image, got {what}: {error}") from error
     return array.reshape(*array.shape[:2], -1)

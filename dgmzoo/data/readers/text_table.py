@@ -64,8 +64,30 @@ def read_table(
                     path, layout, columns, limit, _number_or_nan
                 )  # slower: a Python call for each cell
     except (ValueError, UserWarning, csv.Error) as error:
-        raise ValueError(f"expected a table of numbers with one header line at most, got {path}: {error}") from error
+        reason = _reason(error)
+        raise ValueError(f"expected a table of numbers with one header line at most, got {path}: {reason}") from error
     return layout.names, values
+
+
+def _reason(error: Exception) -> str:
+    """The reason for which a table was refused, with advice."""
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8; save it in that encoding"
+    if "contained no data" in text:
+        return "it has no rows"
+    if found := re.search(
+        r"could not convert (?:string )?'(.*)' to (?:float64|a number)(?: at row (\d+), column (\d+))?", text
+    ):
+        cell, row, column = found.groups()
+        where = f" (row {int(row) + 1}, column {column})" if row else ""
+        if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", cell):
+            return f"{cell!r}{where} has a decimal comma; write decimal points"
+        return (
+            f"{cell!r}{where} is not a number; remove the column, or number its values from 0: in a column named `label` where "
+            "they are the class of the row"
+        )
+    return text
 
 
 def _read_layout(path: Path, columns: int | None, limit: int) -> _Layout:

@@ -12,6 +12,8 @@ from dgmzoo.data.readers.splits import SPLITS, split_of_name
 
 Arrays = dict[str, np.ndarray]
 _OTHER_FIELDS = ("label", "context", "mask")
+_ROW_NUMBERS = {"id", "index", "row", "no", "nr", "unnamed: 0"}
+"""Names, in lower case, of a column that may number the rows; pandas writes the last where it reads its own index."""
 
 
 class Content(NamedTuple):
@@ -53,6 +55,7 @@ def read_arrays(path: Path) -> Content:
 def _read_table(path: Path) -> Content:
     """The columns of a table as `all/x`, a column named `label` as `all/label`, and missing cells as `all/mask`."""
     names, x = text_table.read_table(path, allow_missing=True)
+    names = ["label" if name.lower() == "label" else name for name in names]
     _check_names(names, x, path)
     arrays = {}
     if "label" in names:
@@ -91,6 +94,8 @@ def _check_names(names: list[str], x: np.ndarray, path: Path) -> None:
         raise ValueError(f"{expected}; name column {names.index('') + 1}, or remove it")
     if names.count("label") > 1:
         raise ValueError(f"{expected}; two columns are named label: rename one")
+    if names[0].lower() in _ROW_NUMBERS and len(x) > 1 and (np.diff(x[:, 0]) == 1).all():
+        raise ValueError(f"expected columns of values, got {names[0]!r} in {path}, which numbers the rows; remove it")
 
 
 def _rename_members(members: Mapping[str, np.ndarray], what: str) -> Arrays:

@@ -7,6 +7,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from dgmzoo.data import Data, from_arrays, load_dataset
+from dgmzoo.data.readers.user_files import read_arrays
 
 random = np.random.default_rng(0)
 X = random.random((60, 6)).astype(np.float32)
@@ -168,3 +169,26 @@ def test_pipe_is_refused_and_a_folder_may_have_any_name(tmp_path):
 def test_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected images"):
         load_dataset(Data(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "text, encoding, answer",
+    [
+        ("", "utf-8", "got .*mine.csv: it has no rows"),
+        ("a;b\n1,5;2,5\n", "utf-8", r"'1,5' \(row 1, column 1\) has a decimal comma; write decimal points"),
+        ("größe,b\n1,2\n", "latin-1", "byte 2 is not UTF-8; save it in that encoding"),
+        ("a,kind\n1,2\n1,setosa\n", "utf-8", r"'setosa' \(row 2, column 2\) is not a number; .* column named `label`"),
+        ("id,a\n1,0.3\n2,0.1\n3,0.2\n", "utf-8", "got 'id' in .*, which numbers the rows; remove it"),
+        ("Unnamed: 0,a\n0,0.3\n1,0.1\n", "utf-8", "which numbers the rows"),
+    ],
+)
+def test_f50_a_refused_table_says_what_to_do(tmp_path, text, encoding, answer):
+    (tmp_path / "mine.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(ValueError, match=answer):
+        read_arrays(tmp_path / "mine.csv")
+
+
+def test_f50_a_label_column_is_found_without_case_and_ids_that_do_not_count_stay(tmp_path):
+    (tmp_path / "mine.csv").write_text("id,Label\n5,1\n3,0\n")
+    content = read_arrays(tmp_path / "mine.csv")
+    assert content.arrays["all/label"].tolist() == [1, 0] and content.arrays["all/x"].ravel().tolist() == [5, 3]
