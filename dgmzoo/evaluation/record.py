@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 import platform
 import subprocess
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ def make_record(
     num_samples = 1 if exact or is_single else experiment.evaluation.num_samples
     kind = "iw" if bound == "elbo" and num_samples > 1 else bound
     whole = "mask" not in dataset.splits[split]
+    if discrete and bound is not None:
+        warn_if_impossible(estimate.value, type(resolved.module).__name__)
     return {
         "schema": SCHEMA,
         "experiment": name,
@@ -116,6 +119,19 @@ def make_record(
         "seconds": round(seconds, 1),
         "paper": published_result(experiment, split, steps),
     }
+
+
+def warn_if_impossible(value: float, name: str) -> None:
+    """Warn of a negative value of discrete data, whose probability would be above 1.
+
+    >>> warn_if_impossible(0.5, "VAE")
+    """
+    if value < 0:
+        warnings.warn(
+            f"a negative log-likelihood of {value:.4g} nats is impossible for discrete data: {name} gives them a probability "
+            "above 1 on average; its log_prob does not sum to 1, or a density of z is wrong: `dgmzoo check` finds which",
+            stacklevel=4,
+        )
 
 
 def selected_by(resolved: Resolved, training_value: str) -> str:

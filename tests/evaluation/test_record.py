@@ -136,3 +136,10 @@ def test_f73_masked_elements_are_no_terms():
     run = api.train(experiment_of(small(VariationalLayer()), rows={"x": x, "mask": half}), progress=False)
     observed = run.dataset.evaluation_rows("test")["mask"].sum() / len(run.dataset.evaluation_rows("test")["x"])
     assert run.record["num_terms"] == pytest.approx(observed) and run.record["bits_per_dim"] is None
+
+
+def test_a_probability_above_one_is_a_warning():
+    from dgmzoo.evaluation.record import warn_if_impossible
+
+    with pytest.warns(UserWarning, match=r"-0\.25 nats is impossible for discrete data: Mine .* `dgmzoo check`"):
+        warn_if_impossible(-0.25, "Mine")
