@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dgmzoo import Evaluation, api
+from dgmzoo import Evaluation, api, loading
 from dgmzoo.comparison.measure import figure_row, measure_run
 from dgmzoo.report.html import headline
 from tests.support.own_entry import experiment_of
@@ -65,6 +65,6 @@ def test_f55_codes_and_comparisons_use_what_was_prepared(run):
 
 
 def test_f55_a_loaded_run_is_prepared(run):
-    loaded = api.load(run.path, run.experiment)
+    loaded = loading.load(run.path, run.experiment)
     assert loaded.variables["prepared"]["log_z"] == run.variables["prepared"]["log_z"]
     assert np.isfinite(measure_run("loaded", loaded)["kl"])

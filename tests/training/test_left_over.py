@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from dgmzoo import api
+from dgmzoo import api, loading
 from dgmzoo.report.plots import training_curves
 from dgmzoo.training.run_directory import RunDirectory
 
@@ -27,7 +27,7 @@ def test_f28_f48_a_run_of_arrays_in_a_file_is_loaded_beside_stray_files(tmp_path
     for folder in (directory.path, directory.latest.directory, *(directory.latest.directory).rglob("*")):
         if folder.is_dir():
             (folder / ".DS_Store").write_bytes(b"stray")
-    loaded = api.load("run")
+    loaded = loading.load("run")
     assert loaded.record == run.record and loaded.step == run.step
     record = loaded.evaluate("valid")
     assert record["experiment"].endswith("mine.py") and np.isfinite(record["value"])
