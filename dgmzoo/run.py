@@ -14,7 +14,7 @@ from dgmzoo.config.overrides import flatten, override
 from dgmzoo.config.preflight import Resolved
 from dgmzoo.data import Dataset
 from dgmzoo.data.observe import broadcast_mask
-from dgmzoo.evaluation import inference
+from dgmzoo.evaluation import imputation, inference
 from dgmzoo.evaluation.estimate import Estimate
 from dgmzoo.evaluation.partial import PartialSums, digest_of_variables
 from dgmzoo.evaluation.predictive import predictive_log_likelihood
@@ -129,6 +129,48 @@ class Run:
         Takes and refuses the same x as `encode`.
         """
         return inference.reconstruct(self.model, self.variables, self._rows(x), jax.random.key(seed))
+
+    def impute(
+        self,
+        x: np.ndarray,
+        mask: np.ndarray,
+        num_samples: int = 1000,
+        seed: int = 0,
+        context: Mapping[str, Any] | None = None,
+    ) -> imputation.Imputed:
+        """Fill in hidden elements by their mean given the observed ones, by importance sampling: `.x` `[N, ...]`.
+
+        `.effective_samples` `[N]` tells how far each row is to be trusted. Several calls with different seeds show the
+        Monte Carlo error.
+
+        Args:
+          x: `[N, ...]` as the model sees it; values under the mask do not matter.
+          mask: True where x is observed, of the shape of x or of its first axes.
+          num_samples: importance samples of a row.
+          context: further fields of the rows, such as `{"label": [N]}`.
+
+        Raises:
+          ValueError: the entry has no latents or no mean of p(x | z), or x is refused as by `encode`.
+        """
+        x, mask = np.asarray(x), broadcast_mask(np.asarray(mask, bool), np.shape(x), np)
+        rows = self._rows({"x": np.where(mask, x, np.zeros((), x.dtype)), "mask": mask, **(context or {})})
+        return imputation.impute(self.model, self.variables, rows, jax.random.key(seed), num_samples)
+
+    def score(self, x: np.ndarray | Mapping[str, Any], num_samples: int | None = None, seed: int = 0) -> np.ndarray:
+        """-log p(x) of each row, `[N]`, nats in the units of the data: the higher, the more unusual.
+
+        Takes and refuses the same x as `encode`; the rows may have a mask.
+
+        Args:
+          num_samples: importance samples of a row; None: the experiment's.
+        """
+        rows, settings = self._rows(x), self.experiment.evaluation
+        num_samples = settings.num_samples if num_samples is None else num_samples
+        estimate = predictive_log_likelihood(
+            self.model, self.variables, rows, jax.random.key(seed), num_samples, settings.weight_draws
+        )
+        shift = self.dataset.log_det_of(rows) if self.model.bound is not None else 0.0
+        return shift - estimate.per_example
 
     def weights(self) -> dict[str, np.ndarray]:
         """Layer -> posterior means `[..., inputs, outputs]` of its random weights."""
