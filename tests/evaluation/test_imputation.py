@@ -23,7 +23,9 @@ def vae():
     mask = np.array([[True, True, False, False], [False, True, True, True], [True, False, False, True]])
     rows = {"x": np.where(mask, random.normal(size=(3, 4)), 0).astype(np.float32), "mask": mask}
     model = functional(module)
-    variables = jax.tree.map(lambda leaf: 1.3 * leaf, model.init(KEY, {name: jnp.asarray(a) for name, a in rows.items()}))
+    variables = jax.tree.map(
+        lambda leaf: 1.3 * leaf, model.init(KEY, {name: jnp.asarray(a) for name, a in rows.items()})
+    )
     return model, variables, rows
 
 
@@ -60,9 +62,7 @@ def test_models_without_latents_are_refused():
 def test_a_run_imputes_and_scores_in_its_own_units(tmp_path):
     table = np.random.default_rng(0).normal(3, 5, (200, 3)).astype(np.float32)
     experiment = dgmzoo.Experiment(
-        model=dgmzoo.VAE(
-            latent_dim=1, encoder=dgmzoo.MLP((4,)), decoder=dgmzoo.MLP((4,)), likelihood=dgmzoo.Normal()
-        ),
+        model=dgmzoo.VAE(latent_dim=1, encoder=dgmzoo.MLP((4,)), decoder=dgmzoo.MLP((4,)), likelihood=dgmzoo.Normal()),
         data=dgmzoo.from_arrays(table, name="mine"),
         training=dgmzoo.Training(steps=2, batch_size=20),
         evaluation=dgmzoo.Evaluation(num_samples=5),

@@ -1,13 +1,17 @@
 """Pairs of posterior, prior and objective whose plain gradient is wrong are corrected with a note, or refused."""
 
+import dataclasses
 import json
 
 import numpyro.distributions as dist
 import pytest
 
 import dgmzoo
+from dgmzoo.config.preflight import resolve
+from dgmzoo.data import load_dataset
 from dgmzoo.layers.latents.horseshoe import HorseshoeLayer
 from dgmzoo.layers.latents.piecewise import PiecewiseLayer
+from dgmzoo.layers.latents.point import PointLayer
 from dgmzoo.layers.latents.rectified import RectifiedLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.model.compatibility import judge
@@ -55,6 +59,20 @@ def test_a_hierarchy_is_corrected():
     module = HierarchicalVAE(latent_dims=(3, 2), latent=WITH_HORSESHOE_PRIOR)
     fixed, notes = corrected(module, IWAE())
     assert type(fixed.latent) is HorseshoeLayer and len(notes) == 1
+
+
+@pytest.mark.parametrize("entry", ["dvae/digits_sigmoid_belief_network", "vae/mnist_hierarchical_vae"])
+def test_f65_a_layer_whose_kl_every_hierarchy_samples_is_corrected_or_refused(entry):
+    experiment, dataset = dgmzoo.experiment(entry), load_dataset(dgmzoo.Data("digits"))
+
+    def with_layer(layer):
+        module = experiment.model.clone(latent=layer, latent_dims=(4, 4))
+        return resolve(dataclasses.replace(experiment, model=module, objective=ELBO()), dataset)
+
+    fixed = with_layer(CENTRED)
+    assert not fixed.module.latent.centred and "jumps" in fixed.corrections[0]
+    with pytest.raises(ValueError, match="x would depend on the lowest layer only"):
+        with_layer(PointLayer())
 
 
 QUICK = (
