@@ -52,7 +52,7 @@ def test_list_shows_every_experiment(capsys, monkeypatch):
 
 def test_a_run_leaves_report_record_and_checkpoints(trained):
     files = {path.name for path in trained.iterdir() if not path.name.startswith(".")}
-    assert files == {"config.json", "state.json", "metrics.jsonl", "checkpoints", "result.json", "samples.png", "reconstructions.png", "report.html"}  # fmt: skip
+    assert files == {"config.json", "data.json", "state.json", "metrics.jsonl", "checkpoints", "result.json", "samples.png", "reconstructions.png", "report.html"}  # fmt: skip
     page = (trained / "report.html").read_text()
     assert page.count("<svg") == 3 and page.count("data:image/png;base64,") == 2  # curves, KL, the latent map
     assert 'src="http' not in page and "href=" not in page.replace('xlink:href="#', "")
