@@ -59,8 +59,8 @@ def sample(words: list[str]) -> int:
         Args:
           run_dir: directory that `dgmzoo train` left.
           num: number of samples.
-          out: .png for a picture of the means; .npy or .csv (a row a sample) for the samples themselves, of a table in its
-            own units; None: samples-NUM.png in the run.
+          out: .png for a picture (images as means, other data beside test rows); .npy or .csv (a row a sample) for the
+            samples themselves, of a table in its own units; None: samples-NUM.png in the run.
           seed: seed of the samples.
         """
         return run_dir, num, out, seed
@@ -76,17 +76,17 @@ def sample(words: list[str]) -> int:
     import numpy as np
 
     from dgmzoo import api
-    from dgmzoo.report import plots
+    from dgmzoo.report.pictures import of_run
 
     run = api.load(run_dir)
-    samples, scaling = run.sample(num, seed, mean=suffix == ".png"), run.dataset.standardization
-    if scaling is not None and samples is not None:
-        samples = scaling.invert(samples)
     if suffix == ".png":
-        if samples is None:
-            raise ValueError(f"expected a model that gives means of its samples for a picture, got none of {run_dir}")
-        content = plots.encode_png(plots.image_grid(samples))
-    elif suffix == ".csv":
+        of_run.samples(run, num, seed).save(out)
+        print(f"samples: {out}")
+        return 0
+    samples, scaling = run.sample(num, seed), run.dataset.standardization
+    if scaling is not None:
+        samples = scaling.invert(samples)
+    if suffix == ".csv":
         np.savetxt(buffer := io.StringIO(), samples.reshape(len(samples), -1), delimiter=",", fmt="%.9g")
         content = buffer.getvalue().encode()
     else:

@@ -60,7 +60,7 @@ def _layer_requests(base: Experiment, layers: Sequence[str]) -> list[tuple[str, 
 
 def _override_requests(changes: Sequence[Overrides] | Mapping[str, Overrides]) -> list[tuple[str, Overrides]]:
     """Name and overrides of the variant of each set of overrides."""
-    named = changes if isinstance(changes, Mapping) else {_describe(change): change for change in changes}
+    named = changes if isinstance(changes, Mapping) else {_written(change): change for change in changes}
     if len(named) < len(changes):
         raise ValueError(
             "expected overrides that differ in what is written of them, got some alike; name them: {name: {...}}"
@@ -68,7 +68,7 @@ def _override_requests(changes: Sequence[Overrides] | Mapping[str, Overrides]) -
     return list(named.items())
 
 
-def _describe(change: Overrides) -> str:
+def _written(change: Overrides) -> str:
     return " ".join(f"{path}={overrides.plain(value)}" for path, value in change.items()) or "base"
 
 
@@ -112,6 +112,24 @@ def _changed_fields(layer: LatentLayer) -> dict[str, Any]:
     """Field -> value, of the fields that differ from the defaults of the layer's kind."""
     defaults, fields = overrides.flatten(type(layer)()), overrides.flatten(layer)
     return {field: value for field, value in fields.items() if defaults.get(field) != value}
+
+
+def describe(base: Experiment, variant: Experiment) -> str:
+    """The settings of a variant that differ from those of the base, in words.
+
+    >>> import dgmzoo
+    >>> base = dgmzoo.experiment("vae/digits")
+    >>> describe(base, dgmzoo.experiment("vae/digits", {"model.latent": "rectified", "objective.beta": 2.0}))
+    'model.latent rectified (normal in the experiment), objective.beta 2.0 (1.0 in the experiment)'
+    >>> describe(base, base)
+    'the experiment as it stands'
+    """
+    before, after = overrides.flatten(base), overrides.flatten(variant)
+    changed = [path for path, value in after.items() if path in before and before[path] != value]
+    # The fields of a part that was replaced by another are those of the new part.
+    own = [path for path in changed if not any(path.startswith(f"{other}.") for other in changed)]
+    parts = [f"{path} {after[path]} ({before[path]} in the experiment)" for path in own]
+    return ", ".join(parts) or "the experiment as it stands"
 
 
 def directory_name(variant: str) -> str:
