@@ -108,9 +108,9 @@ def retained_settings(kind: str, base: Experiment) -> str:
     )
 
 
-def _changed_fields(layer: LatentLayer) -> dict[str, Any]:
-    """Field -> value, of the fields that differ from the defaults of the layer's kind."""
-    defaults, fields = overrides.flatten(type(layer)()), overrides.flatten(layer)
+def _changed_fields(part: Any) -> dict[str, Any]:
+    """Field -> value, of the fields that differ from the defaults of the part's kind."""
+    defaults, fields = overrides.flatten(type(part)()), overrides.flatten(part)
     return {field: value for field, value in fields.items() if defaults.get(field) != value}
 
 
@@ -119,17 +119,29 @@ def describe(base: Experiment, variant: Experiment) -> str:
 
     >>> import dgmzoo
     >>> base = dgmzoo.experiment("vae/digits")
-    >>> describe(base, dgmzoo.experiment("vae/digits", {"model.latent": "rectified", "objective.beta": 2.0}))
-    'model.latent rectified (normal in the experiment), objective.beta 2.0 (1.0 in the experiment)'
+    >>> describe(base, dgmzoo.experiment("vae/digits", {"objective": "iwae", "objective.num_samples": 5}))
+    'objective iwae (elbo in the experiment), objective.num_samples 5'
+    >>> describe(base, dgmzoo.experiment("vae/digits", {"model.latent_dim": 3}))
+    'model.latent_dim 3 (20 in the experiment)'
     >>> describe(base, base)
     'the experiment as it stands'
     """
     before, after = overrides.flatten(base), overrides.flatten(variant)
-    changed = [path for path, value in after.items() if path in before and before[path] != value]
-    # The fields of a part that was replaced by another are those of the new part.
-    own = [path for path in changed if not any(path.startswith(f"{other}.") for other in changed)]
-    parts = [f"{path} {after[path]} ({before[path]} in the experiment)" for path in own]
-    return ", ".join(parts) or "the experiment as it stands"
+    changed = {path: before[path] for path, value in after.items() if path in before and before[path] != value}
+    texts = {path: f"{path} {after[path]} ({former} in the experiment)" for path, former in changed.items()}
+    for path in [path for path in changed if any(other.startswith(f"{path}.") for other in after)]:
+        own = [f"{path}.{field}" for field in _changed_fields(_part(variant, path))]  # settings of a new part
+        own += [other for other in changed if other.startswith(f"{path}.")]
+        texts |= {setting: f"{setting} {after[setting]}" for setting in own}
+    return ", ".join(texts.values()) or "the experiment as it stands"
+
+
+def _part(experiment: Experiment, path: str) -> Any:
+    """The part of an experiment at a path such as `model.latents.0`."""
+    part: Any = experiment
+    for name in path.split("."):
+        part = part[int(name)] if isinstance(part, list | tuple) else getattr(part, name)
+    return part
 
 
 def directory_name(variant: str) -> str:

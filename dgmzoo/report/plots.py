@@ -55,7 +55,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]], has_bound: bool = True) -
     if curves:
         for label, curve in curves.items():
             _curve(axes[0], list(curve), list(curve.values()), label)
-        _limit(axes[0], [value for curve in curves.values() for value in curve.values()])
+        _limit(axes[0], [list(curve.values()) for curve in curves.values()])
         axes[0].set(xlabel="step", ylabel=_BOUNDS[bound] if has_bound else "log p(x | z) [nats], no bound")
     for name in terms:
         curve = _values(rows, ("train",), name) or _values(rows, ("valid",), name)
@@ -74,9 +74,9 @@ def _curve(axes: Any, steps: Sequence[int], values: Sequence[float], label: str)
     axes.plot(steps, values, label=label, marker="o" if len(steps) == 1 else None)
 
 
-def _limit(axes: Any, values: Sequence[float]) -> None:
-    """Limits that exclude the first steps, whose bounds are far from the others."""
-    low, high = np.quantile(values, 0.05), max(values)
+def _limit(axes: Any, curves: Sequence[Sequence[float]]) -> None:
+    """Limits that exclude the first steps of each curve, whose bounds are far from the others."""
+    low, high = min(np.quantile(values, 0.05) for values in curves), max(map(max, curves))
     margin = 0.03 * abs(high) or 1.0
     axes.set_ylim(low if low < high else low - margin, high + margin)
 
@@ -130,7 +130,7 @@ def draw_mean_curves(axes: Any, metrics: Mapping[str, Sequence[Sequence[Mapping[
     runs = [rows for seeds in metrics.values() for rows in seeds]
     bound = "bound" if all(any("bound" in row for row in rows) for rows in runs) else "elbo"
     label = "valid" if any(row["split"] == "valid" for rows in runs for row in rows) else "train"
-    drawn: list[float] = []
+    drawn: list[list[float]] = []
     for variant, seeds in metrics.items():
         curves = [_values(rows, _SPLITS[label], bound) for rows in seeds]
         steps = sorted(set.intersection(*map(set, curves))) if curves else []
@@ -140,7 +140,7 @@ def draw_mean_curves(axes: Any, metrics: Mapping[str, Sequence[Sequence[Mapping[
         mean, deviation = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(steps))
         _curve(axes, steps, mean, variant[:40])
         axes.fill_between(steps, mean - deviation, mean + deviation, alpha=0.2, linewidth=0)
-        drawn += mean.tolist()
+        drawn.append(mean.tolist())
     if drawn:
         _limit(axes, drawn)
         axes.legend(frameon=False, fontsize=8)

@@ -94,9 +94,14 @@ class Renderer:
         return np.asarray(x, np.float64).reshape(len(x), -1)
 
     @functools.cached_property
+    def test_x(self) -> np.ndarray:
+        """Test rows as the model sees them, `[N, *shape]`; NaN where an element is not observed."""
+        return observed(self.dataset.evaluation_rows("test", _BESIDE))
+
+    @functools.cached_property
     def test_columns(self) -> np.ndarray:
         """Test rows as columns in the units of the data, `[N, D]`; NaN where an element is not observed."""
-        return self.columns(observed(self.dataset.evaluation_rows("test", _BESIDE)))
+        return self.columns(self.test_x)
 
     def _picture(self, draw: Callable[[Any], None], caption: str) -> Picture:
         with default_style():

@@ -115,12 +115,19 @@ def tile_images(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     (18, 27, 1)
     """
     num, height, width, channels = images.shape
-    columns = columns or min(num, max(1, round(np.sqrt(num * height / width))))
+    columns = columns or _square_columns(num, height / width)
     rows = -(-num // columns)
     sheet = np.zeros((rows * columns, height + 1, width + 1, channels), images.dtype)
     sheet[:num, :-1, :-1] = images
     sheet = sheet.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
     return sheet.reshape(rows * (height + 1), columns * (width + 1), channels)
+
+
+def _square_columns(num: int, ratio: float) -> int:
+    """Columns of an about square sheet of `num` images of a ratio height / width, with few empty places."""
+    ideal = max(1, round(np.sqrt(num * ratio)))
+    near = [columns for columns in (ideal, ideal - 1, ideal + 1) if 1 <= columns <= num] or [num]
+    return min(near, key=lambda columns: -num % columns)
 
 
 def encode_png(sheet: np.ndarray) -> bytes:

@@ -29,7 +29,7 @@ class Tables(Renderer):
         if 2 <= num <= min(_SCATTER, rows, panels) and not self.dataset.observe.integer_valued:
             self._scatter_matrix(figure, columns, beside)
             return
-        moments = beside and num > rows * panels > 2
+        moments = beside and num > rows * panels > 8
         shown = min(num, rows * panels - 2 * moments)
         panels = min(panels, shown + 2 * moments)
         rows = -(-(shown + 2 * moments) // panels)
@@ -38,8 +38,8 @@ class Tables(Renderer):
             self._histogram(axes, columns, number, beside)
             axes.set_title(self.names[number], fontsize=8)
         if moments:
-            for i, (moment, title) in enumerate(((np.nanmean, "means"), (np.nanstd, "standard deviations"))):
-                self._moments(figure.add_subplot(rows, panels, shown + i + 1), columns, moment, f"{title} of {num:,}")
+            for i, (moment, title) in enumerate(((np.nanmean, "means"), (np.nanstd, "deviations"))):
+                self._moments(figure.add_subplot(rows, panels, shown + i + 1), x, moment, f"{title} of all {num:,}")
         if beside:
             _legend(figure)
 
@@ -96,9 +96,11 @@ class Tables(Renderer):
         if beside:
             _legend(figure)
 
-    def _moments(self, axes: Any, columns: np.ndarray, moment: Any, title: str) -> None:
-        has_value = np.isfinite(self.test_columns).any(0)
-        data, model = moment(self.test_columns[:, has_value], axis=0), moment(columns[:, has_value], axis=0)
+    def _moments(self, axes: Any, x: np.ndarray, moment: Any, title: str) -> None:
+        """A moment of every column, as the model sees it: the units of a table may be orders of magnitude apart."""
+        x, test_x = (array.reshape(len(array), -1) for array in (x, self.test_x))
+        has_value = np.isfinite(test_x).any(0)
+        data, model = moment(test_x[:, has_value], axis=0), moment(x[:, has_value], axis=0)
         axes.plot(data, model, ".", color=MODEL, markersize=3)
         _diagonal(axes, data, model)
         axes.set_title(title, fontsize=8)
