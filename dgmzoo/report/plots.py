@@ -77,8 +77,8 @@ def _curve(axes: Any, steps: Sequence[int], values: Sequence[float], label: str)
 def _limit(axes: Any, curves: Sequence[Sequence[float]]) -> None:
     """Limits that exclude the first steps of each curve, whose bounds are far from the others."""
     low, high = min(np.quantile(values, 0.05) for values in curves), max(map(max, curves))
-    margin = 0.03 * abs(high) or 1.0
-    axes.set_ylim(low if low < high else low - margin, high + margin)
+    margin = 0.08 * (high - low) or 0.03 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)
 
 
 def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:

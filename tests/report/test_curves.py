@@ -50,6 +50,15 @@ def test_the_loss_is_drawn_where_it_differs_from_the_bound_and_extra_losses_alwa
     assert set(curves) == {"loss", "extra_loss/size"}
 
 
+def test_f43_points_of_a_run_within_one_epoch_lie_inside_of_the_axes():
+    axes = Figure().add_subplot()
+    plots._limit(axes, [[-9.0], [-8.0]])
+    low, high = axes.get_ylim()
+    assert low < -9 and high > -8
+    plots._limit(axes, [[-9.0]])
+    assert axes.get_ylim()[0] < -9 < axes.get_ylim()[1]
+
+
 def test_a_model_without_a_bound_has_no_curve_of_one(curves):
     training_curves(rows("train", elbo=[-9.0]), has_bound=False)
     assert list(curves) == ["log p(x | z) [nats], no bound"]

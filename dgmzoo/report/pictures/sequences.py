@@ -79,6 +79,7 @@ class Rolls(Renderer):
     def draw(self, figure, x, beside=False, density=None):
         for i, roll in enumerate(x[:6]):
             self._one(figure.add_subplot(3, 2, i + 1), roll)
+        figure.supxlabel("time step", fontsize=9)
 
     def draw_pairs(self, figure, x, y):
         for i, (above, below) in enumerate(zip(x[:3], y[:3], strict=True)):
