@@ -45,10 +45,13 @@ def reconstructions(run: Any, rows: Mapping[str, np.ndarray], means: np.ndarray)
 
 
 def density_of(run: Any) -> Density | None:
-    """The density of a model of points, or its importance-weighted estimate; None where x alone has no density."""
+    """The density of a model of points, or its importance-weighted estimate; None where x alone has no density.
+
+    None too with several processes, all of which would have to take part in the evaluation: one draws.
+    """
     model, variables, dataset = run.model, run.variables, run.dataset
     row = {"x": np.zeros((2, *dataset.shape), np.float32)}
-    if model.bound is None:
+    if model.bound is None or jax.process_count() > 1:
         return None
     try:
         jax.eval_shape(model.evidence, variables, row, jax.random.key(0))
