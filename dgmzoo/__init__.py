@@ -62,6 +62,7 @@ _NAMES_OF_MODULE = {
         "SpikeAndSlab",
         "UniformSphere",
     ),
+    "report.pictures.draw": ("picture",),
     "run": ("Run",),
     "training.loop": ("Interrupted", "NonFinite"),
     "zoo.ddnn.made": ("MADE",),

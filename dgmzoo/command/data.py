@@ -62,7 +62,7 @@ def show(words: list[str]) -> int:
     name, out, split = _show_options(words)
     if out and out.suffix.lower() != ".png":
         raise ValueError(f"expected --out to name a .png file, got {out}")
-    from dgmzoo.data import Data, catalogue, describe, load_dataset, local_copy, save_picture, summarize
+    from dgmzoo.data import Data, catalogue, describe, load_dataset, local_copy, summarize
     from dgmzoo.data.fetch_progress import console_progress
 
     if name in catalogue():
@@ -75,7 +75,9 @@ def show(words: list[str]) -> int:
         dataset = load_dataset(Data(name), log, progress)
     print(summarize(dataset, split))
     if out:
-        print(f"picture: {save_picture(dataset, out, split)}")
+        from dgmzoo.report.pictures.draw import picture
+
+        print(f"picture: {picture(dataset, split=split).save(out)}")
     return 0
 
 

@@ -79,8 +79,8 @@ def sample(words: list[str]) -> int:
         Args:
           run: directory that `dgmzoo train` left, or file that `dgmzoo export` wrote.
           num: number of samples.
-          out: .png for a picture of the means; .npy or .csv (a row a sample) for the samples themselves, of a table in its
-            own units; None: samples-NUM.png in the run.
+          out: .png for a picture (images as means, other data beside test rows); .npy or .csv (a row a sample) for the
+            samples themselves, of a table in its own units; None: samples-NUM.png in the run.
           seed: seed of the samples.
           label: class of all samples, of a model that is conditional on one; None: conditions of test examples.
           data: where the data are now, if they have moved.
@@ -101,18 +101,18 @@ def sample(words: list[str]) -> int:
     import numpy as np
 
     from dgmzoo.loading import load
-    from dgmzoo.report import plots
+    from dgmzoo.report.pictures import of_run
 
     run = load(path, **places)
     context = None if label is None else {"label": np.full(num, label)}
-    samples, scaling = run.sample(num, seed, suffix == ".png", context), run.dataset.standardization
-    if scaling is not None and samples is not None:
-        samples = scaling.invert(samples)
     if suffix == ".png":
-        if samples is None:
-            raise ValueError(f"expected a model that gives means of its samples for a picture, got none of {path}")
-        content = plots.encode_png(plots.image_grid(samples))
-    elif suffix == ".csv":
+        of_run.samples(run, num, seed, context).save(out)
+        print(f"samples: {out}")
+        return 0
+    samples, scaling = run.sample(num, seed, context=context), run.dataset.standardization
+    if scaling is not None:
+        samples = scaling.invert(samples)
+    if suffix == ".csv":
         np.savetxt(buffer := io.StringIO(), samples.reshape(len(samples), -1), delimiter=",", fmt="%.9g")
         content = buffer.getvalue().encode()
     else:

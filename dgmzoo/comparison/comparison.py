@@ -11,6 +11,8 @@ from dgmzoo.comparison.measure import figure_row, measure_run
 from dgmzoo.comparison.table import html_table, rich_table, table_notes
 from dgmzoo.report import plots
 from dgmzoo.report.html import page
+from dgmzoo.report.html import table as facts_table
+from dgmzoo.report.pictures.draw import renderer
 from dgmzoo.run import Run
 
 
@@ -27,6 +29,8 @@ class Comparison:
     """Variant -> message of the NaN or infinity that ended its training."""
     settings: dict[str, str] = dataclasses.field(default_factory=dict)
     """Variant named after a layer -> settings that this layer retains from the experiment."""
+    descriptions: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Variant -> its settings that differ from those of the experiment, in words."""
     records: list[dict[str, Any]] = dataclasses.field(init=False)
     """One flat record per variant and seed, for example for `pandas.DataFrame(comparison.records)`."""
 
@@ -46,8 +50,11 @@ class Comparison:
         return lines + table_notes(self.records)
 
     def figure(self) -> bytes:
-        """Figure of the first seed of each variant, one row per variant, as PNG."""
-        return draw_figure({name: figure_row(runs[0]) for name, runs in self.runs.items()})
+        """Figure of the learning curves of all seeds, and of the first seed of each variant in a row, as PNG."""
+        rows = {name: figure_row(runs[0]) for name, runs in self.runs.items()}
+        bounded = {name: runs for name, runs in self.runs.items() if runs[0].model.bound is not None}
+        metrics = {name: [run.metrics for run in runs] for name, runs in bounded.items()}
+        return draw_figure(rows, renderer(next(iter(self.runs.values()))[0].dataset), metrics)
 
     def write(self, folder: str | Path) -> None:
         """Write `comparison.json` (the records), `comparison.png` and `comparison.html`."""
@@ -59,7 +66,8 @@ class Comparison:
         files.write_text(folder / "comparison.html", page(self.title, [self._html(figure)]))
 
     def _html(self, figure: bytes) -> str:
-        parts = [f"<h1>{html.escape(self.title)}</h1>", html_table(self.records, self.notes())]
+        parts = [f"<h1>{html.escape(self.title)}</h1>", facts_table(self.descriptions) if self.descriptions else ""]
+        parts.append(html_table(self.records, self.notes()))
         image = plots.inline_image(figure, "what each variant learned")
         return "".join([*parts, f"<figure class=drawn>{image}</figure>"])
 

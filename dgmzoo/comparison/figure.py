@@ -1,15 +1,18 @@
 """`draw_figure`: plot one row of panels per variant; `leading_units`: find the latent units with the largest KL."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dgmzoo.report import plots
 from dgmzoo.report.matplotlib_style import default_style
+from dgmzoo.report.pictures.base import Renderer
+from dgmzoo.report.pictures.images import Images
 
 TRAVERSAL_STEPS = 8
+_CURVES_WIDTH = 6.0  # inches
 _UNITS = 6  # units of a layer whose posterior is plotted
 
 
@@ -20,7 +23,7 @@ class FigureRow(NamedTuple):
     values: dict[str, np.ndarray]  # layer -> [N, U]  one sample of q(z | x) for each example
     prior: dict[str, np.ndarray]  # layer -> [N, U]  samples of the prior
     labels: np.ndarray | None  # [N]
-    samples: np.ndarray | None  # [num, ...]  means of p(x | z) with z from the prior
+    samples: np.ndarray | None  # [num, ...]  samples, or means of p(x | z) with z from the prior
     traversal: np.ndarray | None  # [units * TRAVERSAL_STEPS, ...]  means of p(x | z)
     flipped: np.ndarray | None  # [3 * num, ...]  x, x with flipped pixels, mean of p(x | z) with z from the flipped x
 
@@ -48,21 +51,33 @@ def leading_units(values: np.ndarray, kl: np.ndarray | None, num: int = _UNITS) 
     return np.argsort(-weight, kind="stable")[:num]
 
 
-def draw_figure(rows: Mapping[str, FigureRow]) -> bytes:
-    """Draw a figure with one row for each variant, as PNG."""
+def draw_figure(
+    rows: Mapping[str, FigureRow],
+    renderer: Renderer,
+    metrics: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
+) -> bytes:
+    """Draw a figure with the learning curves of all variants, and below them one row for each variant, as PNG.
+
+    Args:
+      renderer: the drawings of the data.
+      metrics: variant -> rows of metrics of each seed.
+    """
     with default_style():
-        return _draw_figure(rows)
+        return _draw_figure(rows, renderer, metrics)
 
 
-def _draw_figure(rows: Mapping[str, FigureRow]) -> bytes:
+def _draw_figure(rows, renderer, metrics) -> bytes:
     from matplotlib.figure import Figure
 
-    panels = _panels(rows)
+    panels = _panels(rows, renderer)
     kls = [units for row in rows.values() for units in row.kl.values() if len(units) > 1]
     finite = [units[np.isfinite(units)] for units in kls]
     max_kl = max((units.max() for units in finite if units.size), default=1.0) or 1.0
-    figure = Figure(figsize=(3.1 * len(panels), 2.7 * len(rows) + 0.2), layout="constrained")
-    row_figures = np.atleast_1d(figure.subfigures(len(rows), 1, hspace=0.03))
+    width = max(3.1 * len(panels), _CURVES_WIDTH)
+    figure = Figure(figsize=(width, 2.7 * len(rows) + 3.2), layout="constrained")
+    top, *row_figures = figure.subfigures(1 + len(rows), 1, hspace=0.03, height_ratios=[3.0] + [2.7] * len(rows))
+    curves, _ = top.subfigures(1, 2, width_ratios=[_CURVES_WIDTH, width - _CURVES_WIDTH + 1e-3])
+    plots.draw_mean_curves(curves.add_subplot(), metrics)
     for row_figure, (name, row) in zip(row_figures, rows.items(), strict=True):
         row_figure.suptitle(name, x=0.01, ha="left", fontweight="bold")
         subfigures = np.atleast_1d(row_figure.subfigures(1, len(panels)))
@@ -75,10 +90,29 @@ def _draw_figure(rows: Mapping[str, FigureRow]) -> bytes:
     return buffer.getvalue()
 
 
-def _panels(rows: Mapping[str, FigureRow]) -> list[_Panel]:
+def _panels(rows: Mapping[str, FigureRow], renderer: Renderer) -> list[_Panel]:
     """Panels that at least one variant can fill."""
     layers = list(dict.fromkeys(layer for row in rows.values() for layer in sorted(row.values)))
-    samples = _Panel("samples (means)", _draw_samples)
+
+    def draw_samples(subfigure, row, layer, max_kl):
+        if row.samples is None:
+            return False
+        renderer.draw(subfigure, row.samples, beside=True)
+        return True
+
+    def draw_traversal(subfigure, row, layer, max_kl):
+        if row.traversal is None:
+            return False
+        renderer.draw_rows(subfigure, row.traversal, TRAVERSAL_STEPS)
+        return True
+
+    def draw_flipped(subfigure, row, layer, max_kl):
+        if row.flipped is None:
+            return False
+        renderer.draw_rows(subfigure, row.flipped, len(row.flipped) // 3)
+        return True
+
+    samples = _Panel("samples (means)" if renderer.shows_means else "samples beside test rows", draw_samples)
     if not layers:
         return [samples]
     return [
@@ -90,8 +124,8 @@ def _panels(rows: Mapping[str, FigureRow]) -> list[_Panel]:
             if any(_has_two_units(row, layer) for row in rows.values())
         ),
         samples,
-        _Panel("traversal of the leading units", _draw_traversal),
-        _Panel("x; flipped x; mean from flipped x", _draw_flipped),
+        *([_Panel("traversal of the leading units", draw_traversal)] if isinstance(renderer, Images) else []),
+        *([_Panel("x; flipped x; mean from flipped x", draw_flipped)] if isinstance(renderer, Images) else []),
     ]
 
 
@@ -153,23 +187,4 @@ def _draw_code_map(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool
     colours = {} if row.labels is None else {"c": row.labels[: len(points)], "cmap": "tab10"}
     axes.scatter(*points.T, s=2, **colours)
     axes.set_aspect("equal", "datalim")
-    return True
-
-
-def _draw_samples(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
-    return row.samples is not None and _draw_image(subfigure, plots.image_grid(row.samples))
-
-
-def _draw_traversal(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
-    return row.traversal is not None and _draw_image(subfigure, plots.image_grid(row.traversal, TRAVERSAL_STEPS))
-
-
-def _draw_flipped(subfigure, row: FigureRow, layer: str, max_kl: float) -> bool:
-    return row.flipped is not None and _draw_image(subfigure, plots.image_grid(row.flipped, len(row.flipped) // 3))
-
-
-def _draw_image(subfigure, image: np.ndarray) -> bool:
-    axes = subfigure.add_subplot()
-    axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_axis_off()
     return True

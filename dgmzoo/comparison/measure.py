@@ -9,6 +9,8 @@ import numpy as np
 
 from dgmzoo.comparison.figure import TRAVERSAL_STEPS, FigureRow, leading_units
 from dgmzoo.evaluation import code_metrics, inference
+from dgmzoo.model.contract import Draw
+from dgmzoo.report.pictures.draw import renderer
 from dgmzoo.run import Run
 
 _AGGREGATE_ROWS = 10_000  # most rows of the aggregate posterior
@@ -94,7 +96,12 @@ def figure_row(run: Run) -> FigureRow:
         values=codes.values,
         prior=draw.latents if draw else {},
         labels=test.coded.get("label"),
-        samples=draw.mean[:_SAMPLES_SHOWN] if draw and draw.mean is not None else None,
+        samples=_shown_samples(draw, renderer(run.dataset).shows_means) if draw else None,
         traversal=traversal,
         flipped=flipped,
     )
+
+
+def _shown_samples(draw: Draw, as_means: bool) -> np.ndarray:
+    """Samples of x, or their means where the kind of data is shown by them and the entry gives them."""
+    return draw.mean[:_SAMPLES_SHOWN] if as_means and draw.mean is not None else draw.x

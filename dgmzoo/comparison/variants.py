@@ -60,7 +60,7 @@ def _layer_requests(base: Experiment, layers: Sequence[str]) -> list[tuple[str, 
 
 def _override_requests(changes: Sequence[Overrides] | Mapping[str, Overrides]) -> list[tuple[str, Overrides]]:
     """Name and overrides of the variant of each set of overrides."""
-    named = changes if isinstance(changes, Mapping) else {_describe(change): change for change in changes}
+    named = changes if isinstance(changes, Mapping) else {_written(change): change for change in changes}
     if len(named) < len(changes):
         raise ValueError(
             "expected overrides that differ in what is written of them, got some alike; name them: {name: {...}}"
@@ -68,7 +68,7 @@ def _override_requests(changes: Sequence[Overrides] | Mapping[str, Overrides]) -
     return list(named.items())
 
 
-def _describe(change: Overrides) -> str:
+def _written(change: Overrides) -> str:
     return " ".join(f"{path}={overrides.plain(value)}" for path, value in change.items()) or "base"
 
 
@@ -108,10 +108,40 @@ def retained_settings(kind: str, base: Experiment) -> str:
     )
 
 
-def _changed_fields(layer: LatentLayer) -> dict[str, Any]:
-    """Field -> value, of the fields that differ from the defaults of the layer's kind."""
-    defaults, fields = overrides.flatten(type(layer)()), overrides.flatten(layer)
+def _changed_fields(part: Any) -> dict[str, Any]:
+    """Field -> value, of the fields that differ from the defaults of the part's kind."""
+    defaults, fields = overrides.flatten(type(part)()), overrides.flatten(part)
     return {field: value for field, value in fields.items() if defaults.get(field) != value}
+
+
+def describe(base: Experiment, variant: Experiment) -> str:
+    """The settings of a variant that differ from those of the base, in words.
+
+    >>> import dgmzoo
+    >>> base = dgmzoo.experiment("vae/digits")
+    >>> describe(base, dgmzoo.experiment("vae/digits", {"objective": "iwae", "objective.num_samples": 5}))
+    'objective iwae (elbo in the experiment), objective.num_samples 5'
+    >>> describe(base, dgmzoo.experiment("vae/digits", {"model.latent_dim": 3}))
+    'model.latent_dim 3 (20 in the experiment)'
+    >>> describe(base, base)
+    'the experiment as it stands'
+    """
+    before, after = overrides.flatten(base), overrides.flatten(variant)
+    changed = {path: before[path] for path, value in after.items() if path in before and before[path] != value}
+    texts = {path: f"{path} {after[path]} ({former} in the experiment)" for path, former in changed.items()}
+    for path in [path for path in changed if any(other.startswith(f"{path}.") for other in after)]:
+        own = [f"{path}.{field}" for field in _changed_fields(_part(variant, path))]  # settings of a new part
+        own += [other for other in changed if other.startswith(f"{path}.")]
+        texts |= {setting: f"{setting} {after[setting]}" for setting in own}
+    return ", ".join(texts.values()) or "the experiment as it stands"
+
+
+def _part(experiment: Experiment, path: str) -> Any:
+    """The part of an experiment at a path such as `model.latents.0`."""
+    part: Any = experiment
+    for name in path.split("."):
+        part = part[int(name)] if isinstance(part, list | tuple) else getattr(part, name)
+    return part
 
 
 def directory_name(variant: str) -> str:

@@ -19,7 +19,7 @@ _NAMES_OF_MODULE = {
     "entry": ("Entry", "Source"),
     "registry": ("catalogue", "describe", "find"),
     "lazy_rows": ("LazyRows",),
-    "preview": ("save_picture", "summarize", "tile_images"),
+    "preview": ("summarize",),
     "lookup": ("fetch", "local_copy", "verify"),
     "stream": ("gather", "prefetch"),
 }

@@ -65,6 +65,8 @@ class Entry:
     """Number of test splits of the protocol: `data.fold` selects one; columns are normalised by its training rows."""
     dtype: str = "uint8"
     num_classes: int | None = None
+    columns: tuple[str, ...] = ()
+    """Names of the columns of a user's table, where it has any."""
     sha256: str | None = None
     """Digest of the decoded arrays (`cache.digest`), where it is known."""
 

@@ -1,7 +1,4 @@
-"""`summarize`: describe a data set as text; `save_picture`: save a picture of its first rows."""
-
-from pathlib import Path
-from typing import Any
+"""`summarize`: describe a data set as text."""
 
 import numpy as np
 
@@ -143,72 +140,3 @@ def _frequent_word_lines(dataset: Dataset, split: str, num: int = 3) -> list[str
         most_frequent = np.argsort(-counts, kind="stable")[:8]
         lines.append(", ".join(f"{words[at]} {int(counts[at])}" for at in most_frequent if counts[at]))
     return lines
-
-
-def save_picture(dataset: Dataset, path: Path | str, split: str = "train", num: int = 64) -> Path:
-    """Save a picture of a split's first `num` rows (of all rows, for points and tables), and return its path.
-
-    >>> import tempfile
-    >>> from dgmzoo.data import Data, load_dataset
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_picture(load_dataset(Data("toy_moons")), f"{folder}/moons.png").name
-    'moons.png'
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(f"{dataset.name}, {split}")
-    _plot(axes, dataset, split, num)
-    path = Path(path).expanduser()
-    figure.savefig(path, dpi=120)
-    return path
-
-
-def _plot(axes: Any, dataset: Dataset, split: str, num: int) -> None:
-    kind, shape = dataset.entry.kind, dataset.shape
-    if dataset.entry.display_shape or (kind == "images" and len(shape) == 3):
-        sheet = tile_images(_stored_images(dataset, split, num))
-        axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_axis_off()
-    elif shape == (2,):
-        axes.plot(*_table_values(dataset, split).T, ".", markersize=1)
-        axes.set_aspect("equal")
-    elif kind == "table":
-        columns = [column[~np.isnan(column)] for column in _table_values(dataset, split).T]
-        axes.boxplot(columns, showfliers=False)
-        axes.set_xlabel("column")
-    elif kind in ("rolls", "sound"):
-        x = _first_sequence(dataset, split)
-        if kind == "rolls":
-            axes.imshow(x.T, origin="lower", aspect="auto", cmap="gray_r")
-        else:
-            axes.plot(x, linewidth=0.5)
-        axes.set_xlabel("time step")
-    else:
-        x = dataset.evaluation_rows(split, num)["x"]
-        x = x.reshape(len(x), -1)
-        axes.imshow(x, aspect="auto", cmap="gray_r", interpolation="nearest")
-        axes.set_ylabel("row")
-
-
-def tile_images(images: np.ndarray, columns: int | None = None, between: float = 1) -> np.ndarray:
-    """Tile images [N, H, W, C] into one sheet [rows * (H + 1), columns * (W + 1), C], without C if it is 1.
-
-    Args:
-      columns: images side by side; None: as many as make the sheet about square.
-      between: value of the lines between images.
-
-    >>> tile_images(np.zeros((5, 8, 8, 1))).shape
-    (18, 27)
-    """
-    num, height, width, channels = images.shape
-    columns = columns or int(np.ceil(np.sqrt(num)))
-    rows = -(-num // columns)
-    sheet = np.full((rows * columns, height + 1, width + 1, channels), between, images.dtype)
-    sheet[:num, :-1, :-1] = images
-    sheet = sheet.reshape(rows, columns, height + 1, width + 1, channels).transpose(0, 2, 1, 3, 4)
-    sheet = sheet.reshape(rows * (height + 1), columns * (width + 1), channels)
-    return sheet[..., 0] if channels == 1 else sheet

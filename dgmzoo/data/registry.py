@@ -9,6 +9,12 @@ import difflib
 
 from dgmzoo.data.entry import Entry
 
+OWN = {
+    "my_images": "a folder of images of one size, or a .npy or .npz of images [N, H, W] or [N, H, W, C]",
+    "my_table": "a .csv with a row an example, or a .npy or .npz of rows [N, D]",
+}
+"""Name that stands for a person's own data in the templates of experiments -> what may be given in its place."""
+
 
 def catalogue() -> dict[str, Entry]:
     """Every registered set by name, in reading order.
@@ -31,6 +37,8 @@ def find(name: str) -> Entry:
     (28, 28, 1)
     """
     entries = catalogue()
+    if name in OWN:
+        raise ValueError(f"expected your own data, --data.name PATH: {OWN[name]}; got none")
     if name not in entries:
         nearest = difflib.get_close_matches(name, entries, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}" if nearest else "`dgmzoo data list` names them"

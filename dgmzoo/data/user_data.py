@@ -50,7 +50,7 @@ def validate_arrays(
     Args:
       arrays: `split/field` -> values.
       path: the mapped file that they come from; the result of the scan is remembered while the file stays the same.
-      columns: names of the columns of x, for messages.
+      columns: names of the columns of x, for messages and pictures.
       is_owned: nobody else holds the arrays; otherwise they are copied, except for read-only mapped ones.
 
     Returns:
@@ -92,13 +92,13 @@ def validate_arrays(
         if isinstance(a, np.ndarray):
             a.flags.writeable = False
     scan = cache.memoize(path, Scan, lambda: _scan(arrays, name)) if path else _scan(arrays, name)
-    entry = _infer_entry(name, arrays, rows, scan)
+    entry = _infer_entry(name, arrays, rows, scan, columns)
     if entry.kind == "table":
         _warn_of_atoms(entry, arrays, columns)
     return entry, arrays, scan.sha256
 
 
-def _infer_entry(name: str, arrays: Arrays, rows: Arrays, scan: "Scan") -> Entry:
+def _infer_entry(name: str, arrays: Arrays, rows: Arrays, scan: "Scan", columns: Sequence[str]) -> Entry:
     """The entry that describes arrays in canonical form (`rows`: split -> x)."""
     x = next(iter(rows.values()))
     in_unit_interval = scan.low >= 0 and scan.high <= 1
@@ -119,6 +119,7 @@ def _infer_entry(name: str, arrays: Arrays, rows: Arrays, scan: "Scan") -> Entry
         random_splits={"test": tenth, "valid": tenth} if "all" in rows else {},
         dtype=str(x.dtype),
         num_classes=max(largest_labels) + 1 if largest_labels else None,
+        columns=tuple(columns),
     )
     if sum(entry.splits.values()) < 3:
         raise ValueError(f"expected at least 3 rows in {name}, got {sum(entry.splits.values())}")

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from dgmzoo.files import write_text
+from dgmzoo.report.pictures.base import Picture
 from dgmzoo.report.plots import inline_image
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1d2430}
 h1{font-size:1.5rem;margin:0 0 .3rem}h2{font-size:1.1rem;margin:2rem 0 .6rem}.lead{font-size:1.15rem;margin:.2rem 0 1rem}
 img,svg{max-width:100%;height:auto}img{image-rendering:pixelated;border:1px solid #dde2ea}
-body:has(.drawn){max-width:90rem}.drawn img{image-rendering:auto;border:0}
+body:has(.drawn){max-width:90rem}.drawn img,.smooth img{image-rendering:auto;border:0}
 table{border-collapse:collapse;font-size:.9rem;display:block;overflow-x:auto}
 td{padding:.15rem 1.2rem .15rem 0;vertical-align:top}th{text-align:left;padding:.15rem 1.2rem .15rem 0}
 .notes{color:#5a6474;font-size:.9rem}p,.notes{max-width:60rem}
@@ -125,7 +126,7 @@ def write_report(
     path: Path,
     title: str,
     record: Mapping[str, Any],
-    pictures: Mapping[str, bytes],
+    pictures: Sequence[Picture],
     figures: Mapping[str, str],
     facts: Mapping[str, str],
 ):
@@ -134,7 +135,7 @@ def write_report(
     Args:
       facts: title -> text, of what was trained.
       record: the record of the result.
-      pictures: caption -> PNG.
+      pictures: of samples and reconstructions.
       figures: caption -> SVG.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=lead>{html.escape(headline(record))}</p>"]
@@ -143,8 +144,10 @@ def write_report(
     parts.append(table(facts))
     for caption, svg in figures.items():
         parts.append(f"<h2>{html.escape(caption)}</h2><figure>{svg}</figure>")
-    for caption, picture in pictures.items():
-        parts.append(f"<h2>{html.escape(caption)}</h2><figure>{inline_image(picture, caption)}</figure>")
+    for picture in pictures:
+        kind = " class=smooth" if picture.is_drawn else ""
+        image = inline_image(picture.png, picture.caption)
+        parts.append(f"<h2>{html.escape(picture.caption)}</h2><figure{kind}>{image}</figure>")
     parts.append(f"<details><summary>The record</summary>{table(record)}</details>")
     write_text(path, page(title, parts))
 

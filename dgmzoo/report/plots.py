@@ -1,4 +1,4 @@
-"""Draws grids of images as PNG, and training curves and scatter plots as SVG.
+"""Training curves, plots of units and scatter plots as SVG; `inline_image`: a PNG in a page.
 
 Matplotlib is imported only when something is drawn.
 """
@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from dgmzoo import data
-
 _KNOWN = (
     "step",
     "split",
@@ -23,57 +21,8 @@ _KNOWN = (
     "seconds",
 )  # all other metrics but the KLs have a panel each
 _PANELS = 3  # in a row
-
-
-def image_grid(x: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Image `[H', W', C]` in [0, 1] with all examples.
-
-    Args:
-      x: images `[N, H, W, C]`, which are arranged in a grid, or vectors `[N, ...]`, each of which becomes one row of
-        pixels. Values of vectors outside of [0, 1] are rescaled.
-      columns: images in a row of the grid.
-
-    >>> image_grid(np.zeros((4, 8, 8, 1)), columns=2).shape
-    (18, 18, 1)
-    """
-    x = np.asarray(x, np.float32)
-    if not (x.ndim == 4 and x.shape[-1] in (1, 3)):
-        flat = x.reshape(len(x), -1)
-        spread = np.ptp(flat) or 1.0
-        scaled = flat if flat.min() >= 0 and flat.max() <= 1 else (flat - flat.min()) / spread
-        return np.repeat(np.repeat(scaled[..., None], 4, 0), 4, 1)
-    image = data.tile_images(np.clip(x, 0, 1), columns, between=0)
-    return image if image.ndim == 3 else image[..., None]
-
-
-def image_pairs(x: np.ndarray, y: np.ndarray, columns: int = 10) -> np.ndarray:
-    """Grid of images in which each row of `x [N, ...]` is followed by the corresponding row of `y [N, ...]`.
-
-    >>> image_pairs(np.zeros((4, 8, 8, 1)), np.ones((4, 8, 8, 1)), columns=2).shape
-    (36, 18, 1)
-    """
-    num = len(x) - len(x) % columns if len(x) >= columns else len(x)
-    columns = min(columns, num)
-    rows = []
-    for start in range(0, num, columns):
-        rows += [x[start : start + columns], y[start : start + columns]]
-    return image_grid(np.concatenate(rows), columns)
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """Encode an image `[H, W, C]` in [0, 1] as PNG, enlarged by a whole factor to about 560 pixels.
-
-    >>> encode_png(np.zeros((2, 2, 1)))[1:4]
-    b'PNG'
-    """
-    import matplotlib.image
-
-    scale = max(1, round(560 / max(image.shape[:2])))
-    large = np.repeat(np.repeat(image, scale, 0), scale, 1)
-    colour = np.broadcast_to(large, (*large.shape[:2], 3)) if large.shape[-1] == 1 else large
-    buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, colour, format="png")
-    return buffer.getvalue()
+_SPLITS = {"train": ("train", "train_bound"), "valid": ("valid",)}  # label of a curve -> splits of its rows
+_BOUNDS = {"bound": "bound on log p(x), importance-weighted [nats]", "elbo": "bound on log p(x) [nats]"}
 
 
 def inline_image(png_bytes: bytes, caption: str = "") -> str:
@@ -86,35 +35,38 @@ def inline_image(png_bytes: bytes, caption: str = "") -> str:
     return f'<img alt="{alt}" src="data:image/png;base64,{encoded}">'
 
 
-def training_curves(rows: Sequence[Mapping[str, Any]]) -> str:
+def training_curves(rows: Sequence[Mapping[str, Any]], has_bound: bool = True) -> str:
     """Training curves as SVG: the bound that is trained, of each split, and the KL of each layer, over steps.
 
     Where the training value is no bound, the rows of the training split have no `elbo`, and those of `train_bound` have.
 
     Args:
       rows: rows of metrics with `step`, `split`, `elbo`, `kl/<layer>`, and for an importance-weighted objective `bound`.
+      has_bound: False for a model without a bound on log p(x), whose `elbo` is its reconstruction.
 
     >>> training_curves([{"step": step, "split": "train", "elbo": -90.0 - step} for step in (1, 2)])[:4]
     '<svg'
     """
     terms = sorted({name for row in rows for name in row if name.startswith("kl/")})
     bound = "bound" if any("bound" in row for row in rows) else "elbo"
-    figure, axes = _figure(2 if terms else 1)
-    for split, label in (("train", "train"), ("train_bound", "train"), ("valid", "valid")):
-        split_rows = [row for row in rows if row["split"] == split and bound in row]
-        if split_rows:
-            _curve(axes[0], [row["step"] for row in split_rows], [row[bound] for row in split_rows], label)
-    values = [row[bound] for row in rows if bound in row]
-    if values:  # exclude the first steps, whose values are far from the others
-        low, high = np.quantile(values, 0.05), max(values)
-        margin = 0.03 * abs(high) or 1.0
-        axes[0].set_ylim(low if low < high else low - margin, high + margin)
-    axes[0].set(xlabel="step", ylabel="bound on log p(x) [nats]")
+    curves = {label: _values(rows, splits, bound) for label, splits in _SPLITS.items()}
+    curves = {label: curve for label, curve in curves.items() if curve}
+    figure, axes = _figure(max(1, bool(curves) + bool(terms)))
+    if curves:
+        for label, curve in curves.items():
+            _curve(axes[0], list(curve), list(curve.values()), label)
+        _limit(axes[0], [list(curve.values()) for curve in curves.values()])
+        axes[0].set(xlabel="step", ylabel=_BOUNDS[bound] if has_bound else "log p(x | z) [nats], no bound")
     for name in terms:
-        kl_rows = [row for row in rows if row["split"] == "train" and name in row]
-        _curve(axes[1], [row["step"] for row in kl_rows], [row[name] for row in kl_rows], name)
-        axes[1].set(xlabel="step", ylabel="KL [nats]")
-    return _svg(figure, axes)
+        curve = _values(rows, ("train",), name) or _values(rows, ("valid",), name)
+        _curve(axes[-1], list(curve), list(curve.values()), name)
+        axes[-1].set(xlabel="step", ylabel="KL [nats]")
+    return _svg(figure, axes) if curves or terms else ""
+
+
+def _values(rows: Sequence[Mapping[str, Any]], splits: Sequence[str], name: str) -> dict[int, float]:
+    """Step -> value of a metric in the rows of some splits."""
+    return {row["step"]: row[name] for row in rows if row["split"] in splits and name in row}
 
 
 def _curve(axes: Any, steps: Sequence[int], values: Sequence[float], label: str) -> None:
@@ -122,25 +74,80 @@ def _curve(axes: Any, steps: Sequence[int], values: Sequence[float], label: str)
     axes.plot(steps, values, label=label, marker="o" if len(steps) == 1 else None)
 
 
+def _limit(axes: Any, curves: Sequence[Sequence[float]]) -> None:
+    """Limits that exclude the first steps of each curve, whose bounds are far from the others."""
+    low, high = min(np.quantile(values, 0.05) for values in curves), max(map(max, curves))
+    margin = 0.08 * (high - low) or 0.03 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+
+
 def metric_curves(rows: Sequence[Mapping[str, Any]]) -> str:
     """Curves of the extra losses and of the objective's own metrics as SVG, one panel each; empty if there are none.
 
-    >>> rows = [{"step": step, "split": "train", "loss": 1.0, "temperature": 1 / step} for step in (1, 2)]
+    The loss has a panel too where it is not the negative bound: with extra losses, a weight of the KL, a relaxed layer.
+
+    >>> rows = [{"step": step, "split": "train", "loss": 1.0, "elbo": -1.0, "temperature": 1 / step} for step in (1, 2)]
     >>> metric_curves(rows)[:4], metric_curves([])
     ('<svg', '')
     """
     names = sorted({name for row in rows for name in row if name not in _KNOWN and not name.startswith("kl/")})
+    names = ["loss"] * _loss_is_no_bound(rows) + names
     if not names:
         return ""
     figure, axes = _figure(min(len(names), _PANELS), -(-len(names) // _PANELS))
     for name, plot in zip(names, axes, strict=False):
         for split in sorted({row["split"] for row in rows if name in row}):
-            points = [(row["step"], row[name]) for row in rows if row["split"] == split and name in row]
-            _curve(plot, *zip(*points, strict=True), split)
+            curve = _values(rows, (split,), name)
+            _curve(plot, list(curve), list(curve.values()), split)
         plot.set(xlabel="step", ylabel=name)
     for plot in axes[len(names) :]:
         plot.remove()
     return _svg(figure, axes[: len(names)])
+
+
+def _loss_is_no_bound(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """True if the training loss and the negative bound differ by more than a constant (the units of a table)."""
+    train = [row for row in rows if row["split"] == "train" and "loss" in row]
+    if not train:
+        return False
+    if any("elbo" not in row and "bound" not in row for row in train):
+        return True
+    differences = [row["loss"] + row.get("bound", row.get("elbo")) for row in train]
+    is_constant = np.ptp(differences) <= 1e-3 * (1 + abs(train[-1]["loss"]))
+    return not is_constant or any(name.startswith("extra_loss/") for name in train[-1])
+
+
+def draw_mean_curves(axes: Any, metrics: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
+    """Draw the learning curve of each variant of a comparison: the mean over seeds, in a band of a standard deviation.
+
+    The curve is that of the bound that is trained, or of the ELBO where the variants train different ones, on the
+    validation split, or on the training rows of data without.
+
+    Args:
+      axes: the Matplotlib axes to draw on.
+      metrics: variant -> rows of metrics of each seed.
+    """
+    runs = [rows for seeds in metrics.values() for rows in seeds]
+    bound = "bound" if all(any("bound" in row for row in rows) for rows in runs) else "elbo"
+    label = "valid" if any(row["split"] == "valid" for rows in runs for row in rows) else "train"
+    drawn: list[list[float]] = []
+    for variant, seeds in metrics.items():
+        curves = [_values(rows, _SPLITS[label], bound) for rows in seeds]
+        steps = sorted(set.intersection(*map(set, curves))) if curves else []
+        if not steps:  # no bound
+            continue
+        values = np.array([[curve[step] for step in steps] for curve in curves])  # [seeds, steps]
+        mean, deviation = values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(len(steps))
+        _curve(axes, steps, mean, variant[:40])
+        axes.fill_between(steps, mean - deviation, mean + deviation, alpha=0.2, linewidth=0)
+        drawn.append(mean.tolist())
+    if drawn:
+        _limit(axes, drawn)
+        axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)
+    split = "validation split" if label == "valid" else "training rows"
+    axes.set(xlabel="step", ylabel=_BOUNDS[bound])
+    axes.set_title(f"learning curves on the {split}, mean over seeds", fontsize=9, color="0.35")
 
 
 def sorted_units(units: Mapping[str, np.ndarray], label: str = "KL [nats]") -> str:

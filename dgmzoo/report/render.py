@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from dgmzoo import files
 from dgmzoo.evaluation import inference
@@ -19,9 +18,10 @@ from dgmzoo.report.facts import facts
 from dgmzoo.report.html import headline as headline
 from dgmzoo.report.html import write_report
 from dgmzoo.report.matplotlib_style import default_style
+from dgmzoo.report.pictures import of_run as pictures
+from dgmzoo.report.pictures.base import Picture
 
 _ENCODED = 500  # test examples whose codes are summarized
-_SHOWN = 50  # test examples that are shown above their reconstructions
 
 
 def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructions: str) -> None:
@@ -31,29 +31,27 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
       run: a measured `Run` with a path.
       estimate: the estimate behind the run's record.
       report: name of the HTML file.
-      samples: name of the PNG file with samples; not written if the entry gives no means of samples.
+      samples: name of the PNG file with samples; not written if the entry does not generate.
       reconstructions: name of the PNG file with reconstructions; not written if the entry has none.
     """
-    pictures: dict[str, bytes] = {}
+    drawn: list[Picture] = []
     figures: dict[str, str] = {}
     codes: dict[str, Any] = {}
 
     def draw_samples():
-        if (means := _sample_means(run)) is not None:
-            picture = plots.encode_png(plots.image_grid(means))
-            pictures["Samples (means of the pixels)"] = picture
-            files.write_bytes(run.path / samples, picture)
+        if run.model.generate is not None:
+            drawn.append(pictures.samples(run))
+            files.write_bytes(run.path / samples, drawn[-1].png)
 
     def draw_reconstructions():
         if not estimate.kl:
             return
         rows = run.dataset.evaluation_rows("test", _ENCODED)
-        found, reconstructed = inference.encode_and_reconstruct(run.model, run.variables, rows, jax.random.key(0))
-        codes.update(found)
-        if reconstructed is not None:
-            picture = plots.encode_png(plots.image_pairs(rows["x"][:_SHOWN], reconstructed[:_SHOWN]))
-            pictures["Test examples, and below each its reconstruction"] = picture
-            files.write_bytes(run.path / reconstructions, picture)
+        q, means = inference.encode_and_reconstruct(run.model, run.variables, rows, jax.random.key(0))
+        codes.update(q)
+        if means is not None:
+            drawn.append(pictures.reconstructions(run, rows, means))
+            files.write_bytes(run.path / reconstructions, drawn[-1].png)
 
     parts: dict[str, Callable[[], Any]] = {
         "samples": draw_samples,
@@ -70,7 +68,7 @@ def write(run: Any, estimate: Estimate, report: str, samples: str, reconstructio
         except Exception as error:  # the result stands, whatever a picture does
             first_line = str(error).strip().partition("\n")[0]
             warnings.warn(f"the {name} are not in the report: {type(error).__name__}: {first_line}", stacklevel=2)
-    write_report(run.path / report, run.title, run.record, pictures, figures, facts(run))
+    write_report(run.path / report, run.title, run.record, drawn, figures, facts(run))
 
 
 def card(run: Any) -> str:
@@ -82,21 +80,19 @@ def card(run: Any) -> str:
 def _card(run: Any) -> str:
     parts = [
         f"<h3>{html.escape(run.title)}</h3><p>{html.escape(run.headline)}</p>",
-        plots.training_curves(run.metrics) if run.metrics else "",
+        plots.training_curves(run.metrics, run.model.bound is not None),
     ]
-    if (means := _sample_means(run, 36)) is not None:
-        parts.append(plots.inline_image(plots.encode_png(plots.image_grid(means))))
+    if run.model.generate is not None:
+        samples = pictures.samples(run)
+        parts.append(plots.inline_image(samples.png, samples.caption))
     return "".join(parts)
-
-
-def _sample_means(run: Any, num: int = 64) -> np.ndarray | None:
-    """Means of sampled x; None where the entry does not generate or gives no means."""
-    return None if run.model.generate is None else run.sample(num, mean=True)
 
 
 def _figures(run: Any, estimate: Estimate) -> dict[str, str]:
     """Caption -> SVG, for training curves, the KL of every unit and two-dimensional latent spaces."""
-    figures = {"Training": plots.training_curves(run.metrics)} if run.metrics else {}
+    figures = {}
+    if curves := plots.training_curves(run.metrics, run.model.bound is not None):
+        figures["Training"] = curves
     if curves := plots.metric_curves(run.metrics):
         figures["Extra losses and further metrics"] = curves
     if estimate.kl:

@@ -48,14 +48,6 @@ def test_set_without_a_public_source_says_why():
         lookup.fetch("gas")
 
 
-def test_picture_shows_stored_images_without_binarization(monkeypatch):
-    digits = load_dataset(Data())
-    sheets = []
-    monkeypatch.setattr(preview, "tile_images", lambda images: sheets.append(images) or images[0, ..., 0])
-    preview.save_picture(digits, "a.png", num=9)
-    np.testing.assert_array_equal(sheets[0], digits.splits["train"]["x"][:9] / np.float32(16))
-
-
 @pytest.mark.usefixtures("benchmark_data")
 def test_letters_are_previewed_as_images():
     lines = preview.summarize(load_dataset(Data("ocr_letters"))).splitlines()[2:]

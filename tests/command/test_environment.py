@@ -34,14 +34,14 @@ def test_f29_settings_of_matplotlib_cost_nothing(tmp_path):
 
 def test_f29_a_picture_that_fails_is_a_warning(monkeypatch, tmp_path):
     from dgmzoo import api
-    from dgmzoo.report import plots
+    from dgmzoo.report.pictures.tables import Bits
     from tests.support.own_entry import experiment_of
     from tests.training.test_selection import ENTRY
 
     def fail(*arguments):
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr(plots, "image_pairs", fail)
+    monkeypatch.setattr(Bits, "draw_pairs", fail)
     with pytest.warns(UserWarning, match="the reconstructions are not in the report: RuntimeError: no fonts"):
         run = api.train(experiment_of(ENTRY), tmp_path / "run", progress=False)
     assert RunDirectory(tmp_path / "run").result() == run.record

@@ -66,6 +66,7 @@ def test_the_run_directory_holds_records_figure_and_page(trained):
     page = (trained.path / "comparison.html").read_text()
     assert 'src="http' not in page and "href=" not in page and page.count("<th>") == 3 and "±" in page
     assert page.index("log 360") and page.count("data:image/png;base64,") == 1
+    assert "model.latent point (normal in the experiment)" in page and "the experiment as it stands" in page
     assert trained._repr_html_() in page and "normal, point; 4 runs" in repr(trained)
 
 

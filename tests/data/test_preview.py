@@ -1,10 +1,9 @@
-"""Previews: every kind of data has a summary for the terminal and a picture."""
+"""Previews: every kind of data has a summary for the terminal."""
 
-import matplotlib.image
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, from_arrays, load_dataset, save_picture, summarize, tile_images
+from dgmzoo.data import Data, from_arrays, load_dataset, summarize
 
 random = np.random.default_rng(0)
 
@@ -29,23 +28,15 @@ def test_summary_shows_an_image_in_shades():
     ],
     ids=lambda config: config.name,
 )
-def test_every_kind_has_a_summary_and_a_picture(config, tmp_path):
+def test_every_kind_has_a_summary(config):
     data = load_dataset(config)
     lines = summarize(data).splitlines()
     assert lines[0].startswith(config.name) and max(map(len, lines[2:])) <= 110
-    assert matplotlib.image.imread(save_picture(data, tmp_path / "x.png")).ndim == 3
     with pytest.raises(ValueError, match="one of train"):
         summarize(data, "dev")
 
 
-def test_tiled_images_are_unchanged():
-    images = random.random((7, 3, 4, 1))
-    sheet = tile_images(images)
-    assert sheet.shape == (3 * 4, 3 * 5)
-    np.testing.assert_array_equal(sheet[4:7, 5:9], images[4, ..., 0])
-
-
-def test_f11_statistics_and_pictures_of_own_tables_are_in_their_units(tmp_path):
+def test_f11_statistics_of_own_tables_are_in_their_units():
     x = np.random.default_rng(0).normal(5000, 1000, (300, 2)) * [1, 0.001]
     for missing in (0.0, 0.3):
         data = load_dataset(from_arrays(x, missing=missing))
@@ -55,15 +46,6 @@ def test_f11_statistics_and_pictures_of_own_tables_are_in_their_units(tmp_path):
         np.testing.assert_allclose(
             [float(v) for v in line[1:]], [column.mean(), column.std(), column.min(), column.max()], rtol=2e-3
         )
-        assert save_picture(data, tmp_path / f"{missing}.PNG").stat().st_size > 2000
-    data = load_dataset(from_arrays(np.hstack([x, x + 1]), missing=0.3))
-    assert save_picture(data, tmp_path / "box.png").stat().st_size > 2000
-
-
-def test_f50_picture_path_may_name_the_home(tmp_path):
-    (tmp_path / "home").mkdir()
-    save_picture(load_dataset(Data("toy_moons")), "~/moons.png")
-    assert (tmp_path / "home" / "moons.png").is_file()
 
 
 def test_f47_preview_with_hidden_elements():

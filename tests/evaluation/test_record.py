@@ -106,10 +106,10 @@ def test_f59_codes_of_classes_have_their_use_and_no_active_units(tmp_path):
     measures = measure_run("classes", run)
     assert measures["codes_used/z"] == codes["used"] and "active_units/z" not in measures
     assert "codes used" in [line.title for line in table_lines([measures])]
-    # Without means of draws their figures are left out.
+    # Without means of draws the draws themselves are shown.
     assert run.sample(3, mean=True) is None and run.sample(3).shape == (3, 4)
-    assert not (run.path / "samples.png").exists() and (run.path / "report.html").exists()
-    assert "<img" not in render.card(run) and figure_row(run).samples is None
+    assert (run.path / "samples.png").exists() and (run.path / "report.html").exists()
+    assert "<img" in render.card(run) and figure_row(run).samples.shape == (6, 4)
 
 
 def test_f5_bits_only_where_a_likelihood_or_the_entry_says_discrete():

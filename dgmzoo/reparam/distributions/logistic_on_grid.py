@@ -102,5 +102,6 @@ def check_grid(x: np.ndarray, levels: int) -> None:
     if not distance < 1e-2:
         raise ValueError(
             f"expected x at the {levels} levels 0, 1/{levels - 1}, ..., 1 for a discretized logistic, got values from "
-            f"{np.min(x):g} to {np.max(x):g} that are up to {distance:g} levels away; set data.encoding gray or `levels`"
+            f"{np.min(x):g} to {np.max(x):g} that are up to {distance:g} levels away; set data.encoding gray or "
+            "`levels`, or choose another likelihood (normal) for real numbers"
         )

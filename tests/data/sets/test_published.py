@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from dgmzoo.data import Data, catalogue, load_dataset, lookup, save_picture, summarize
+from dgmzoo.data import Data, catalogue, load_dataset, lookup, summarize
+from dgmzoo.report.pictures.draw import picture
 
 pytestmark = pytest.mark.usefixtures("benchmark_data")
 
@@ -39,7 +40,7 @@ def test_set_is_loaded_verified_and_previewed(name, tmp_path):
     assert sum(len(rows["x"]) for rows in data.splits.values()) == sum(entry.splits.values())
     text = summarize(data)
     assert name in text and len(text.splitlines()) > 3
-    assert save_picture(data, tmp_path / f"{name}.png").stat().st_size > 2000
+    assert picture(data).save(tmp_path / f"{name}.png").stat().st_size > 2000
 
 
 @pytest.mark.parametrize("name", MEANS)
