@@ -203,6 +203,21 @@ def test_a_damaged_config_is_named(name, content, trained, tmp_path, capfd):
     assert name in told and "Traceback" not in told
 
 
+def test_f27_a_run_directory_is_trained_longer_and_exported(trained, tmp_path, capfd):
+    shutil.copytree(trained, tmp_path / "run")
+    assert run("train", str(tmp_path / "run"), "--training.epochs", "3") == 0
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["overrides"]["model.latent_dim"] == 2 and config["overrides"]["training.epochs"] == 3
+    file = str(tmp_path / "digits.zoo")
+    assert run("export", str(tmp_path / "run"), file) == 0
+    assert run("sample", file, "--num", "4", "--out", str(tmp_path / "x.npy")) == 0
+    assert np.load(tmp_path / "x.npy").shape == (4, 8, 8, 1)
+    assert run("evaluate", file) == 0
+    again = json.loads((tmp_path / "digits-result-test-10.json").read_text())
+    assert again["value"] == json.loads((tmp_path / "run/result.json").read_text())["value"]
+    capfd.readouterr()
+
+
 def test_damaged_metrics_and_result_are_made_again(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
     with (tmp_path / "run/metrics.jsonl").open("ab") as file:
