@@ -203,11 +203,12 @@ def test_a_damaged_config_is_named(name, content, trained, tmp_path, capfd):
     assert name in told and "Traceback" not in told
 
 
-def test_f27_a_run_directory_is_trained_longer_and_exported(trained, tmp_path, capfd):
+def test_f27_a_run_directory_is_a_name_to_train_and_is_exported(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
-    assert run("train", str(tmp_path / "run"), "--training.epochs", "3") == 0
-    config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["overrides"]["model.latent_dim"] == 2 and config["overrides"]["training.epochs"] == 3
+    before = (tmp_path / "run/result.json").read_bytes()
+    assert run("train", str(tmp_path / "run")) == 0 and (tmp_path / "run/result.json").read_bytes() == before
+    assert run("train", str(tmp_path / "run"), "--training.epochs", "3") == 2  # its schedule depends on the length
+    assert "training.epochs was 2, now 3" in capfd.readouterr().err
     file = str(tmp_path / "digits.zoo")
     assert run("export", str(tmp_path / "run"), file) == 0
     assert run("sample", file, "--num", "4", "--out", str(tmp_path / "x.npy")) == 0
