@@ -25,7 +25,8 @@ from dgmzoo.training.metric_writers import WRITERS, Row, Writer
 from dgmzoo.training.run_directory import RunDirectory
 from dgmzoo.training.stopwatch import Stopwatch
 
-_WINDOW = 30.0  # seconds over which speed is averaged, and between two lines where there is no terminal
+_WINDOW = 30.0  # seconds over which speed is averaged
+_LINE_SECONDS = 25.0  # between two lines where there is no terminal, before the `heartbeat` prints one of its own
 
 
 class ProgressCallback:
@@ -100,7 +101,7 @@ class ProgressCallback:
             self._recent.popleft()
         if self._bar:
             self._bar.update(self._task, completed=step, total=total, summary=self._summary(step, total, latest))
-        elif self._console and (self._clock() - self._last_line > _WINDOW or step == total):
+        elif self._console and (self._clock() - self._last_line > _LINE_SECONDS or step == total):
             self._last_line = self._clock()
             self._printed()
             line = f"step {step}/{total}  {self._summary(step, total, latest)}"
