@@ -12,6 +12,7 @@ from dgmzoo.config.preflight import resolve
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.evaluation.given_samples import check_given
 from dgmzoo.training.loop import check_seeds
+from dgmzoo.training.run_code import code_of
 from dgmzoo.training.run_config import run_config
 from dgmzoo.training.run_directory import RunDirectory
 from dgmzoo.training.seed_tracker import NonFinite
@@ -87,7 +88,8 @@ def _check(variants: Mapping[str, Experiment], seeds: Sequence[int], path: Path 
         try:
             check_seeds(variant, len(seeds))
             resolved = check_given(resolve(variant, dataset))
+            codes, _ = code_of(variant)
             for seed in seeds if path else ():
-                RunDirectory(path / directory_name(name) / f"seed-{seed}").check(run_config(resolved, seed))
+                RunDirectory(path / directory_name(name) / f"seed-{seed}").check(run_config(resolved, seed, codes))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
