@@ -8,7 +8,7 @@ from dgmzoo.layers.weights.horseshoe import HorseshoeWeights
 from dgmzoo.zoo.ddnn.made import MADE
 from dgmzoo.zoo.ddnn.regression import Regression
 from tests.support.case import Case
-from tests.support.toy_rows import SHAPE, TOKENS, WITH_CONTEXT
+from tests.support.toy_rows import ENTROPY_GIVEN_LABEL, LABELLED, SHAPE, TOKENS, WITH_CONTEXT
 
 CASES = [
     Case(
@@ -29,6 +29,14 @@ CASES = [
         rows=WITH_CONTEXT,
         entropy=0.0,  # the context tells the pattern
         noisy=False,
+    ),
+    Case(
+        "made-label",
+        MADE(hidden=(16,), labels=2, shape=SHAPE),
+        rows=LABELLED,
+        entropy=ENTROPY_GIVEN_LABEL,
+        noisy=False,
+        thorough=True,
     ),
     Case(
         "made-categorical",
