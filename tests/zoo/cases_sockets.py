@@ -11,10 +11,10 @@ from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.zoo.vae.vae import VAE
 from tests.support import socket_probes
 from tests.support.case import Case
-from tests.support.toy_rows import BITS, SHAPE, X
+from tests.support.toy_rows import BITS, SHAPE
+from tests.zoo.cases_flows import REAL
 
 _SMALL = {"encoder": MLP((16,)), "decoder": MLP((16,)), "shape": SHAPE}
-REAL = {"x": (X.reshape(16, 4)[:, :2] + 0.3 * np.random.default_rng(0).normal(size=(16, 2))).astype(np.float32)}
 # The first token that is 0 ends a sequence: the three patterns have 1, 2 and 3 tokens.
 _TOKENS = np.array([[0, 0, 0], [1, 0, 0], [2, 1, 0]], np.int32)[np.repeat([0, 1, 2], [8, 4, 4])]
 SEQUENCES = {"x": _TOKENS, "length": np.repeat([1, 2, 3], [8, 4, 4]).astype(np.int32)}

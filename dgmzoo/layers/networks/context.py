@@ -34,7 +34,9 @@ def context_features(module: nn.Module, rows: Batch | None, num: int, query: Que
         if field == "context":
             features.append(apply_network(module.context, rows["context"].reshape(num, -1), query))
         else:
-            features.append(jax.nn.one_hot(rows["label"].reshape(num), module.labels, dtype=jnp.result_type(float)))
+            is_real = "x" in rows and jnp.issubdtype(rows["x"].dtype, jnp.floating)
+            dtype = rows["x"].dtype if is_real else jnp.result_type(float)
+            features.append(jax.nn.one_hot(rows["label"].reshape(num), module.labels, dtype=dtype))
     return jnp.concatenate(features, -1) if features else None
 
 

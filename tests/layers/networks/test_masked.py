@@ -85,10 +85,10 @@ def test_a_made_of_few_elements_is_a_density_that_follows_its_context(dims):
 
 def test_bad_widths_and_missing_conditions_are_refused():
     for hidden in ((), (0,)):
-        with pytest.raises(ValueError, match="expected .*hidden.* got"):
+        with pytest.raises(ValueError, match=r"expected .*hidden.* got"):
             MaskedMLP(hidden=hidden)
     model = functional(MADE(hidden=(4,), labels=3, shape=(2,)))
     with pytest.raises(ValueError, match="expected a label for each of 1 rows of a conditional MADE, got none"):
         jax.eval_shape(model.init, KEY, {"x": jnp.zeros((1, 2))})
-    with pytest.raises(ValueError, match="expected MADE.labels to be an integer >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"expected MADE\.labels to be an integer >= 0, got -1"):
         MADE(labels=-1)
