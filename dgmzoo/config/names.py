@@ -25,6 +25,7 @@ from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.categorical import Categorical
 from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
+from dgmzoo.layers.likelihoods.mixture import MixtureOfNormals
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.likelihoods.tokens import Tokens
 from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
@@ -56,6 +57,7 @@ LATENTS: dict[str, type[LatentLayer]] = {
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "normal": Normal,
+    "normal_mixture": MixtureOfNormals,
     "categorical": Categorical,
     "discretized_logistic": DiscretizedLogistic,
     "discretized_logistic_mixture": DiscretizedLogisticMixture,

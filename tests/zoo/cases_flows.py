@@ -12,7 +12,7 @@ from tests.support.toy_rows import LABEL, PATTERN_OF_ROW, X
 REAL = {"x": (X.reshape(16, 4)[:, :2] + 0.3 * np.random.default_rng(0).normal(size=(16, 2))).astype(np.float32)}
 _CONTEXT = {"context": np.eye(3, dtype=np.float32)[PATTERN_OF_ROW]}
 # A density of a few points has no lower bound; a training that diverges shows.
-_ANY = {"entropy": -100.0, "tolerance": 105.0, "learning_rate": 0.003, "noisy": False}
+ANY = {"entropy": -100.0, "tolerance": 105.0, "learning_rate": 0.003, "noisy": False}
 _SMALL = {"num_layers": 2, "hidden": (8,)}
 
 CASES = [
@@ -21,24 +21,24 @@ CASES = [
         RealNVP(**_SMALL, labels=2, shape=(2,)),
         rows={**REAL, "label": LABEL},
         refused_fields=({"num_layers": 0}, {"labels": -1}),
-        **_ANY,
+        **ANY,
     ),
     Case(
         "maf-context",
         MAF(**_SMALL, context=MLP((4,)), shape=(2,)),
         rows={**REAL, **_CONTEXT},
         refused_fields=({"hidden": ()}, {"fast": "both"}),
-        **_ANY,
+        **ANY,
     ),
-    Case("maf-fast-samples", MAF(**_SMALL, fast="samples", shape=(2,)), rows=REAL, thorough=True, **_ANY),
+    Case("maf-fast-samples", MAF(**_SMALL, fast="samples", shape=(2,)), rows=REAL, thorough=True, **ANY),
     Case(
         "nsf",
         NSF(num_layers=1, hidden=(8,), bins=3, shape=(2,)),
         rows=REAL,
         refused_fields=({"bins": 0}, {"step": "both"}),
-        **_ANY,
+        **ANY,
     ),
     Case(
-        "nsf-autoregressive", NSF(**_SMALL, step="autoregressive", bins=3, shape=(2,)), rows=REAL, thorough=True, **_ANY
+        "nsf-autoregressive", NSF(**_SMALL, step="autoregressive", bins=3, shape=(2,)), rows=REAL, thorough=True, **ANY
     ),
 ]

@@ -87,9 +87,7 @@ class Autoregressive(Bijection):
     """Activation after every hidden layer."""
 
     def __post_init__(self):
-        object.__setattr__(self, "hidden", check_widths("hidden", self.hidden))
-        if not self.hidden:
-            raise ValueError("expected at least one hidden width >= 1 of an autoregressive map, got ()")
+        object.__setattr__(self, "hidden", check_widths("hidden", self.hidden, least=1))
         super().__post_init__()
 
     def setup(self):

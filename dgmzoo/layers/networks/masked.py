@@ -118,9 +118,7 @@ class MaskedMLP(nn.Module):
     """Initializer of the output layer."""
 
     def __post_init__(self):
-        if not isinstance(self.hidden, tuple | list) or not self.hidden:
-            raise ValueError(f"expected at least one hidden width >= 1, got {self.hidden}")
-        object.__setattr__(self, "hidden", check_widths("hidden", self.hidden))
+        object.__setattr__(self, "hidden", check_widths("hidden", self.hidden, least=1))
         super().__post_init__()
 
     def setup(self):
