@@ -31,7 +31,9 @@ from dgmzoo.layers.likelihoods.tokens import Tokens
 from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
+from dgmzoo.layers.posteriors.flow import InverseAutoregressivePosterior
 from dgmzoo.layers.priors.base import LearnedPrior, Prior, StandardPrior
+from dgmzoo.layers.priors.flow import FlowPrior
 from dgmzoo.layers.priors.vamp import VampPrior
 from dgmzoo.layers.weights.base import PiecewiseWeights, PointWeights, RectifiedWeights, VariationalWeights, Weights
 from dgmzoo.layers.weights.horseshoe import HorseshoeWeights
@@ -72,9 +74,14 @@ WEIGHTS: dict[str, type[Weights]] = {
     "point": PointWeights,
 }
 
-POSTERIORS: dict[str, type[Posterior]] = {"factorized": FactorizedPosterior}
+POSTERIORS: dict[str, type[Posterior]] = {"factorized": FactorizedPosterior, "iaf": InverseAutoregressivePosterior}
 
-PRIORS: dict[str, type[Prior]] = {"standard": StandardPrior, "learned": LearnedPrior, "vamp": VampPrior}
+PRIORS: dict[str, type[Prior]] = {
+    "standard": StandardPrior,
+    "learned": LearnedPrior,
+    "vamp": VampPrior,
+    "flow": FlowPrior,
+}
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "conv_encoder": ConvEncoder, "conv_decoder": ConvDecoder}
 

@@ -6,6 +6,8 @@ from dgmzoo.layers.latents.categorical import CategoricalLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.posteriors.flow import InverseAutoregressivePosterior
+from dgmzoo.layers.priors.flow import FlowPrior
 from dgmzoo.layers.priors.vamp import VampPrior
 from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.zoo.vae.vae import VAE
@@ -28,6 +30,20 @@ def _vae(**latent):
 CASES = [
     Case("vamp-prior", _vae(prior=VampPrior(components=4)), tolerance=0.4),
     Case("flow-prior", _vae(prior=socket_probes.FlowPrior()), tolerance=0.4, learning_rate=0.01, thorough=True),
+    Case(
+        "flow-prior-iaf-posterior",
+        VAE(
+            2,
+            latent=VariationalLayer(
+                prior=FlowPrior(num_layers=2, hidden=(8,)),
+                posterior=InverseAutoregressivePosterior(num_layers=1, hidden=(8,)),
+            ),
+            **_SMALL,
+        ),
+        tolerance=0.4,
+        learning_rate=0.01,
+        thorough=True,
+    ),
     Case("autoregressive-prior", _vae(prior=socket_probes.AutoregressivePrior()), tolerance=0.4, thorough=True),
     Case("iaf-posterior", _vae(posterior=socket_probes.InverseAutoregressive()), tolerance=0.4, thorough=True),
     Case("top-down", socket_probes.TopDown(), tolerance=0.5, thorough=True),
