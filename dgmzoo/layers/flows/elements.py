@@ -42,8 +42,8 @@ class Affine(ElementMap):
     Source: Papamakarios, Pavlakou & Murray 2017 (arXiv 1705.07057), equation 4; Dinh, Sohl-Dickstein & Bengio 2017 (arXiv
     1605.08803), equation 8. Deviation: s is bounded by a scaled tanh.
 
-    >>> z, log_derivative = Affine().forward(jnp.ones((1, 3)), jnp.zeros((1, 3, 2)))
-    >>> z.tolist(), log_derivative.tolist()
+    >>> x, log_derivative = Affine().inverse(jnp.ones((1, 3)), jnp.zeros((1, 3, 2)))
+    >>> x.tolist(), log_derivative.tolist()
     ([[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]])
     """
 
