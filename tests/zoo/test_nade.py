@@ -68,9 +68,7 @@ def in_every_order(module, variables, x):
 
     def body(module):
         a = module.first({}, len(x), False)
-        return jnp.stack(
-            [module.log_prob_in_order(x, a, jnp.tile(o[:, None], (1, len(x)))) for o in jnp.asarray(ORDERS)]
-        )
+        return jnp.stack([module.log_prob_in_order(x, a, o) for o in jnp.asarray(ORDERS)])
 
     return np.asarray(jax.jit(lambda: module.apply(variables, method=body))(), np.float64)
 

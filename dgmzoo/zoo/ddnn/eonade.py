@@ -90,7 +90,7 @@ class EoNADE(nn.Module):
             return self.estimate(x, a)
 
         def score(module, carry, order):
-            return carry, module.log_prob_in_order(x, a, jnp.tile(order[:, None], (1, len(x))))
+            return carry, module.log_prob_in_order(x, a, order)
 
         _, log_p = ancestral(self, score, None, jnp.asarray(self.orders))  # [orders, B]
         return Evidence(jax.nn.logsumexp(log_p, 0)[None] - math.log(self.num_orders))
@@ -109,14 +109,14 @@ class EoNADE(nn.Module):
         return Evidence(log_p * D / (D - d.T).astype(log_p.dtype), parameters=p.parameters())
 
     def log_prob_in_order(self, x: jax.Array, a: jax.Array, order: jax.Array) -> jax.Array:
-        """log p(x) `[B]` in an order `[D, B]` of the elements for each row."""
-        elements = jnp.take_along_axis(x.reshape(len(x), -1).T, order, 0)  # [D, B]
+        """log p(x) `[B]` in an order `[D]` of the elements."""
+        flat = x.reshape(len(x), -1)
 
-        def step(module, a, t):
-            log_p = module.conditional(a, order[t]).log_prob(elements[t][:, None])[0]
-            return module.observe(a, elements[t][:, None], order[t]), log_p
+        def step(module, a, element):
+            x_i = jnp.take(flat, element, 1)[:, None]
+            return module.observe(a, x_i, element), module.conditional(a, element).log_prob(x_i)[0]
 
-        return ancestral(self, step, a, len(order))[1].sum(0)
+        return ancestral(self, step, a, order)[1].sum(0)
 
     def generate(self, num: int, context=None) -> Draw:
         keys = jax.random.split(self.make_rng("sample"))
@@ -139,13 +139,13 @@ class EoNADE(nn.Module):
         return a if features is None else a + self.U(features)
 
     def observe(self, a: jax.Array, x: jax.Array, element: jax.Array) -> jax.Array:
-        """The first layer with one more element a row observed: x `[num, 1]`, element `[num]`."""
-        return a + jnp.einsum("bi,bih->bh", self.inputs(x)[:, 0], self.W[element])
+        """The first layer with one more element observed, of all rows `[]` or of each row `[num]`: x `[num, 1]`."""
+        return a + (self.inputs(x) @ self.W[element])[:, 0]
 
     def conditional(self, a: jax.Array, element: jax.Array) -> Elements:
-        """p(x_i | x_observed) of one element i a row, `[1, num, 1]`."""
-        outputs = jnp.einsum("bh,bhp->bp", self.units(a), self.V[element]) + self.b[element]
-        return self.likelihood.elements(outputs[None], (1,))
+        """p(x_i | x_observed) of an element i of all rows `[]` or of each row `[num]`, `[1, num, 1]`."""
+        outputs = (self.units(a)[:, None] @ self.V[element])[:, 0]
+        return self.likelihood.elements((outputs + self.b[element].reshape(-1, self.likelihood.size))[None], (1,))
 
     def inputs(self, x: jax.Array) -> jax.Array:
         """Inputs `[B, D, inputs + 1]` of observed elements x `[B, D]`."""
