@@ -83,7 +83,7 @@ class Flow(Bijection):
     Source: Rezende & Mohamed 2015 (arXiv 1505.05770), equation 5.
 
     Raises:
-      ValueError: when called, there is no element, or the base is no continuous family.
+      ValueError: when called, there is no element.
     """
 
     layers: tuple[Bijection, ...] = ()
