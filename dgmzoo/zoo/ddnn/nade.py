@@ -93,15 +93,17 @@ class NADE(nn.Module):
         features = context_features(self, rows, num, query)
         a = jnp.broadcast_to(self.c, (num, self.hidden)) + (0.0 if features is None else self.U(features))
 
-        def step(a, of_d):
-            source, W, V, b, *others = of_d
-            outputs = self.units(a, *others) @ V + b[None]  # [num, P]
-            x = element(source, outputs)  # [num, 1]
-            inputs = self.likelihood.inputs(x, (1,)).astype(a.dtype)
-            return a + inputs @ W, (outputs, x)
+        W, V, *others = self.of_elements()
+        W, V = nn.dtypes.promote_dtype(W, V, dtype=compute_dtype())
 
-        a, *parameters = nn.dtypes.promote_dtype(a, *self.of_elements(), dtype=compute_dtype())
-        return jax.lax.scan(step, a, (source, *parameters))[1]
+        def step(a, of_d):  # products may be in another dtype, sums are not
+            source, W, V, b, *others = of_d
+            outputs = (self.units(a, *others).astype(V.dtype) @ V).astype(b.dtype) + b[None]  # [num, P]
+            x = element(source, outputs)  # [num, 1]
+            inputs = self.likelihood.inputs(x, (1,)).astype(W.dtype)
+            return a + (inputs @ W).astype(a.dtype), (outputs, x)
+
+        return jax.lax.scan(step, a, (source, W, V, *others))[1]
 
     def of_elements(self) -> tuple[jax.Array, ...]:
         """Parameters with one entry for each element, `[D, ...]`."""
