@@ -119,8 +119,7 @@ class EoNADE(nn.Module):
         return ancestral(self, step, a, order)[1].sum(0)
 
     def generate(self, num: int, context=None) -> Draw:
-        keys = jax.random.split(self.make_rng("sample"))
-        chosen = jax.random.randint(keys[0], (num,), 0, self.num_orders)
+        chosen = jax.random.randint(self.make_rng("sample"), (num,), 0, self.num_orders)
         order = jnp.asarray(self.orders)[chosen].T  # [D, num]
 
         def step(module, a, t):
