@@ -55,5 +55,5 @@ def refuse_mask(module: nn.Module, rows: Batch) -> None:
     if "mask" in rows:
         raise ValueError(
             f"expected x without a mask, got one: {type(module).__name__} has no closed-form marginals over missing "
-            "elements; choose data without missing elements, a mixture density network, or a VAE"
+            "elements; choose data without missing elements, or a VAE, or a mixture density network for real-valued x"
         )
