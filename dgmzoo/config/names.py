@@ -25,12 +25,15 @@ from dgmzoo.layers.likelihoods.base import Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
 from dgmzoo.layers.likelihoods.categorical import Categorical
 from dgmzoo.layers.likelihoods.discretized import DiscretizedLogistic, DiscretizedLogisticMixture
+from dgmzoo.layers.likelihoods.mixture import MixtureOfNormals
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.likelihoods.tokens import Tokens
 from dgmzoo.layers.networks.convolutional import ConvDecoder, ConvEncoder
 from dgmzoo.layers.networks.mlp import MLP
 from dgmzoo.layers.posteriors.base import FactorizedPosterior, Posterior
+from dgmzoo.layers.posteriors.flow import InverseAutoregressivePosterior
 from dgmzoo.layers.priors.base import LearnedPrior, Prior, StandardPrior
+from dgmzoo.layers.priors.flow import FlowPrior
 from dgmzoo.layers.priors.vamp import VampPrior
 from dgmzoo.layers.weights.base import PiecewiseWeights, PointWeights, RectifiedWeights, VariationalWeights, Weights
 from dgmzoo.layers.weights.horseshoe import HorseshoeWeights
@@ -56,6 +59,7 @@ LATENTS: dict[str, type[LatentLayer]] = {
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "normal": Normal,
+    "normal_mixture": MixtureOfNormals,
     "categorical": Categorical,
     "discretized_logistic": DiscretizedLogistic,
     "discretized_logistic_mixture": DiscretizedLogisticMixture,
@@ -70,9 +74,14 @@ WEIGHTS: dict[str, type[Weights]] = {
     "point": PointWeights,
 }
 
-POSTERIORS: dict[str, type[Posterior]] = {"factorized": FactorizedPosterior}
+POSTERIORS: dict[str, type[Posterior]] = {"factorized": FactorizedPosterior, "iaf": InverseAutoregressivePosterior}
 
-PRIORS: dict[str, type[Prior]] = {"standard": StandardPrior, "learned": LearnedPrior, "vamp": VampPrior}
+PRIORS: dict[str, type[Prior]] = {
+    "standard": StandardPrior,
+    "learned": LearnedPrior,
+    "vamp": VampPrior,
+    "flow": FlowPrior,
+}
 
 NETWORKS: dict[str, type[nn.Module]] = {"mlp": MLP, "conv_encoder": ConvEncoder, "conv_decoder": ConvDecoder}
 

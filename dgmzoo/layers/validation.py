@@ -28,7 +28,7 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
       sizes: names of fields that must be integers of at least 1.
 
     Raises:
-      ValueError: a size is below 1, `shape` has a size below 1, or two fields hold the same submodule.
+      ValueError: a size is below 1, `shape` has a size below 1, `labels` is negative, or two fields hold the same submodule.
 
     >>> class Entry(nn.Module):
     ...     units: int
@@ -39,6 +39,8 @@ def check_entry(module: nn.Module, sizes: tuple[str, ...] = ()) -> None:
     name = type(module).__name__
     for field in sizes:
         object.__setattr__(module, field, check_whole(f"{name}.{field}", getattr(module, field)))
+    if hasattr(module, "labels"):
+        object.__setattr__(module, "labels", check_whole(f"{name}.labels", module.labels, least=0))
     shape = getattr(module, "shape", None)
     if shape is not None and any(size < 1 for size in shape):
         raise ValueError(f"expected {name}.shape of sizes >= 1, got {shape}")

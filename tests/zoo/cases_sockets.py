@@ -6,15 +6,17 @@ from dgmzoo.layers.latents.categorical import CategoricalLayer
 from dgmzoo.layers.latents.variational import VariationalLayer
 from dgmzoo.layers.likelihoods.normal import Normal
 from dgmzoo.layers.networks.mlp import MLP
+from dgmzoo.layers.posteriors.flow import InverseAutoregressivePosterior
+from dgmzoo.layers.priors.flow import FlowPrior
 from dgmzoo.layers.priors.vamp import VampPrior
 from dgmzoo.objectives.score_function import NVIL
 from dgmzoo.zoo.vae.vae import VAE
 from tests.support import socket_probes
 from tests.support.case import Case
-from tests.support.toy_rows import BITS, SHAPE, X
+from tests.support.toy_rows import BITS, SHAPE
+from tests.zoo.cases_flows import REAL
 
 _SMALL = {"encoder": MLP((16,)), "decoder": MLP((16,)), "shape": SHAPE}
-REAL = {"x": (X.reshape(16, 4)[:, :2] + 0.3 * np.random.default_rng(0).normal(size=(16, 2))).astype(np.float32)}
 # The first token that is 0 ends a sequence: the three patterns have 1, 2 and 3 tokens.
 _TOKENS = np.array([[0, 0, 0], [1, 0, 0], [2, 1, 0]], np.int32)[np.repeat([0, 1, 2], [8, 4, 4])]
 SEQUENCES = {"x": _TOKENS, "length": np.repeat([1, 2, 3], [8, 4, 4]).astype(np.int32)}
@@ -28,6 +30,20 @@ def _vae(**latent):
 CASES = [
     Case("vamp-prior", _vae(prior=VampPrior(components=4)), tolerance=0.4),
     Case("flow-prior", _vae(prior=socket_probes.FlowPrior()), tolerance=0.4, learning_rate=0.01, thorough=True),
+    Case(
+        "flow-prior-iaf-posterior",
+        VAE(
+            2,
+            latent=VariationalLayer(
+                prior=FlowPrior(num_layers=2, hidden=(8,)),
+                posterior=InverseAutoregressivePosterior(num_layers=1, hidden=(8,)),
+            ),
+            **_SMALL,
+        ),
+        tolerance=0.4,
+        learning_rate=0.01,
+        thorough=True,
+    ),
     Case("autoregressive-prior", _vae(prior=socket_probes.AutoregressivePrior()), tolerance=0.4, thorough=True),
     Case("iaf-posterior", _vae(posterior=socket_probes.InverseAutoregressive()), tolerance=0.4, thorough=True),
     Case("top-down", socket_probes.TopDown(), tolerance=0.5, thorough=True),

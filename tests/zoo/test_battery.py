@@ -19,12 +19,13 @@ from dgmzoo.training.checkpoint import Checkpoints
 from dgmzoo.training.step import LOCAL, State
 from tests.conftest import release_programs
 from tests.support.subject import IMPORTANCE_SAMPLES, KEY, STEPS, Subject
-from tests.zoo import cases_ddnn, cases_dvae, cases_probes, cases_sockets, cases_vae
+from tests.zoo import cases_ddnn, cases_dvae, cases_flows, cases_pixels, cases_probes, cases_sockets, cases_vae
 
 # A training dispatch shows in the quick tier that all parameters change.
 SLOW_LAWS = {"compilation", "seeds", "gradients"}
 QUICK_LAWS = set(testing.LAWS) - SLOW_LAWS
-CASES = cases_vae.CASES + cases_dvae.CASES + cases_ddnn.CASES + cases_probes.CASES + cases_sockets.CASES
+_FILES = (cases_vae, cases_dvae, cases_ddnn, cases_flows, cases_pixels, cases_probes, cases_sockets)
+CASES = [case for file in _FILES for case in file.CASES]
 PARAMS = [pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if case.thorough else []) for case in CASES]
 
 

@@ -5,7 +5,7 @@ How to choose a likelihood (by the name that `--model.likelihood` accepts), whic
 - `bernoulli`: binary x, for example binarized images.
 - `discretized_logistic`, `discretized_logistic_mixture`: gray levels k / (levels - 1). The mixture can be multimodal.
 - `categorical`: classes without an order.
-- `normal`: real numbers. Its density has no bits per dimension.
+- `normal`, `normal_mixture`: real numbers. The mixture can be multimodal. Their density has no bits per dimension.
 
 Values under different likelihoods do not compare, unless both are probabilities of the same discrete x.
 """

@@ -48,15 +48,15 @@ class MLP(nn.Module):
         return x
 
 
-def check_widths(name: str, widths: Iterable[int]) -> tuple[int, ...]:
-    """Widths of layers as Python integers.
+def check_widths(name: str, widths: Iterable[int], least: int = 0) -> tuple[int, ...]:
+    """Widths of at least `least` layers as Python integers.
 
     >>> import numpy as np
     >>> check_widths("hidden", (np.int64(16), 8))
     (16, 8)
 
     Raises:
-      ValueError: not a sequence of whole numbers, or a width below 1.
+      ValueError: not a sequence of whole numbers, too few, or a width below 1.
     """
     try:
         numbers = tuple(_whole(width) for width in widths)
@@ -64,6 +64,8 @@ def check_widths(name: str, widths: Iterable[int]) -> tuple[int, ...]:
         raise ValueError(f"expected {name} as a tuple of whole numbers, such as (16,), got {widths!r}") from None
     if any(width < 1 for width in numbers):
         raise ValueError(f"expected {name} widths >= 1, got {numbers}")
+    if len(numbers) < least:
+        raise ValueError(f"expected at least {least} {name} layer, got {numbers}; give its width, such as (16,)")
     return numbers
 
 

@@ -8,6 +8,7 @@ How to choose a prior (by the name that `--model.latent.prior` accepts):
   between units.
 - `vamp`: a mixture of posteriors at learned pseudo-inputs (`VampPrior`). It follows the aggregate posterior, and costs one
   encoding of every pseudo-input a step.
+- `flow`: couplings of standard normal noise (`FlowPrior`). Units depend on each other, and it may have several modes.
 """
 
 import dataclasses

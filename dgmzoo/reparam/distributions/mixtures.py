@@ -1,5 +1,6 @@
 """`NormalMixture`: a mixture of normals with reparameterized samples; `SpikeAndSlab`: a mixture of two normals."""
 
+import functools
 import math
 from typing import ClassVar
 
@@ -111,6 +112,18 @@ class NormalMixture(_ReparameterizedMixture):
 
     def _components(self):
         return log_softmax(self.logits, -1), self.locs, self.scales
+
+
+@functools.cache
+def mixture_of(num: int) -> type[NormalMixture]:
+    """The family of mixtures of `num` normals, for parameters from a network.
+
+    >>> mixture_of(3).unconstrained_sizes["locs"]
+    3
+    """
+    sizes = {name: num for name in ("logits", "locs", "scales")}
+    fields = {"unconstrained_sizes": sizes, "unconstrained_starts": {"locs": _start_locs(num), "scales": 0.5}}
+    return type("NormalMixture", (NormalMixture,), fields)
 
 
 class SpikeAndSlab(_ReparameterizedMixture):

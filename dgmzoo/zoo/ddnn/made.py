@@ -6,8 +6,10 @@ One pass through a network gives all D conditionals. Its weights are masked so t
 (equations 8 to 13 of the paper). With several masks (section 4.2) the training steps use them in turn, and the density is
 the equal mixture over all masks.
 
-With a network of the context the model is p(x | context): the features of the context enter every layer, the output layer
-included, because the first element sees no other input.
+With a network of the context, or a number of labels, the model is p(x | context): the features of the context enter
+every layer, the output layer included, because the first element sees no other input. Samples are computed
+incrementally: an element costs one row of the first layer and one block of columns of the last. Missing elements are
+refused.
 
 Source: Germain, Gregor, Murray & Larochelle 2015 (arXiv 1502.03509). Deviation: there are no direct connections from
 input to output.
@@ -21,13 +23,12 @@ import jax.numpy as jnp
 
 from dgmzoo.layers.likelihoods.base import Elements, Likelihood
 from dgmzoo.layers.likelihoods.bernoulli import Bernoulli
-from dgmzoo.layers.networks.call import apply_network
-from dgmzoo.layers.networks.masked import MaskedDense, made_degrees
+from dgmzoo.layers.networks.context import context_features, refuse_mask
+from dgmzoo.layers.networks.masked import MaskedMLP
 from dgmzoo.layers.networks.mlp import network
 from dgmzoo.layers.sampling import ancestral
 from dgmzoo.layers.validation import check_entry, check_likelihood_without_head
 from dgmzoo.layers.weights.base import PointWeights, Weights
-from dgmzoo.layers.weights.linear import dense
 from dgmzoo.model.contract import Batch, Draw, Evidence, Query
 
 
@@ -55,7 +56,9 @@ class MADE(nn.Module):
     likelihood: Likelihood = Bernoulli()
     """Conditionals p(x_d | x_<d)."""
     context: nn.Module | None = network(None)
-    """Network of the flattened context, for a density of x given the context; None: a density of x alone."""
+    """Network of the flattened context, for a density of x given the context; None: the context is not read."""
+    labels: int = 0
+    """Number of labels, for a density of x given the label; 0: the label is not read."""
     shape: tuple[int, ...] | None = None
     """Shape of one x; None: that of the data."""
 
@@ -64,30 +67,26 @@ class MADE(nn.Module):
     def __post_init__(self):
         super().__post_init__()
         check_entry(self, sizes=("num_masks",))
-        if not self.hidden or any(width < 1 for width in self.hidden):
-            raise ValueError(f"expected at least one hidden width >= 1, got {self.hidden}")
         check_likelihood_without_head(self)
+        self._network()
+
+    @nn.nowrap
+    def _network(self) -> MaskedMLP:
+        sizes = (math.prod(self.shape or ()), self.likelihood.size, self.likelihood.input_size)
+        masks = (self.num_masks, self.random_order, self.mask_seed)
+        return MaskedMLP(*sizes, self.hidden, *masks, weights=self.weights, parent=None)
 
     def setup(self):
-        self.dims = math.prod(self.shape or ())
-        self.degrees = made_degrees(self.dims, self.hidden, self.num_masks, self.random_order, self.mask_seed)
-        widths = (*self.hidden, self.dims * self.likelihood.size)
-        self.dense = [MaskedDense(width, weights=self.weights) for width in self.hidden]
-        self.head = MaskedDense(widths[-1], strict=True, weights=self.weights)
-        self.from_context = [dense(width, self.weights) for width in widths] if self.context else []
+        self.net = self._network()
+        nn.share_scope(self, self.net)
 
     def evidence(self, batch: Batch, query: Query) -> Evidence:
         x = batch["x"]  # [B, *shape]
-        if "mask" in batch:
-            raise ValueError(
-                "expected x without a mask, got one: an autoregressive model has no closed-form marginals over missing "
-                "elements; choose data without missing elements, or a VAE"
-            )
-
-        context = self.context_features(batch, len(x), query)
+        refuse_mask(self, batch)
+        context = context_features(self, batch, len(x), query)
 
         def score(module, carry, mask):
-            p = module.conditionals(x, mask, context)
+            p = module.conditionals(x, context, mask)
             return carry, (p.log_prob(x), p.parameters())
 
         if query.train or self.num_masks == 1:
@@ -98,51 +97,33 @@ class MADE(nn.Module):
         return Evidence(mixture, parameters=jax.tree.map(lambda leaf: leaf[0], p))
 
     def generate(self, num: int, context=None) -> Draw:
-        context = self.context_features(context, num, False)
+        context = context_features(self, context, num)
         chosen = jax.random.randint(self.make_rng("sample"), (num,), 0, self.num_masks)
 
         def sample_mask(module, draw, mask):
-            candidate = module.sample_in_order(num, mask, context)
-            return jax.tree.map(
-                lambda new, old: jnp.where((chosen == mask).reshape([num] + [1] * len(self.shape)), new, old),
-                candidate,
-                draw,
-            ), None
+            candidate, is_chosen = module.sample_in_order(num, context, mask), (chosen == mask)[:, None]
+            return jax.tree.map(lambda new, old: jnp.where(is_chosen, new, old), candidate, draw), None
 
-        start = jax.tree.map(jnp.zeros_like, self.sample_in_order(num, 0, context))
-        return ancestral(self, sample_mask, start, self.num_masks)[0]
+        start = jax.tree.map(jnp.zeros_like, self.sample_in_order(num, context, 0))
+        x, mean = ancestral(self, sample_mask, start, self.num_masks)[0]
+        return Draw(x.reshape(num, *self.shape), mean.reshape(num, *self.shape))
 
-    def sample_in_order(self, num: int, mask: jax.Array | int, context: jax.Array | None) -> Draw:
-        """Sample x element by element, in the order of one mask."""
+    def sample_in_order(
+        self, num: int, context: jax.Array | None, mask: jax.Array | int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Sample x `[num, D]` element by element, in the order of one mask, with the mean of each element."""
 
-        def sample_element(module, x, element):
-            new_x = module.conditionals(x, mask, context).draw(module.make_rng("sample")).x
-            is_element = (jnp.arange(module.dims) == element).reshape(1, *module.shape)
-            return jnp.where(is_element, new_x, x), None
+        def sample_element(module, first, element):
+            p = module.likelihood.elements(module.net.outputs(first, element, context, mask)[None], (1,))
+            draw = p.draw(module.make_rng("sample"))  # [num, 1]
+            first = module.net.update(first, module.likelihood.inputs(draw.x, (1,)), element, mask)
+            return first, (draw.x[:, 0], draw.mean[:, 0])
 
-        start = self.conditionals(jnp.zeros((num, *self.shape)), mask, context).draw(self.make_rng("sample")).x
-        order = jnp.argsort(jnp.asarray(self.degrees[0])[mask])
-        x, _ = ancestral(self, sample_element, jnp.zeros_like(start), order)
-        return Draw(x, self.conditionals(x, mask, context).parameters()["mean"][0])
+        start = self.net.start(jnp.zeros((num, self.likelihood.input_size)), context, mask)
+        _, in_order = ancestral(self, sample_element, start, self.net.order(mask))  # [D, num] each
+        return jax.tree.map(lambda leaf: leaf[self.net.position(mask)].T, in_order)
 
-    def conditionals(self, x: jax.Array, mask: jax.Array | int, context: jax.Array | None) -> Elements:
+    def conditionals(self, x: jax.Array, context: jax.Array | None, mask: jax.Array | int) -> Elements:
         """`p(x_d | x_<d)` of all d under one mask, `[1, B, *shape]`."""
-        h = self.likelihood.inputs(x, self.shape)
-        degrees = [jnp.asarray(layer)[mask] for layer in self.degrees]
-        inputs, outputs = (
-            jnp.repeat(degrees[0], self.likelihood.input_size),
-            jnp.repeat(degrees[0], self.likelihood.size),
-        )
-        shifts = [layer(context) for layer in self.from_context] or [0.0] * (len(self.hidden) + 1)
-        for layer, below, above, shift in zip(self.dense, [inputs, *degrees[1:]], degrees[1:], shifts, strict=False):
-            h = nn.relu(layer(h, below, above) + shift)
-        unconstrained = self.head(h, degrees[-1], outputs) + shifts[-1]
+        unconstrained = self.net(self.likelihood.inputs(x, self.shape), context, mask)
         return self.likelihood.elements(unconstrained[None], self.shape)
-
-    def context_features(self, rows: Batch | None, num: int, query: Query | bool) -> jax.Array | None:
-        """Features `[B, H]` of the context, or None without a network for it."""
-        if self.context is None:
-            return None
-        if "context" not in (rows or {}):
-            raise ValueError(f"expected a context for each of {num} rows of a conditional MADE, got none")
-        return apply_network(self.context, rows["context"].reshape(num, -1), query)
