@@ -11,6 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dgmzoo.config.experiment import Experiment
 from dgmzoo.config.fields import fields
@@ -191,6 +192,21 @@ def check_support(resolved: Resolved) -> None:
                 ) from error
 
 
+def check_labels(resolved: Resolved) -> None:
+    """Refuse labels that a model's field `labels`, the number of classes, does not cover."""
+    dataset, num = resolved.dataset, getattr(resolved.module, "labels", 0)
+    if not num:
+        return
+    for split, rows in dataset.splits.items():
+        if "label" not in rows:
+            raise ValueError(f"expected labels in {split} of {dataset.name!r} for model.labels {num}, got none")
+        if (largest := int(np.max(rows["label"]))) >= num:
+            raise ValueError(
+                f"expected model.labels above the largest label of {split} of {dataset.name!r}, {largest}, got {num}; set "
+                f"model.labels {largest + 1}"
+            )
+
+
 def check_bound(resolved: Resolved) -> None:
     """Refuse a layer without a bound that no field of the module holds, so that the bound of the module is unknown."""
 
@@ -233,5 +249,12 @@ def trace(experiment: Experiment, dataset: Dataset, model: Model) -> None:
         jax.eval_shape(functools.partial(evidence, query), variables, rows, jax.random.key(0))
 
 
-CHECKS: tuple[Callable[[Resolved], None], ...] = (check_modules, check_splits, check_fields, check_batch, check_support)
+CHECKS: tuple[Callable[[Resolved], None], ...] = (
+    check_modules,
+    check_splits,
+    check_labels,
+    check_fields,
+    check_batch,
+    check_support,
+)
 """Every check of an experiment with its data that needs no trace, in the order in which they run. Each raises `ValueError`."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dgmzoo
 from dgmzoo import MADE, Experiment, Tokens, Training, from_arrays
 from dgmzoo.config.preflight import bind, resolve
 from dgmzoo.data.config import Data
@@ -82,3 +83,12 @@ def test_f26_a_field_that_a_split_lacks_is_refused_before_training():
         ValueError, match=r"expected the fields label, x in every split .* no 'label' in test, which Lab"
     ):
         resolve(experiment, load_dataset(config))
+
+
+@pytest.mark.parametrize(
+    "labels, answer", [(9, "set model.labels 10"), (3, "above the largest label of train of 'digits', 9, got 3")]
+)
+def test_labels_beyond_the_range_of_a_model_are_refused(labels, answer):
+    experiment = dgmzoo.experiment("ddnn/digits_made", {"model.labels": labels})
+    with pytest.raises(ValueError, match=answer):
+        resolve(experiment, load_dataset(experiment.data))
