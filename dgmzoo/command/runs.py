@@ -79,7 +79,7 @@ def sample(words: list[str]) -> int:
         Args:
           run: directory that `dgmzoo train` left, or file that `dgmzoo export` wrote.
           num: number of samples.
-          out: .png for a picture (images as means, other data beside test rows); .npy or .csv (a row a sample) for the
+          out: .png for a picture (images as means, others beside test rows, if the data are there); .npy or .csv (a row a sample) for the
             samples themselves, of a table in its own units; None: samples-NUM.png in the run.
           seed: seed of the samples.
           label: class of all samples, of a model that is conditional on one; None: conditions of test examples.

@@ -16,6 +16,7 @@ from dgmzoo.data.observe import Observe
 from dgmzoo.data.standardize import Standardization
 
 _OF_ENTRY = ("name", "title", "kind", "maximum", "encoding", "folds", "dtype", "num_classes", "shape", "display_shape")
+_OF_ENTRY += ("columns",)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import dgmzoo
 from dgmzoo.data import Data, from_arrays, load_dataset
+from dgmzoo.data.description import describe, described
 from dgmzoo.model.functional import functional
 from dgmzoo.report.pictures import of_run
 from dgmzoo.report.pictures.base import observed
@@ -66,7 +67,7 @@ def test_f43_classes_have_colours_and_are_not_white():
     shown = renderer(data).intensities(np.array([[[0, 1, 2, 3, 3]] * 6]))
     np.testing.assert_allclose(shown[0, 0], palette()[[0, 1, 2, 3, 3]])
     levels = renderer(load_dataset(Data("digits", encoding="classes")))
-    assert levels.num_classes is None and levels.intensities(np.full((1, 8, 8, 1), 8)).mean() == 0.5
+    assert levels.intensities(np.full((1, 8, 8, 1), 8)).mean() == 0.5
 
 
 def test_images_are_grey_levels_over_their_maximum_and_hidden_ones_are_grey():
@@ -123,6 +124,18 @@ def test_f43_points_are_drawn_beside_the_data_with_the_density_of_the_model():
     assert density(grid).sum() * area == pytest.approx(1, abs=0.02), "a density in the units of the data"
     figure = drawn(POINTS, rows["x"], beside=True, density=density)
     assert [axes.get_title() for axes in figure.axes] == ["test rows", "samples", "density of the model"]
+
+
+@pytest.mark.parametrize("config", [GREY, CLASSES, TABLE, POINTS], ids=["grey", "classes", "table", "points"])
+def test_f27_samples_of_a_moved_run_are_drawn_without_the_data(config):
+    def load():
+        raise FileNotFoundError("moved")
+
+    data = load_dataset(config)
+    moved = renderer(described(describe(data), load))
+    assert type(moved) is type(renderer(data)) and moved.test_x is None
+    x = np.asarray(data.evaluation_rows("test")["x"])
+    assert pixels(moved.picture(x, "", beside=True).png)[..., :3].std() > 0.02
 
 
 def test_texts_and_counts_are_words():

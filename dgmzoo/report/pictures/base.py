@@ -76,7 +76,8 @@ class Renderer:
         raise NotImplementedError
 
     def picture(self, x: np.ndarray, caption: str, beside: bool = False, density: Density | None = None) -> Picture:
-        """Picture of examples x; see `draw`."""
+        """Picture of examples x; see `draw`. Without the data, of a run that was moved, x stand alone."""
+        beside = beside and self.test_x is not None
         return self._picture(lambda figure: self.draw(figure, x, beside, density), caption)
 
     def pairs(self, x: np.ndarray, y: np.ndarray, caption: str) -> Picture:
@@ -94,9 +95,9 @@ class Renderer:
         return np.asarray(x, np.float64).reshape(len(x), -1)
 
     @functools.cached_property
-    def test_x(self) -> np.ndarray:
-        """Test rows as the model sees them, `[N, *shape]`; NaN where an element is not observed."""
-        return observed(self.dataset.evaluation_rows("test", _BESIDE))
+    def test_x(self) -> np.ndarray | None:
+        """Test rows as the model sees them, `[N, *shape]`, NaN where an element is not observed; None without the data."""
+        return test_rows(self.dataset)
 
     @functools.cached_property
     def test_columns(self) -> np.ndarray:
@@ -112,6 +113,14 @@ class Renderer:
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=110)
         return Picture(buffer.getvalue(), caption)
+
+
+def test_rows(dataset: Dataset) -> np.ndarray | None:
+    """x of test rows, at most 2000; None where a loaded run has its description of the data, and the data are not there."""
+    try:
+        return observed(dataset.evaluation_rows("test", _BESIDE))
+    except (OSError, ValueError):
+        return None
 
 
 def observed(rows: dict[str, np.ndarray]) -> np.ndarray:

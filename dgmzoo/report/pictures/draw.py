@@ -4,7 +4,7 @@ import numpy as np
 
 from dgmzoo.data import Dataset
 from dgmzoo.data.masks import spread_mask
-from dgmzoo.report.pictures.base import Picture, Renderer, observed
+from dgmzoo.report.pictures.base import Picture, Renderer, observed, test_rows
 from dgmzoo.report.pictures.images import Images
 from dgmzoo.report.pictures.sequences import Counts, Rolls, Sound, Words
 from dgmzoo.report.pictures.tables import Bits, Points, Tables
@@ -24,9 +24,16 @@ def renderer(dataset: Dataset) -> Renderer:
         return _OF_KIND[kind](dataset)
     if dataset.entry.display_shape or len(shape) == 3:
         return Images(dataset)
-    if dataset.in_unit_interval and np.isin(dataset.evaluation_rows("test", 500)["x"], (0, 1)).all():
+    if dataset.in_unit_interval and _are_bits(dataset):
         return Bits(dataset)
     return Points(dataset) if shape == (2,) and not dataset.observe.integer_valued else Tables(dataset)
+
+
+def _are_bits(dataset: Dataset) -> bool:
+    if dataset.entry.maximum == 1 or dataset.encoding in ("dynamic", "static", "threshold"):
+        return True
+    x = test_rows(dataset)  # real numbers may be 0 and 1 alone
+    return x is not None and bool(np.isin(x[np.isfinite(x)], (0, 1)).all())
 
 
 def picture(dataset: Dataset, x: np.ndarray | None = None, split: str = "train", num: int = 64) -> Picture:

@@ -25,36 +25,33 @@ class Images(Renderer):
         """`[H, W, C]` of an image."""
         return self.dataset.entry.display_shape or self.dataset.shape
 
-    @functools.cached_property
-    def value_range(self) -> tuple[float, float]:
-        """The values that are drawn black and white."""
+    def has_classes(self, x: np.ndarray) -> bool:
+        """True if pixels are classes, which have no order as grey levels have, by the data or else by samples x."""
+        if not self.dataset.observe.integer_valued:
+            return False
+        largest = int(np.nanmax(x if self.test_x is None else self.test_x))
+        are_levels = self.dataset.entry.maximum is not None and largest in (self.dataset.entry.maximum, 1)
+        return not are_levels and largest < _PALETTE
+
+    def value_range(self, x: np.ndarray) -> tuple[float, float]:
+        """The values that are drawn black and white: 0 and 1 of intensities, else the range of the data."""
         if self.dataset.in_unit_interval:
             return 0.0, 1.0
-        x = self.dataset.evaluation_rows("test", 200)["x"]
-        largest = (
-            float(self.dataset.entry.maximum or x.max()) if self.dataset.observe.integer_valued else float(x.max())
-        )
-        return min(0.0, float(x.min())), largest
-
-    @functools.cached_property
-    def num_classes(self) -> int | None:
-        """Number of classes of a pixel that have no order as grey levels have; None: intensities."""
-        if not self.dataset.observe.integer_valued:
-            return None
-        largest = int(self.dataset.initial_rows()["x"].max())
-        are_levels = self.dataset.entry.maximum is not None and largest in (self.dataset.entry.maximum, 1)
-        return None if are_levels or largest >= _PALETTE else largest + 1
+        if self.dataset.observe.integer_valued and self.dataset.entry.maximum:
+            return 0.0, float(self.dataset.entry.maximum)
+        reference = x if self.test_x is None else self.test_x
+        return min(0.0, float(np.nanmin(reference))), float(np.nanmax(reference))
 
     def intensities(self, x: np.ndarray) -> np.ndarray:
         """Images `[N, H, W, 1 or 3]` in [0, 1]; classes have a colour each, and other channels lie side by side."""
         x = np.asarray(x, np.float32).reshape(-1, *self.shape)
-        if x.shape[-1] not in (1, 3) or (self.num_classes and x.shape[-1] > 1):
+        has_classes, (low, high) = self.has_classes(x), self.value_range(x)
+        if x.shape[-1] not in (1, 3) or (has_classes and x.shape[-1] > 1):
             x = x.transpose(0, 1, 3, 2).reshape(*x.shape[:2], -1, 1)
-        if self.num_classes:
+        if has_classes:
             colours = np.concatenate([palette(), np.full((1, 3), _HIDDEN)])
             index = np.where(np.isnan(x[..., 0]), _PALETTE, np.clip(x[..., 0], 0, _PALETTE - 1))
             return colours[index.astype(int)]
-        low, high = self.value_range
         return np.nan_to_num(np.clip((x - low) / ((high - low) or 1), 0, 1), nan=_HIDDEN)
 
     def draw(self, figure, x, beside=False, density=None):

@@ -18,8 +18,7 @@ class Words(Renderer):
     def draw(self, figure, x, beside=False, density=None):
         lines = [self.text(sequence) for sequence in x[:12]]
         if beside:
-            rows = self.dataset.evaluation_rows("test", 6)["x"]
-            lines += ["", "test rows:", *(self.text(sequence) for sequence in rows)]
+            lines += ["", "test rows:", *(self.text(sequence) for sequence in self.test_x[:6])]
         _write(figure, lines)
 
     def draw_pairs(self, figure, x, y):
