@@ -67,6 +67,7 @@ def test_f43_classes_have_colours_and_are_not_white():
     shown = renderer(data).intensities(np.array([[[0, 1, 2, 3, 3]] * 6]))
     np.testing.assert_allclose(shown[0, 0], palette()[[0, 1, 2, 3, 3]])
     levels = renderer(load_dataset(Data("digits", encoding="classes")))
+    assert "most probable class" in levels.caption(True) and levels.caption(False) == "Samples"
     assert levels.intensities(np.full((1, 8, 8, 1), 8)).mean() == 0.5
 
 

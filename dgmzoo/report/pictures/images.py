@@ -73,9 +73,10 @@ class Images(Renderer):
     def caption(self, are_means):
         if not are_means:
             return "Samples"
-        return (
-            "Samples (the most probable class of each pixel)" if self.num_classes else "Samples (means of the pixels)"
-        )
+        is_class = (
+            self.dataset.observe.integer_valued
+        )  # the mean of a categorical distribution is its most probable class
+        return f"Samples ({'the most probable class of each pixel' if is_class else 'means of the pixels'})"
 
     def _pair_sheet(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Sheet in which each row of x is followed by the row of its reconstructions."""
