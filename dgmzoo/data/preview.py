@@ -84,14 +84,16 @@ def _shade(values: np.ndarray) -> list[str]:
 def _column_lines(dataset: Dataset, split: str) -> list[str]:
     """Statistics of the observed values of the first 32 columns."""
     x = _table_values(dataset, split)
-    lines = [f"{'column':>8}{'mean':>12}{'sd':>12}{'least':>12}{'largest':>12}"]
+    names = [name[:24] for name in dataset.entry.columns] or [str(number) for number in range(x.shape[1])]
+    width = max(8, *(len(name) for name in names[:32]))
+    lines = [f"{'column':>{width}}{'mean':>12}{'sd':>12}{'least':>12}{'largest':>12}"]
     for number in range(min(x.shape[1], 32)):
         column = x[:, number][~np.isnan(x[:, number])]
         if not len(column):
-            lines.append(f"{number:>8}  no value")
+            lines.append(f"{names[number]:>{width}}  no value")
             continue
         lines.append(
-            f"{number:>8}{column.mean():>12.4g}{column.std():>12.4g}{column.min():>12.4g}{column.max():>12.4g}"
+            f"{names[number]:>{width}}{column.mean():>12.4g}{column.std():>12.4g}{column.min():>12.4g}{column.max():>12.4g}"
         )
     return lines + ([f"     ... {x.shape[1]} columns"] if x.shape[1] > 32 else [])
 
