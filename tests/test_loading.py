@@ -170,3 +170,13 @@ def test_f58_a_file_that_is_reached_by_its_path_belongs_to_the_code(tmp_path, mo
     second = dgmzoo.experiment("a/mine.py")
     assert second.origin.file_sha256 != first.origin.file_sha256
     assert (first.model.encoder.hidden, second.model.encoder.hidden) == ((4,), (6,))
+
+
+def test_f27_a_moved_run_whose_rows_have_labels_samples_without_them(tmp_path):
+    x = (np.random.default_rng(0).random((60, 5)) < 0.3).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", x=x, label=np.arange(60) % 3)
+    changes = {"data.name": str(tmp_path / "x.npz"), "data.encoding": None, "training.steps": 2, "model.latent_dim": 2}
+    changes |= {"training.batch_size": 10, "evaluation.num_samples": 2}
+    dgmzoo.train(dgmzoo.experiment("vae/digits", changes), tmp_path / "run", progress=False)
+    (tmp_path / "x.npz").unlink()
+    assert dgmzoo.load(tmp_path / "run").sample(3).shape == (3, 5)
