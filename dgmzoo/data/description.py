@@ -15,8 +15,8 @@ from dgmzoo.data.entry import Entry
 from dgmzoo.data.observe import Observe
 from dgmzoo.data.standardize import Standardization
 
-_OF_ENTRY = ("name", "title", "kind", "maximum", "encoding", "folds", "dtype", "num_classes", "shape", "display_shape")
-_OF_ENTRY += ("columns",)
+_OF_ENTRY = ("name", "title", "kind", "maximum", "encoding", "folds", "dtype", "num_classes")
+_OF_ENTRY += ("shape", "display_shape", "columns")
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
