@@ -43,6 +43,15 @@ def names() -> list[str]:
     return sorted(f"{path.parent.name}/{path.stem}" for path in files if path.stem != "__init__")
 
 
+def path(name: str) -> Path:
+    """The file of an experiment.
+
+    >>> path("vae/digits").name
+    'digits.py'
+    """
+    return _ROOT / f"{name}.py"
+
+
 def records() -> list[Path]:
     """Paths of the committed records, sorted."""
     return sorted((_ROOT / "results").glob("*.json"))
@@ -54,7 +63,7 @@ def summary(name: str) -> Summary:
     >>> len(summary("vae/mnist_iwae_1l").papers)
     4
     """
-    tree = ast.parse((_ROOT / f"{name}.py").read_text())
+    tree = ast.parse(path(name).read_text())
     keywords = {
         keyword.arg: keyword.value
         for node in tree.body

@@ -84,6 +84,7 @@ def test_f27_other_data_are_refused_when_they_are_read(moved, tmp_path):
         run.evaluate()
 
 
+@pytest.mark.thorough
 def test_f27_a_moved_run_is_continued(moved, tmp_path):
     shutil.copytree(moved.path, tmp_path / "run")
     experiment = loading.experiment_of(loading.RunDirectory(tmp_path / "run"), trust_code=True)

@@ -8,9 +8,9 @@ from dgmzoo.evaluation import results as committed
 
 
 def list_experiments(words: list[str]) -> int:
-    """Print the experiments, which are read without being imported."""
-    if words:
-        raise ValueError(f"expected no options after list, got {' '.join(words)}")
+    """Print the experiments, which are read without being imported; a word selects those that contain it."""
+    if len(words) > 1 or any(word.startswith("-") for word in words):
+        raise ValueError(f"expected at most one word after list, such as mnist, got {' '.join(words)}")
     table = Table(box=None, pad_edge=False)
     for column in ("experiment", "data", "published", "description"):
         table.add_column(column, no_wrap=column in ("experiment", "data"))
@@ -20,8 +20,12 @@ def list_experiments(words: list[str]) -> int:
         except (SyntaxError, ValueError, KeyError, IndexError) as error:
             table.add_row(name, "", "", f"cannot be read: {error}")
             continue
+        if words and words[0].lower() not in f"{summary.name} {summary.data} {summary.description}".lower():
+            continue
         values = ", ".join(str(value) for value, _ in summary.papers)
         table.add_row(summary.name, summary.data, values, summary.description)
+    if words and not table.row_count:
+        raise ValueError(f"expected a word of a name, a data set or a description, got {words[0]!r}, which is in none")
     console().print(table)
     return 0
 

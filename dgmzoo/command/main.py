@@ -18,7 +18,8 @@ usage: dgmzoo VERB ...
 
 A functional zoo of likelihood-based deep generative models.
 
-  list                         list the experiments
+  list [WORD]                  list the experiments, or those that contain a word
+  show NAME                    what an experiment is, its published figures with their commands, its records
   train NAME [options]         train an experiment and measure it; resumes a run that was stopped
   compare NAME [options]       train variants of an experiment with the same seeds, side by side
   check NAME [options]         test that an entry keeps the contract and that its density is a density
@@ -40,6 +41,7 @@ DGMZOO_TRACEBACK=1 shows where an error came from.
 
 VERBS = {
     "list": ("listings", "list_experiments"),
+    "show": ("show", "show"),
     "train": ("experiments", "train"),
     "compare": ("experiments", "compare"),
     "check": ("check", "check"),

@@ -249,6 +249,7 @@ def test_seeds_take_a_finished_run_as_it_is(trained, tmp_path, capfd):
     capfd.readouterr()
 
 
+@pytest.mark.thorough
 def test_real_data_with_a_normal_likelihood(tmp_path, capfd):
     np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32))
     words = ("train", "vae/digits", *QUICK, "--data.name", str(tmp_path / "mine.npy"), "--data.encoding", "None")
@@ -257,3 +258,19 @@ def test_real_data_with_a_normal_likelihood(tmp_path, capfd):
     assert record["bits_per_dim"] is None and record["num_terms"] == 5
     assert run("evaluate", str(tmp_path / "run"), "--num-samples", "2") == 0
     capfd.readouterr()
+
+
+def test_f38_show_gives_the_command_of_each_published_figure(capsys):
+    assert run("show", "vae/mnist_iwae_1l") == 0
+    shown = capsys.readouterr().out
+    assert "The one-layer VAE and IWAE of Burda et al." in shown and "model: VAE (dgmzoo.zoo.vae.vae)" in shown
+    assert "dgmzoo train vae/mnist_iwae_1l --objective iwae --objective.num-samples 50" in shown
+    assert "84.78  Burda et al. 2016, table 1, IWAE k = 50" in shown and "86.43 ± 0.23" in shown
+    assert run("show") == 2 and run("show", "vae/none") == 2
+
+
+def test_list_selects_by_a_word(capsys):
+    assert run("list", "burda") == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert "vae/mnist_iwae_1l" in names and "vae/digits" not in names
+    assert run("list", "nothing of the kind") == 2

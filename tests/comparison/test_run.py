@@ -85,6 +85,7 @@ def finished(comparison) -> list[tuple[int, int]]:
     return [(run.seed, max(row["step"] for row in run.metrics)) for run in comparison.runs["normal"]]
 
 
+@pytest.mark.thorough
 def test_a_second_call_trains_only_new_variants(trained, digits, begun):
     second = dgmzoo.compare(digits, ["normal"], {"new": {}}, seeds=range(2), run_dir=trained.path, progress=False)
     assert begun == [*finished(trained), (0, 0), (1, 0)]
@@ -139,6 +140,7 @@ def real_valued():
     return dgmzoo.compare(experiment, ["normal"], [{}], seeds=(3, 5), progress=False)
 
 
+@pytest.mark.thorough
 def test_equal_variants_have_equal_results_for_every_seed(real_valued):
     normal, base = real_valued.records[:2], real_valued.records[2:]
     for record, other in zip(normal, base, strict=True):
@@ -147,6 +149,7 @@ def test_equal_variants_have_equal_results_for_every_seed(real_valued):
     assert line_texts(real_valued, "-log p(x)")[1].endswith("(+0.00 ± 0.00)")
 
 
+@pytest.mark.thorough
 def test_elements_that_are_not_binary_are_not_flipped(real_valued):
     assert "robustness" not in real_valued.records[0] and "reconstruction" in real_valued.records[0]
 

@@ -131,6 +131,7 @@ def test_a_correction_keeps_order_sharing_and_size():
     functional(Held(({1: "a", "b": None}, np.ones(3))))  # fields may hold anything
 
 
+@pytest.mark.thorough
 def test_layers_in_a_tuple_are_overridden_and_told_apart(tmp_path):
     base = experiment(Held())
     laplace = {"model.latents.1": "horseshoe", "model.latents.1.slab": 0.5, "model.latents.0.prior": "learned"}

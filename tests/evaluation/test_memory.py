@@ -108,6 +108,7 @@ def test_f44_an_evaluation_that_was_stopped_goes_on_with_the_same_numbers(tmp_pa
     assert PartialSums(partial, "a").rounds(jax.eval_shape(lambda: {"log_sum": jnp.zeros(2)})) == []
 
 
+@pytest.mark.thorough
 def test_f44_a_run_that_is_stopped_while_it_is_measured_goes_on(tmp_path, monkeypatch):
     changes = {"training.steps": 2, "evaluation.num_samples": 2, "evaluation.batch_size": 20}
     experiment = dgmzoo.experiment("vae/digits", changes)

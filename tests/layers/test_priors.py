@@ -17,6 +17,7 @@ def vae(encoder=None):
     return VAE(2, latent, encoder=encoder or MLP((4,)), decoder=MLP((4,)), likelihood=Categorical(3), shape=(2,))
 
 
+@pytest.mark.thorough
 def test_pseudo_inputs_of_classes_are_one_hot():
     variables = functional(vae()).init(jax.random.key(0), {"x": jnp.asarray(X)})
     expected = np.eye(3)[X[[0, 3]]].reshape(2, 6)

@@ -89,6 +89,7 @@ def test_a_layer_has_a_figure_of_its_parameters(name):
     assert any(CAPTIONS[name] in caption for caption in figures(module, variables, codes))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["horseshoe", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("rectified", "piecewise"))]
 )

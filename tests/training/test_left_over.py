@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from dgmzoo import api, loading
 from dgmzoo.report.plots import training_curves
@@ -19,6 +20,7 @@ experiment = dgmzoo.Experiment(
 """
 
 
+@pytest.mark.thorough
 def test_f28_f48_a_run_of_arrays_in_a_file_is_loaded_beside_stray_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MINE)

@@ -48,6 +48,7 @@ def test_a_result_stays_until_a_longer_training_writes_something(tmp_path, monke
     assert train(tmp_path, CONSTANT, epochs=3).record["steps"] > short.record["steps"]
 
 
+@pytest.mark.thorough
 def test_a_longer_training_with_nothing_left_to_do_is_measured_once(tmp_path, monkeypatch):
     skip_reports(monkeypatch)
     unmoved = CONSTANT | {"training.learning_rate": 1e-30, "training.optimizer": "sgd"}
@@ -59,6 +60,7 @@ def test_a_longer_training_with_nothing_left_to_do_is_measured_once(tmp_path, mo
     assert train(tmp_path, unmoved, epochs=6).record == runs[1].record
 
 
+@pytest.mark.thorough
 def test_lost_parameters_take_the_result_with_them(tmp_path, monkeypatch):
     """The newest checkpoint of a measured run is damaged, and the resumed run is killed before it writes a row."""
     skip_reports(monkeypatch)

@@ -96,6 +96,7 @@ def test_f23_a_step_without_a_product_in_bfloat16_warns():
         fit(resolved.experiment, resolved.model, dataset, 0, Quiet())
 
 
+@pytest.mark.thorough
 def test_f23_training_with_plain_layers_does_not_warn():
     resolved = resolved_of(Plain(), {"compute": "bfloat16"})
     fit(resolved.experiment, resolved.model, resolved.dataset, 0, Quiet())

@@ -34,6 +34,7 @@ def test_f2_the_validation_loss_is_that_of_the_objective(objective):
     assert run.record["selected_by"] == "validation loss"
 
 
+@pytest.mark.thorough
 def test_f39_an_importance_weighted_objective_has_a_curve_of_its_bound():
     run, rows = trained(objective=IWAE(num_samples=4))
     train = [row for row in run.metrics if row["split"] == "train"]

@@ -1,6 +1,6 @@
 """The battery: every zoo entry and every probe keeps the laws of `dgmzoo.testing`, and those of training.
 
-Each entry goes once through the quick tests. Variants of entries, trainings to the entropy, double precision, several
+Each entry goes once through the quick tests. Variants of entries, probes of their parts, trainings to the entropy, double precision, several
 devices and several seeds are thorough.
 """
 
@@ -26,7 +26,11 @@ SLOW_LAWS = {"compilation", "seeds", "gradients"}
 QUICK_LAWS = set(testing.LAWS) - SLOW_LAWS
 _FILES = (cases_vae, cases_dvae, cases_ddnn, cases_flows, cases_pixels, cases_probes, cases_sockets)
 CASES = [case for file in _FILES for case in file.CASES]
-PARAMS = [pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if case.thorough else []) for case in CASES]
+_PARTS = (*cases_probes.CASES, *cases_sockets.CASES)  # parts of entries, which have quick tests of their own
+PARAMS = [
+    pytest.param(case, id=case.name, marks=[pytest.mark.thorough] if case.thorough or case in _PARTS else [])
+    for case in CASES
+]
 
 
 @pytest.fixture(scope="module", params=PARAMS)

@@ -92,6 +92,7 @@ def regression(seed, weights):
     return f1(size > 0.1 * size.max(), relevant), best, error
 
 
+@pytest.mark.thorough
 def test_horseshoe_weights_find_the_relevant_inputs():
     score, *_ = regression(0, "horseshoe")
     assert score >= 0.9

@@ -100,6 +100,7 @@ def test_every_layer_trains_on_digits(name, objective):
     check_one_layer(name, objective)
 
 
+@pytest.mark.thorough
 def test_two_normal_layers_train_on_two_devices_in_bfloat16():
     check_two_layers("normal", "elbo", 2, "bfloat16")
 
@@ -115,6 +116,7 @@ def test_two_layers_of_every_kind_train_on_digits(name, objective):
     check_two_layers(name, objective, *((2, "bfloat16") if objective == "elbo" else (1, "float32")))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["horseshoe", pytest.param("point", marks=pytest.mark.thorough)])
 def test_a_run_keeps_its_layer(name, tmp_path, monkeypatch):
     skip_reports(monkeypatch)
@@ -134,6 +136,7 @@ def test_a_run_keeps_its_layer(name, tmp_path, monkeypatch):
 SLOWEST_TO_COMPILE = "piecewise"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.thorough] * (name != SLOWEST_TO_COMPILE)) for name in LATENTS]
 )

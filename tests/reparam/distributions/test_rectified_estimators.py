@@ -77,6 +77,7 @@ def test_the_closed_divergence_and_the_normal_as_latent_are_unbiased(objective, 
     np.testing.assert_allclose(*gradients(objective, num_samples), atol=1e-8)
 
 
+@pytest.mark.thorough
 def test_a_sampled_ratio_is_biased_by_its_jump_at_zero(x64):
     expected, exact = gradients(log_weight)
     # The gradient lacks [g(0+) - g(0)] dP(z > 0)/dtheta, because log q and log p jump at z = 0.
