@@ -188,6 +188,7 @@ BELIEFS = SigmoidBeliefNetwork(latent_dims=(2, 1), hidden=(), shape=(2,))
 PAIR = {"x": np.array([[0, 1], [1, 1]], np.float32)}
 
 
+@pytest.mark.thorough
 def test_the_score_function_is_unbiased_up_to_its_known_factor():
     """NVIL divides by max(1, running deviation of the signal), which is 1 here."""
     exact = testing.unbiased(NVIL(baseline_hidden=(4,)), BELIEFS, PAIR)
@@ -196,6 +197,7 @@ def test_the_score_function_is_unbiased_up_to_its_known_factor():
     assert not pathwise.is_unbiased and pathwise.largest_z > 2 * pathwise.bound, pathwise
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "objective", [ELBO(), IWAE(num_samples=2), DReG(num_samples=2)], ids=lambda o: type(o).__name__
 )

@@ -100,6 +100,7 @@ def test_data_verbs(capsys, monkeypatch, tmp_path):
     assert run("data", "fetch") == 2 and run("data", "what") == 2
 
 
+@pytest.mark.thorough
 def test_bench_prints_its_figures(capsys, tmp_path):
     words = ("bench", "vae/digits", *SMALL, "--num-epochs", "2")
     assert run(*words, "--json", "--profile", str(tmp_path / "trace")) == 0
@@ -219,6 +220,7 @@ def test_f27_a_run_directory_is_a_name_to_train_and_is_exported(trained, tmp_pat
     capfd.readouterr()
 
 
+@pytest.mark.thorough
 def test_damaged_metrics_and_result_are_made_again(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
     with (tmp_path / "run/metrics.jsonl").open("ab") as file:
@@ -239,6 +241,7 @@ def test_lost_parameters_are_not_replaced_by_others(trained, tmp_path, capfd):
         assert "expected the selected parameters of step" in capfd.readouterr().err
 
 
+@pytest.mark.thorough
 def test_seeds_take_a_finished_run_as_it_is(trained, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "seed-0")
     before = {path: path.read_bytes() for path in (tmp_path / "seed-0").rglob("*") if path.is_file()}

@@ -173,6 +173,7 @@ def test_discrete_latents_are_compared():
     assert comparison.records[0]["mutual_information"] >= 0 and list(comparison.runs) == ["base"]
 
 
+@pytest.mark.thorough
 def test_a_model_without_latents_has_likelihood_gap_and_duration_only():
     experiment = small_experiment(MADE(hidden=(8,)))
     comparison = dgmzoo.compare(experiment, overrides=[{"model.hidden": (9,)}], seeds=[0], progress=False)

@@ -194,6 +194,7 @@ def test_a_layer_that_no_field_holds_is_refused_for_its_reason(model, objective,
         dgmzoo.train(exp, progress=False)
 
 
+@pytest.mark.thorough
 def test_a_layer_made_of_a_field_is_fine():
     assert dgmzoo.train(experiment(Made(VariationalLayer())), progress=False).record["bound"] == "iw"
 

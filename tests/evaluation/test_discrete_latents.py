@@ -44,6 +44,7 @@ def belief_network(request):
     return model, objective, {**baseline, "params": {**params, **baseline["params"]}}, batch, sizes
 
 
+@pytest.mark.thorough
 def test_score_function_gradient_agrees_with_enumeration(belief_network):
     model, objective, variables, batch, sizes = belief_network
     # A running deviation below 1 does not scale the signal.
@@ -78,6 +79,7 @@ def _at(tree, path):
     return tree
 
 
+@pytest.mark.thorough
 def test_bounds_are_below_the_enumerated_likelihood(belief_network):
     model, _, variables, batch, sizes = belief_network
     log_joint, log_q = _enumerated(model, variables, batch, sizes)

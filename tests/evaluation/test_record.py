@@ -39,6 +39,7 @@ def small(latent):
     return VAE(2, latent=latent, encoder=MLP((4,)), decoder=MLP((4,)))
 
 
+@pytest.mark.thorough
 def test_f56_a_deterministic_posterior_is_recorded_with_one_sample():
     run = api.train(experiment_of(small(Deterministic())), progress=False)
     assert run.experiment.evaluation.num_samples == 5
@@ -96,6 +97,7 @@ class DiscreteClasses(Classes):
     discrete = True
 
 
+@pytest.mark.thorough
 def test_f59_codes_of_classes_have_their_use_and_no_active_units(tmp_path):
     run = api.train(experiment_of(Classes()), tmp_path / "run", progress=False)
     index = (run.dataset.evaluation_rows("test")["x"][:, :3] @ np.array([1, 2, 4])).astype(int) % 5
@@ -123,6 +125,7 @@ def test_f5_bits_only_where_a_likelihood_or_the_entry_says_discrete():
     assert run.record["bits_per_dim"] == pytest.approx(run.record["value"] / 4 / np.log(2), abs=1e-5)
 
 
+@pytest.mark.thorough
 def test_f73_masked_elements_are_no_terms():
     x = ROWS
     mask = np.ones(x.shape, bool)

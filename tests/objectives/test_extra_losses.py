@@ -137,6 +137,7 @@ def test_a_run_keeps_their_names_and_is_loaded_with_them(tmp_path, monkeypatch):
             dgmzoo.train(dgmzoo.experiment("vae/digits", {**QUICK, "extra_losses": others}), tmp_path, progress=False)
 
 
+@pytest.mark.thorough
 def test_an_experiment_file_may_define_them(tmp_path, monkeypatch):
     skip_reports(monkeypatch)
     text = """

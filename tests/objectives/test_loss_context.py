@@ -67,6 +67,7 @@ def test_a_loss_over_the_rows_of_all_devices_is_that_of_one_device():
     assert (np.asarray(metrics["extra_loss/spread"]) > 0).all()
 
 
+@pytest.mark.thorough
 def test_an_experiment_trains_with_a_context():
     run = api.train(experiment_of(VAE(2, encoder=dgmzoo.MLP((4,))), extra_losses={"spread": spread}), progress=False)
     rows = [row for row in run.metrics if row["split"] == "train"]

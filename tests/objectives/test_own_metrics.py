@@ -37,6 +37,7 @@ def small():
     return VAE(2, encoder=dgmzoo.MLP((4,)), decoder=dgmzoo.MLP((4,)))
 
 
+@pytest.mark.thorough
 def test_f61_own_metrics_have_rows_and_curves_and_may_be_missing_in_a_step():
     run = api.train(experiment_of(small(), {"steps": 12}, objective=WithMetrics()), progress=False)
     rows = [row for row in run.metrics if row["split"] == "train"]

@@ -23,6 +23,7 @@ def draws(family, unconstrained):
         return d, np.asarray(z, np.float64).ravel(), np.asarray(d.log_prob(z), np.float64).ravel()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", [dist.Beta, dist.Kumaraswamy], ids=lambda family: family.__name__)
 def test_f20_draws_near_1_have_the_right_mean_log_density(family):
     """The unconstrained parameters of concentrations 1.3 and 0.1, were there no least value."""
@@ -71,6 +72,7 @@ def test_f67_draws_on_the_end_of_the_support_move_inside():
     assert (z > 0).all() and jnp.isfinite(q.log_prob(z)).all()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "family, reason",
     [

@@ -51,6 +51,7 @@ def fit(model, guide, loss, steps=1500):
     return svi, svi.run(jax.random.key(0), steps, progress_bar=False)
 
 
+@pytest.mark.thorough
 def test_a_rectified_guide_with_the_closed_divergence_finds_the_exact_posterior():
     """Without observations the posterior is the prior."""
     prior = RectifiedNormal(jnp.array([-0.5, 0.3]), jnp.array([1.0, 0.6]))
@@ -98,6 +99,7 @@ def test_a_piecewise_guide_with_a_sampled_divergence_is_biased():
     assert divergence_of_a_piecewise_guide(Trace_ELBO(num_particles=100)) > 0.05
 
 
+@pytest.mark.thorough
 def test_a_horseshoe_prior_shrinks_noise_and_keeps_a_signal():
     def model(x):
         z = numpyro.sample("z", Horseshoe(jnp.full(3, 0.3), 2.0).to_event(1))

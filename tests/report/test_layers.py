@@ -26,6 +26,7 @@ def test_shrunk_and_dead_units_are_counted():
     np.testing.assert_array_equal(shrunk_units(np.array([[0.9, 0.1], [0.8, 0.6]])), [True, False])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "layer", [PiecewiseLayer(prior=PiecewiseNormal, pieces=3), VariationalLayer(prior=NormalMixture)], ids=["piecewise", "mixture"]
 )  # fmt: skip

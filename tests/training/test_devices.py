@@ -73,6 +73,7 @@ def test_without_noise_several_devices_equal_one(name, num):
     assert_close((several.variables, several.ema, metrics), (one.variables, one.ema, one_metrics))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num", COUNTS)
 def test_with_noise_the_losses_are_the_same_on_average(num):
     model, objective = functional(VAE(2, encoder=MLP((16,)), decoder=MLP((16,)), shape=(2, 2))), ELBO(num_samples=4)
@@ -114,6 +115,7 @@ class Deterministic(VAE):
         return Evidence(log_likelihood(p, batch["x"]), {"z": z}, parameters=parameters(p))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("num", COUNTS)
 def test_every_device_has_chains_of_its_own(num):
     state, _ = train(functional(probes.BoltzmannPrior()), probes.Enumeration(), num)

@@ -21,6 +21,7 @@ from dgmzoo.training.optimizer import burda
 from tests.support.tiny import TINY, Quiet, prepared
 
 
+@pytest.mark.thorough
 def test_the_validation_split_is_evaluated_with_the_bound_that_is_trained():
     changes = TINY | {"objective": "iwae", "objective.num_samples": 7, "training.epochs": 1}
     exp, model, dataset = prepared(changes)
@@ -56,6 +57,7 @@ def test_f34_training_compiles_one_program(monkeypatch):
     assert next(traces) <= 2  # of one program: the shapes of the metrics, and the loop
 
 
+@pytest.mark.thorough
 def test_resident_memory_is_flat():
     changes = {"training.steps": 1500, "execution.dispatch": 1, "training.validate_epochs": 40}
     exp, model, dataset = prepared(TINY | changes)
@@ -94,6 +96,7 @@ def test_early_stopping_counts_readings_without_improvement():
     assert fitted.step == (best + 1) * 19
 
 
+@pytest.mark.thorough
 def test_the_moving_average_of_the_parameters_is_evaluated(monkeypatch):
     decay = 0.95
     exp, model, dataset = prepared(TINY | {"training.steps": 4, "training.ema": decay, "data.num_validation": 0})
@@ -181,6 +184,7 @@ def test_micro_batches_give_the_numbers_of_the_whole_batch():
     chex.assert_trees_all_close(*variables, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_state_passes_from_one_micro_batch_to_the_next():
     small = {"model.latent_dims": (4,), "model.hidden": (8,), "objective.baseline_hidden": (8,)}
     changes = small | {"training.steps": 2, "training.accumulate": 2}
@@ -189,6 +193,7 @@ def test_state_passes_from_one_micro_batch_to_the_next():
     assert signal["mean"] < -1 and signal["variance"] > 0
 
 
+@pytest.mark.thorough
 def test_bfloat16_computes_in_bfloat16_and_keeps_parameters_in_float32():
     exp, model, dataset = prepared(TINY | {"training.epochs": 5, "training.compute": "bfloat16"})
     half, single = Quiet(), Quiet()

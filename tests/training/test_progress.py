@@ -103,6 +103,7 @@ def test_writers_may_be_added_on_resume(small, trained):
     assert len(written_of(run.path)[1]) == sum(len(row) - 3 for row in rows)
 
 
+@pytest.mark.thorough
 def test_rows_of_several_seeds_name_their_seed(small):
     rows = []
     runs = dgmzoo.train(small, seeds=(3, 5), progress=False, writers=[rows.append])
@@ -113,6 +114,7 @@ def test_rows_of_several_seeds_name_their_seed(small):
         assert own == run.metrics and own
 
 
+@pytest.mark.thorough
 def test_result_is_deleted_when_a_longer_training_begins(small, trained):
     path = trained[0].path
     assert (path / "result.json").exists()

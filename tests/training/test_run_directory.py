@@ -96,6 +96,7 @@ def test_execution_settings_may_change_on_load(copied):
     assert dgmzoo.load(path, other).record["value"] > 0
 
 
+@pytest.mark.thorough
 def test_an_extra_loss_that_cannot_be_recognised_is_a_warning_at_the_start(tmp_path):
     import jax
 

@@ -159,6 +159,7 @@ def test_no_seed_loses_more_than_its_own_files(copied, first_steps):
     assert first_steps == [END, 0]
 
 
+@pytest.mark.thorough
 def test_seeds_that_are_killed_in_their_first_checkpoint_start_anew(tmp_path, monkeypatch, first_steps):
     save = SeedTracker.save
 

@@ -42,6 +42,7 @@ def test_f39_an_importance_weighted_objective_has_a_curve_of_its_bound():
         assert row["bound"] == pytest.approx(-row["loss"], abs=1e-4) and row["bound"] > row["elbo"]
 
 
+@pytest.mark.thorough
 def test_f64_the_kl_of_random_weights_is_in_the_bound_that_selects():
     run, rows = trained(MADE(hidden=(4,), weights=VariationalWeights()), objective=ELBO())
     last = [row for row in run.metrics if row["split"] == "train"][-1]

@@ -106,6 +106,7 @@ def check_family(name, epochs, bound):
     assert run.record["standard_error"] > 0
 
 
+@pytest.mark.thorough
 def test_a_density_network_beats_independent_pixels():
     check_family("ddnn/digits_made", 40, "exact")
 

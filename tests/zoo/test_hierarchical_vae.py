@@ -115,6 +115,7 @@ def model_with_parameters(name, amplitude=0.7):
     return model, jax.tree.map(lambda leaf: amplitude * jax.random.normal(next(keys), leaf.shape), variables)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETS)
 def test_the_bound_by_kl_is_the_bound_by_weights(name):
     """A KL of z1 in closed form would be wrong: it averages over z1 with z2 fixed, although q(z2 | z1) depends on z1."""

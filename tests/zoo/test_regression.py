@@ -27,6 +27,7 @@ pytestmark = pytest.mark.optimized
 NUM_SEEDS = int(os.environ.get("DGMZOO_TEST_SEEDS", "2"))  # of data sets
 
 
+@pytest.mark.thorough
 def test_averaging_over_networks_gives_the_predictive_density():
     """A linear regression with normal weights has the predictive density N(x; c . loc + bias, s^2 + c^2 . scale^2)."""
     model = functional(Regression(likelihood=Normal(homoscedastic=True, weights=VariationalWeights()), shape=(1,)))

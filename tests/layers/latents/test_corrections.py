@@ -103,6 +103,7 @@ def test_the_command_prints_a_correction_and_the_record_holds_it(tmp_path, capsy
     assert run(*QUICK, *PIECEWISE, "--objective", "iwae", "--run-dir", str(run_dir)) == 0, "the same command resumes"
 
 
+@pytest.mark.thorough
 def test_python_warns_of_a_correction():
     changes = TINY | {"model.latent.prior": "horseshoe", "training.steps": 1, "evaluation.num_samples": 1}
     with pytest.warns(UserWarning, match="model.latent: .*horseshoe.* takes its place"):

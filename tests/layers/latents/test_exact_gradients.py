@@ -76,6 +76,7 @@ CASES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name, kind", CASES)
 def test_gradients_are_those_of_the_exact_objective(name, kind):
     subject = subject_of(name)

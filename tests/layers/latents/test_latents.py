@@ -71,6 +71,7 @@ def horseshoe_density(tau, slab):
     return lambda z: without_constant(z) / total
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluation_integrates_over_the_marginal_prior(name):
     """Importance-weighted log p(x) of a linear model with x in one dimension, against quadrature over z."""

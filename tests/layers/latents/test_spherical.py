@@ -48,6 +48,7 @@ def test_densities_divergence_and_mean_by_quadrature(subject):
     np.testing.assert_allclose(latent.q["mean"][0, 0], mean, atol=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["elbo", pytest.param("sampled", marks=pytest.mark.thorough)])
 def test_gradients_are_those_of_the_exact_bound(subject, kind):
     """The mean gradient over keys, against the derivative of the ELBO by quadrature."""
@@ -81,6 +82,7 @@ def answer(layer, features, query, above=None):
     return jax.device_get(init_and_apply(features, above))
 
 
+@pytest.mark.thorough
 def test_codes_are_directions_and_a_prior_may_be_learned():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
     latent = answer(SphericalLayer(units=5), features, Query(7))

@@ -90,6 +90,7 @@ def check_two_layers(name, objective, devices, compute):
     assert last > max(first + 3, -44), (first, last)
 
 
+@pytest.mark.thorough
 def test_a_rectified_layer_trains_on_digits():
     check_one_layer("rectified", "elbo")
 

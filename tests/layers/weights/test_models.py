@@ -136,6 +136,7 @@ def test_mean_weights_are_those_of_evaluation():
 # Precision, and what is refused
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "weights, num_samples",
     [

@@ -53,6 +53,7 @@ def test_kl_of_rectified_weights_counts_the_point_mass(x64):
     np.testing.assert_allclose(jax.jit(kind.kl)(unconstrained, KEY), expected, rtol=1e-8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("prior", [PiecewiseNormal, pytest.param(dist.Normal, marks=pytest.mark.thorough)])
 def test_kl_of_piecewise_weights_is_that_of_quadrature(x64, prior):
     kind = PiecewiseWeights(prior=prior, pieces=3)

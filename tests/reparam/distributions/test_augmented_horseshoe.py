@@ -61,6 +61,7 @@ def test_regularized_scale_is_capped_by_the_slab(x64):
     np.testing.assert_allclose(log_regularized_scale(np.log(scale), 2.0), exact, atol=1e-14)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("slab", [np.inf, 1.5])
 def test_the_surrogate_gradient_is_unbiased_and_has_a_variance_unlike_the_pathwise_one(slab, x64):
     """Against E[log p(z) d log q(z)] for the posterior and E[d log p(z)] for the prior, by quadrature."""

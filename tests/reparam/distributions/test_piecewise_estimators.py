@@ -83,6 +83,7 @@ def gradients(objective, num_samples=1):
     return expected_gradient(estimate, PARAMS, *rule(PARAMS)), gradient_of_expectation(expectation, PARAMS)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "objective, num_samples",
     [

@@ -81,6 +81,7 @@ def test_log_gamma_ratio_and_its_slope_equal_mpmath(double, tolerance):
                 np.testing.assert_allclose(result / size, exact / size, atol=tolerance)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dimension, concentration", [(2, 3.0), (3, 0.5), (6, 50.0)])
 def test_samples_have_beta_cosines_and_uniform_tangents(dimension, concentration, x64):
     d = PowerSpherical(direction(dimension), concentration)
@@ -98,6 +99,7 @@ def test_samples_have_beta_cosines_and_uniform_tangents(dimension, concentration
     assert np.isfinite(unreflected).all() and np.mean(unreflected[:, 0]) == pytest.approx(cosine[:50].mean(), abs=0.3)
 
 
+@pytest.mark.thorough
 def test_the_mean_gradient_of_samples_is_that_of_the_expectation(x64):
     """Against quadrature over the angle of a circle."""
 

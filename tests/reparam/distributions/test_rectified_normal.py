@@ -80,6 +80,7 @@ def divergence(loc, scale, other_loc, other_scale):
         return float(below * mp.log(below / mp.ncdf(-n / t)) + mp.quad(integrand, cuts))
 
 
+@pytest.mark.thorough
 def test_divergence_equals_quadrature(x64):
     cases = np.array([*itertools.product([-12.0, -0.1, 0.0, 0.5, 6.0], [0.2, 3.0], [-3.0, 1.5], [0.5, 2.0])])
     value = kl_divergence(RectifiedNormal(*cases.T[:2]), RectifiedNormal(*cases.T[2:]))
