@@ -13,7 +13,7 @@ from dgmzoo import data, files
 from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import NO_IDENTITY, override
 from dgmzoo.config.preflight import Resolved, resolve
-from dgmzoo.data.description import describe
+from dgmzoo.data.description import description_of
 from dgmzoo.data.fetch_progress import console_progress
 from dgmzoo.evaluation.given_samples import check_given
 from dgmzoo.evaluation.prepared import prepare
@@ -103,7 +103,7 @@ def train(
     with contextlib.ExitStack() as locks:
         with multihost.shared_errors():
             if is_first:
-                _open(directories, configs, locks, describe(dataset), files_of_code)
+                _open(directories, configs, locks, description_of(dataset), files_of_code)
                 for code in codes.values():
                     code.trust()
         measured = [number for number, directory in directories.items() if is_first and _is_measured(directory)]

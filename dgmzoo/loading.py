@@ -13,7 +13,7 @@ from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.overrides import flatten, override
 from dgmzoo.config.preflight import resolve_trained
 from dgmzoo.data import Data, load_dataset
-from dgmzoo.data.description import describe, described
+from dgmzoo.data.description import described_dataset, description_of
 from dgmzoo.evaluation.prepared import prepare
 from dgmzoo.run import Run
 from dgmzoo.training.exported import Exported
@@ -58,7 +58,7 @@ def load(
         requested["training.optimizer"] = trained["training.optimizer"]
     if lines := differences(trained, requested, MAY_CHANGE | {"data.name"}):  # the data are compared by content
         raise ValueError(f"expected the experiment that {path} was trained with, got another: {lines}")
-    dataset = described(stored.description(), lambda: load_dataset(exp.data))
+    dataset = described_dataset(stored.description(), lambda: load_dataset(exp.data))
     resolved = resolve_trained(exp, dataset)
     resolved = resolved._replace(model=resolved.model._replace(takes_given=config["takes_given"]))
     if isinstance(stored, Exported):
@@ -91,7 +91,7 @@ def export(run: Run | str | Path, path: str | Path, trust_code: bool = False) ->
     write_exported(
         Path(path).expanduser(),
         run_config(run.resolved, run.seed, codes),
-        describe(run.dataset),
+        description_of(run.dataset),
         files,
         run.variables,
         run.step,

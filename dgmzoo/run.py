@@ -245,24 +245,19 @@ def measure(
     draws = settings.weight_draws if model.bound == "predictive" else 0
     key, meaning = jax.random.key(settings.seed), training_value(module)
     num_samples = 1 if meaning == "deterministic" else settings.num_samples
-    size, kept = settings.batch_size, []
-    identity = [
-        digest_of_variables(variables),
-        flatten(experiment),
-        dataset.sha256,
-        split,
-        jax.__version__,
-        str(jax.devices()),
-    ]
+    size, kept, partials = settings.batch_size, [], None
+    if partial:
+        settled = [digest_of_variables(variables), flatten(experiment), dataset.sha256, split]
+        identity = [*settled, jax.__version__, str(jax.devices())]
 
-    def partials(network: int) -> PartialSums:
-        kept.append(PartialSums(partial / f"partial-{split}-{network}.npz", [identity, network]))
-        return kept[-1]
+        def partials(network: int) -> PartialSums:
+            kept.append(PartialSums(partial / f"partial-{split}-{network}.npz", [identity, network]))
+            return kept[-1]
 
     with evaluation_progress(f"measuring {split}", progress) as report_progress:
         rows = dataset.evaluation_rows(split, settings.num_examples)
         estimate = predictive_log_likelihood(
-            model, variables, rows, key, num_samples, draws, report_progress, size, partials if partial else None
+            model, variables, rows, key, num_samples, draws, report_progress, size, partials
         )
     with evaluation_progress("measuring train", progress) as report_progress:
         train_rows = dataset.evaluation_rows("train", min(_TRAINING_ROWS, settings.num_examples or _TRAINING_ROWS))

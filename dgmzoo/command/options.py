@@ -50,7 +50,7 @@ class Train:
     process: int | None = None
     """Number of this process, from 0."""
     trust_code: bool = False
-    """Where NAME is a run directory from elsewhere: run the experiment file that it keeps. Read the file first."""
+    """Run the experiment file that a run directory from elsewhere, given as NAME, keeps. Read the file first."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,8 +40,12 @@ def evaluate(words: list[str]) -> int:
           experiment: file that defines the experiment, if it was built in Python or its code is not to be taken from the run.
           trust_code: run the experiment file that a run from elsewhere keeps; read it first.
         """
-        settings = {"num_samples": num_samples, "num_examples": num_examples, "weight_draws": weight_draws}
-        settings["batch_size"] = batch_size
+        settings = {
+            "num_samples": num_samples,
+            "num_examples": num_examples,
+            "weight_draws": weight_draws,
+            "batch_size": batch_size,
+        }
         chosen = {name: value for name, value in settings.items() if value is not None}
         return run, split, chosen, {"experiment": experiment, "data": data, "trust_code": trust_code}
 

@@ -1,4 +1,4 @@
-"""`dgmzoo show`: what an experiment is, its published figures with the command that makes each, and its records."""
+"""`dgmzoo show`: describe an experiment, its published figures with the command that makes each, and its records."""
 
 import ast
 import inspect

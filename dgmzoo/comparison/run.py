@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dgmzoo import api, data
 from dgmzoo.comparison.comparison import Comparison
-from dgmzoo.comparison.variants import Overrides, describe, directory_name, make_variants, retained_settings
+from dgmzoo.comparison.variants import Overrides, describe_variant, directory_name, make_variants, retained_settings
 from dgmzoo.config.experiment import Experiment, load_experiment
 from dgmzoo.config.preflight import resolve
 from dgmzoo.data.fetch_progress import console_progress
@@ -71,7 +71,7 @@ def compare(
     if not runs:
         raise ValueError(f"expected a variant that trains, got {'; '.join(failed.values())}")
     settings = {kind: retained_settings(kind, base) for kind in layers}
-    descriptions = {name: describe(base, variant) for name, variant in variants.items()}
+    descriptions = {name: describe_variant(base, variant) for name, variant in variants.items()}
     comparison = Comparison(base.name or type(base.model).__name__, runs, path, failed, settings, descriptions)
     if path is not None:
         comparison.write(path)

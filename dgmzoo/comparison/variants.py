@@ -114,16 +114,16 @@ def _changed_fields(part: Any) -> dict[str, Any]:
     return {field: value for field, value in fields.items() if defaults.get(field) != value}
 
 
-def describe(base: Experiment, variant: Experiment) -> str:
+def describe_variant(base: Experiment, variant: Experiment) -> str:
     """The settings of a variant that differ from those of the base, in words.
 
     >>> import dgmzoo
     >>> base = dgmzoo.experiment("vae/digits")
-    >>> describe(base, dgmzoo.experiment("vae/digits", {"objective": "iwae", "objective.num_samples": 5}))
+    >>> describe_variant(base, dgmzoo.experiment("vae/digits", {"objective": "iwae", "objective.num_samples": 5}))
     'objective iwae (elbo in the experiment), objective.num_samples 5'
-    >>> describe(base, dgmzoo.experiment("vae/digits", {"model.latent_dim": 3}))
+    >>> describe_variant(base, dgmzoo.experiment("vae/digits", {"model.latent_dim": 3}))
     'model.latent_dim 3 (20 in the experiment)'
-    >>> describe(base, base)
+    >>> describe_variant(base, base)
     'the experiment as it stands'
     """
     before, after = overrides.flatten(base), overrides.flatten(variant)

@@ -29,7 +29,7 @@ class UserCode(NamedTuple):
     """
 
     path: str
-    """Where the file was when the run began."""
+    """Path of the file when the run began."""
     main: str
     """Name of the file among `files`."""
     files: dict[str, str]
@@ -99,9 +99,8 @@ def trusted_path(code: UserCode, read: Callable[[str], bytes], where: str, trust
                 return original
     if trust:
         add_trusted(code.sha256)
-    folder = Path(
-        tempfile.mkdtemp(prefix="dgmzoo-code-")
-    )  # nothing but the files that were checked is importable there
+    # In a new folder nothing is importable but the files that are checked here.
+    folder = Path(tempfile.mkdtemp(prefix="dgmzoo-code-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name, sha256 in code.files.items():
         try:

@@ -1,4 +1,4 @@
-"""`describe`: a data set without its values, as JSON; `described`: such a data set, whose values are loaded when read.
+"""`description_of`: a data set without its values, as JSON; `described_dataset`: load its values when they are read.
 
 A trained model is loaded and sampled from the description alone. Values are needed for evaluation.
 """
@@ -19,11 +19,11 @@ _OF_ENTRY = ("name", "title", "kind", "maximum", "encoding", "folds", "dtype", "
 _OF_ENTRY += ("shape", "display_shape", "columns")
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
+def description_of(dataset: Dataset) -> dict[str, Any]:
     """Everything that a model needs to know of its data, as JSON: shapes, encoding, words, standardization; no rows.
 
     >>> from dgmzoo.data import Data, load_dataset
-    >>> describe(load_dataset(Data("toy_moons")))["splits"]["test"]
+    >>> description_of(load_dataset(Data("toy_moons")))["splits"]["test"]
     {'x': [[10000, 2], 'float32']}
     """
     scaling = dataset.standardization
@@ -44,7 +44,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def described(description: Mapping[str, Any], load: Callable[[], Dataset]) -> Dataset:
+def described_dataset(description: Mapping[str, Any], load: Callable[[], Dataset]) -> Dataset:
     """The data set of a description, whose rows are loaded when one of them is read.
 
     Args:
@@ -65,23 +65,19 @@ def described(description: Mapping[str, Any], load: Callable[[], Dataset]) -> Da
                     f"expected the data that the model was trained on, {entry['name']!r} with digest {sha256[:12]}, got "
                     f"other content of {dataset.name!r} (digest {dataset.sha256[:12]})"
                 )
-            if (loaded := describe(dataset)["splits"]) != splits:
+            if (loaded := description_of(dataset)["splits"]) != splits:
                 raise ValueError(f"expected rows of the shapes that the model was trained on, {splits}, got {loaded}")
             return dataset
 
         rows = {
             split: {
-                name: _RowsWhenRead(
-                    shape, dtype, functools.partial(lambda split, name: real().splits[split][name], split, name)
-                )
+                name: _RowsWhenRead(shape, dtype, lambda split=split, name=name: real().splits[split][name])
                 for name, (shape, dtype) in fields.items()
             }
             for split, fields in splits.items()
         }
         numbers = {
-            split: _RowsWhenRead(
-                fields["x"][0][:1], "int64", functools.partial(lambda split: real().row_numbers[split], split)
-            )
+            split: _RowsWhenRead(fields["x"][0][:1], "int64", lambda split=split: real().row_numbers[split])
             for split, fields in splits.items()
         }
         return Dataset(

@@ -125,10 +125,14 @@ def variable_shapes(experiment: Experiment, model: Model, dataset: Dataset) -> A
 
 
 def _state_shapes(experiment: Experiment, model: Model, dataset: Dataset) -> State:
+    _, init = _optimizer_and_init(experiment, model, dataset)
+    return jax.eval_shape(init, jax.random.key(0), dataset.row_shapes())
+
+
+def _optimizer_and_init(experiment: Experiment, model: Model, dataset: Dataset) -> tuple[Any, Any]:
     training, objective = experiment.training, experiment.objective
     optimizer = build(training, training.total_steps(len(dataset.splits["train"]["x"])), objective.optimizers())
-    init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
-    return jax.eval_shape(init, jax.random.key(0), dataset.row_shapes())
+    return optimizer, make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
 
 
 def _variables(state: State, num_devices: int) -> Any:
@@ -156,8 +160,7 @@ class _Loop:
         self.batches = Batches(training, experiment.execution.stream, rows, seeds, self.devices)
         self.steps_per_epoch, self.total = self.batches.steps_per_epoch, self.batches.total_steps
         self.readings = Readings(experiment, model, dataset)
-        optimizer = build(training, self.total, objective.optimizers())
-        self.init = make_init(model, objective, optimizer, dataset.observe, training.ema is not None)
+        optimizer, self.init = _optimizer_and_init(experiment, model, dataset)
         self.step = make_step(
             training_model(experiment, model, self.batches.num_train),
             objective,

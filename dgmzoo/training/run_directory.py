@@ -155,7 +155,7 @@ class RunDirectory:
         """Write the configuration of a new run, or resume one that `check` accepts.
 
         Args:
-          description: of the data (`data.description.describe`).
+          description: of the data (`data.description.description_of`).
           code: files of the user's code, by their names in the run directory.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What a person reads after a training: names, the table of facts, several seeds, pipes."""
+"""Titles, the table of facts, the mean over seeds and listings in pipes, after a training."""
 
 import json
 import subprocess

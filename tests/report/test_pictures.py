@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import dgmzoo
 from dgmzoo.data import Data, from_arrays, load_dataset
-from dgmzoo.data.description import describe, described
+from dgmzoo.data.description import described_dataset, description_of
 from dgmzoo.model.functional import functional
 from dgmzoo.report.pictures import of_run
 from dgmzoo.report.pictures.base import observed
@@ -133,7 +133,7 @@ def test_f27_samples_of_a_moved_run_are_drawn_without_the_data(config):
         raise FileNotFoundError("moved")
 
     data = load_dataset(config)
-    moved = renderer(described(describe(data), load))
+    moved = renderer(described_dataset(description_of(data), load))
     assert type(moved) is type(renderer(data)) and moved.test_x is None
     x = np.asarray(data.evaluation_rows("test")["x"])
     assert pixels(moved.picture(x, "", beside=True).png)[..., :3].std() > 0.02
